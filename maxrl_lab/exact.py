@@ -1,0 +1,148 @@
+"""An estimator's mean, bias and variance at any finite N, without sampling.
+
+Flip one rollout's reward from wrong to right while J of the N-1 others are right: the rollout's own advantage goes
+from b(J) to a(J+1). Averaged over J ~ Binomial(N-1, p) that difference is all the first-order theory there is:
+
+    E[g] = w_N(p) grad p,      w_N(p) = E_J[ a(J+1) - b(J) ],                                          [lab]
+
+because E[S | r=1] = grad p / p (Theorem 1 of arXiv:2602.02710v1) and E[S | r=0] = -grad p / (1-p). The second moment
+needs pairs of rollouts as well, hence Binomial(N-2, p). "[lab]" marks what is not in the paper.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from maxrl_lab import estimators, objectives, probe, specs
+
+AnyEstimator = str | Callable[..., Any]
+"""A name such as `maxrl` or `pkpo:k=4`, a made estimator, or any callable from rewards (N,) or (B, N) to advantages."""
+
+AnyObjective = str | objectives.Objective
+
+_CHUNK_ELEMENTS = 2**22
+_ZERO_MEAN_TOLERANCE = 1e-6
+
+
+class Moments(NamedTuple):
+    """A gradient estimate's exact mean, shape (d,), and variance, the trace of its covariance, shape ()."""
+
+    mean: Tensor
+    variance: Tensor
+
+
+def coefficients(estimator: AnyEstimator, *, rollouts: int) -> tuple[Tensor, Tensor]:
+    """Return (a, b): the advantage of a success and of a failure in a group with K = 0..N successes, (N+1,) float64.
+
+    The unreachable a(0) and b(N) are 0. Any callable is probed with every K; `ValueError` if it treats rollouts of a
+    group differently (the message shows the pair of inputs), returns NaN or infinity, or needs a larger N.
+    """
+    specs.check_count("rollouts", rollouts)
+    success, failure = probe.coefficients(estimators.resolve(estimator, rollouts), rollouts)
+    undefined = ~(success.isfinite() & failure.isfinite())
+    if undefined.any():
+        raise ValueError(
+            f"{probe.name_of(estimator)} returns an advantage that is not finite at K = {int(undefined.nonzero()[0])}"
+        )
+    return success, failure
+
+
+def weight(estimator: AnyEstimator, *, rollouts: int, pass_rate: object) -> Tensor:
+    """Return w_N(p), with E[gradient estimate] = w_N(p) grad p; float64, the shape of `pass_rate`.
+
+    Relative error below 1e-9 for N up to 4096 and p from 1e-9 to 1, for estimators whose a(J+1) - b(J) does not change
+    sign; relative to the largest term otherwise.
+    """
+    success, failure = coefficients(estimator, rollouts=rollouts)
+    return binomial_mean(success[1:] - failure[:-1], objectives.as_pass_rate(pass_rate).detach())
+
+
+def bias(estimator: AnyEstimator, *, rollouts: int, objective: AnyObjective, pass_rate: object) -> Tensor:
+    """Return w_N(p) - w(p): the estimator's bias for the objective, in units of grad p; the shape of `pass_rate`.
+
+    A difference of two accurate numbers: its absolute error is about 1e-12 times w(p).
+    """
+    target = objectives.resolve(objective, rollouts)
+    return weight(estimator, rollouts=rollouts, pass_rate=pass_rate) - target.weight(pass_rate)
+
+
+def variance(
+    estimator: AnyEstimator,
+    *,
+    rollouts: int,
+    pass_rate: object,
+    gradient_norm_squared: object,
+    success_moment: object,
+    failure_moment: object,
+) -> Tensor:
+    """Return the exact variance (trace of the covariance) of one group's gradient estimate.            [lab]
+
+        E|g|^2 = (1/N) E_{J~Bin(N-1,p)}[ a(J+1)^2 q1 + b(J)^2 q0 ]
+                 + (1-1/N) |grad p|^2 E_{J~Bin(N-2,p)}[ a(J+2)^2 + b(J)^2 - 2 a(J+1) b(J+1) ]
+
+    with q1 = E[|S|^2 1{r=1}] (`success_moment`), q0 = E[|S|^2 1{r=0}] (`failure_moment`) and |grad p|^2
+    (`gradient_norm_squared`), all broadcast against `pass_rate`. Regular at p = 0 and p = 1.
+    """
+    success, failure = coefficients(estimator, rollouts=rollouts)
+    p = objectives.as_pass_rate(pass_rate).detach()
+    norm, q1, q0 = (
+        torch.as_tensor(value, dtype=torch.float64) for value in (gradient_norm_squared, success_moment, failure_moment)
+    )
+    own = binomial_mean(success[1:] ** 2, p) * q1 + binomial_mean(failure[:-1] ** 2, p) * q0
+    second_moment = own / rollouts
+    if rollouts > 1:
+        pairs = success[2:] ** 2 + failure[:-2] ** 2 - 2 * success[1:-1] * failure[1:-1]
+        second_moment = second_moment + (1 - 1 / rollouts) * norm * binomial_mean(pairs, p)
+    return second_moment - binomial_mean(success[1:] - failure[:-1], p) ** 2 * norm
+
+
+def moments(
+    estimator: AnyEstimator, *, rollouts: int, probabilities: Tensor, scores: Tensor, rewards: Tensor
+) -> Moments:
+    """Return the exact mean (d,) and variance () of the gradient estimate of one group, for an enumerable policy.
+
+    `probabilities` (V,) of the V possible rollouts, their `scores` (V, d) and `rewards` (V,) in {0, 1}. Raises
+    `ValueError` for shapes that do not fit, probabilities that are not a distribution, and scores whose mean is not 0
+    (they are then not gradients of these log-probabilities).
+    """
+    pi, score = (torch.as_tensor(value, dtype=torch.float64) for value in (probabilities, scores))
+    right = estimators.check_rewards(rewards).to(torch.float64)
+    if pi.ndim != 1 or score.ndim != 2 or not len(pi) == len(score) == len(right) or right.ndim != 1:
+        shapes = ", ".join(str(tuple(value.shape)) for value in (pi, score, right))
+        raise ValueError(f"expected probabilities (V,), scores (V, d) and rewards (V,), got {shapes}")
+    if not (bool((pi >= 0).all()) and abs(float(pi.sum()) - 1) <= _ZERO_MEAN_TOLERANCE):
+        raise ValueError(f"probabilities must be >= 0 and sum to 1, got the sum {float(pi.sum())}")
+    drift = float((pi @ score).norm() / (pi @ score.norm(dim=1)).clamp(min=1e-300))
+    if not drift <= _ZERO_MEAN_TOLERANCE:
+        raise ValueError(f"the mean score must be 0 under the policy, got a relative norm of {drift:.3g}")
+    pass_rate = (pi @ right).clamp(0.0, 1.0)
+    gradient = (pi * right) @ score
+    squares = score.square().sum(1)
+    spread = variance(
+        estimator,
+        rollouts=rollouts,
+        pass_rate=pass_rate,
+        gradient_norm_squared=gradient.square().sum(),
+        success_moment=(pi * right) @ squares,
+        failure_moment=(pi * (1 - right)) @ squares,
+    )
+    return Moments(weight(estimator, rollouts=rollouts, pass_rate=pass_rate) * gradient, spread)
+
+
+def binomial_mean(values: Tensor, pass_rate: Tensor) -> Tensor:
+    """Return E[values[J]] for J ~ Binomial(n, p), n = len(values) - 1; the shape of `pass_rate`.
+
+    Sums exp(log C(n,j) + j log p + (n-j) log(1-p)) values[j] in float64, a block of pass rates at a time.
+    """
+    n = len(values) - 1
+    j = torch.arange(n + 1, dtype=torch.float64)
+    log_choose = torch.cat([j.new_zeros(1), ((n - j[:-1]) / (j[:-1] + 1)).log().cumsum(0)])
+    values, j, log_choose = (tensor.to(pass_rate.device) for tensor in (values, j, log_choose))
+    blocks = pass_rate.flatten().split(max(1, _CHUNK_ELEMENTS // (n + 1)))
+    means = [
+        (log_choose + torch.special.xlogy(j, p[:, None]) + torch.special.xlog1py(n - j, -p[:, None])).exp() @ values
+        for p in blocks
+    ]
+    return torch.cat(means).reshape(pass_rate.shape)

@@ -1,0 +1,1 @@
+"""Small policies, and the stack that evaluates many of them at once."""

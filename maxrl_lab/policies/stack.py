@@ -1,0 +1,43 @@
+"""R policies of one shape, evaluated as one batched program."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from maxrl_lab.randomness import generator
+
+
+class Stack(nn.Module):
+    """R networks with separate parameters, one forward pass: inputs (R, B, ...) -> outputs (R, B, ...).
+
+    Each network keeps its own leaf parameters, so an optimiser can give each its own learning rate.
+    """
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return every network's output for its slice of `inputs`."""
+        parameters = [dict(network.named_parameters()) for network in self.networks]
+        stacked = {name: torch.stack([each[name] for each in parameters]) for name in parameters[0]}
+        template = self.networks[0]
+        outputs: Tensor = vmap(lambda weights, x: functional_call(template, weights, (x,)))(stacked, inputs)
+        return outputs
+
+
+def mlp(sizes: Sequence[int]) -> nn.Sequential:
+    """Return a multilayer perceptron with ReLU between layers; `sizes` from input to output."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def seeded(make: Callable[[], nn.Module], *key: int) -> nn.Module:
+    """Return `make()` with every parameter drawn from the stream of `key`, leaving the global generator untouched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.random.set_rng_state(generator(*key).get_state())
+        return make()

@@ -1,0 +1,142 @@
+"""Call anybody's advantage function on one group, however it wants its rewards, and read its coefficients off."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from maxrl_lab.estimators import Estimator
+
+EXHAUSTIVE_ROLLOUTS = 6
+"""Up to this N every arrangement of a group is tried, not a sample of them."""
+
+_CONTAINERS: dict[str, Callable[[Tensor], Any]] = {
+    "float64 tensor": lambda rewards: rewards.clone(),
+    "float32 tensor": lambda rewards: rewards.float(),
+    "array": lambda rewards: rewards.numpy().copy(),
+    "list": lambda rewards: rewards.tolist(),
+}
+
+
+class NotEquivariantError(ValueError):
+    """The function treats two rollouts of a group differently though only their positions differ."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A function together with the call it understands: its container, and one group (N,) or a batch (B, N)."""
+
+    function: Callable[..., Any]
+    container: str
+    batched: bool
+
+    @property
+    def precision(self) -> float:
+        """Relative accuracy that may be expected of its results."""
+        return 1e-5 if self.container == "float32 tensor" else 1e-9
+
+    def group(self, rewards: Tensor) -> Tensor:
+        """Return the advantages (N,) of one group's rewards (N,), float64."""
+        return self.call(rewards[None])[0] if self.batched else self.call(rewards)
+
+    def call(self, rewards: Tensor) -> Tensor:
+        """Return the function's result for `rewards` as given, float64; `ValueError` if its shape is another."""
+        result = self.function(_CONTAINERS[self.container](rewards))
+        advantages = torch.as_tensor(result).detach().to("cpu", torch.float64)
+        if advantages.shape != rewards.shape:
+            raise ValueError(f"expected advantages of shape {tuple(rewards.shape)}, got {tuple(advantages.shape)}")
+        return advantages
+
+
+def probe(function: Callable[..., Any], rollouts: int, batched: bool | None = None) -> Probe:
+    """Return the first way to call `function` on a group of N rewards that yields N advantages.
+
+    Tried in order: one group (N,) before a batch (1, N); float64 tensor, float32 tensor, numpy array, list. `batched`
+    allows only (B, N) (True) or only (N,) (False). Raises `ValueError` with the first failure if none works.
+    """
+    rewards = torch.zeros(rollouts, dtype=torch.float64)
+    rewards[0] = 1.0
+    failure: Exception | None = None
+    for container, form in itertools.product(_CONTAINERS, (False, True)):
+        if batched is None or form == batched:
+            candidate = Probe(function, container, form)
+            try:
+                candidate.group(rewards)
+            except Exception as error:  # a foreign function may raise anything at a call it does not understand
+                failure = failure or error
+            else:
+                return candidate
+    shape = {True: "(B, N)", False: "(N,)", None: "(N,) or (B, N)"}[batched]
+    raise ValueError(
+        f"{name_of(function)} does not turn rewards {shape} at N = {rollouts} into as many advantages: {failure}"
+    )
+
+
+def name_of(function: object) -> str:
+    """Return a function's own name, or its text form."""
+    return str(getattr(function, "__name__", None) or function)
+
+
+def read_coefficients(found: Probe, rollouts: int) -> tuple[Tensor, Tensor]:
+    """Return (a, b), each (N+1,), float64, by calling a function on groups with every K; a(0) = b(N) = 0.
+
+    Raises `NotEquivariantError` with two inputs that show it if the advantages depend on the order of the rollouts.
+    """
+    success, failure = torch.zeros(2, rollouts + 1, dtype=torch.float64)
+    for successes in range(rollouts + 1):
+        first, *others = _arrangements(successes, rollouts)
+        advantages = found.group(first)
+        for arrangement in (first, *others):
+            _check_equivariant(found, first, advantages, arrangement)
+        if successes > 0:
+            success[successes] = advantages[0]
+        if successes < rollouts:
+            failure[successes] = advantages[-1]
+    return success, failure
+
+
+def _check_equivariant(found: Probe, first: Tensor, advantages: Tensor, arrangement: Tensor) -> None:
+    """`first` has its successes in front, so its two ends tell what every rollout of an arrangement should get."""
+    expected = torch.where(arrangement > 0, advantages[0], advantages[-1])
+    got = advantages if arrangement is first else found.group(arrangement)
+    allowed = found.precision * advantages.abs().max().clamp(min=1.0)
+    wrong = ((got - expected).abs() > allowed) | (got.isfinite() != expected.isfinite())
+    if wrong.any():
+        place = int(wrong.nonzero()[0])
+        raise NotEquivariantError(
+            f"{name_of(found.function)} depends on the order of rollouts: rewards {_short(first)} -> advantages "
+            f"{_short(advantages)}, but rewards {_short(arrangement)} -> {_short(got)}"
+            f" (rollout {place}: expected {expected[place]:.6g}, got {got[place]:.6g})"
+        )
+
+
+def _arrangements(successes: int, rollouts: int) -> Iterator[Tensor]:
+    first = torch.zeros(rollouts, dtype=torch.float64)
+    first[:successes] = 1.0
+    yield first
+    if successes in (0, rollouts):
+        return
+    if rollouts <= EXHAUSTIVE_ROLLOUTS:
+        for places in itertools.combinations(range(rollouts), successes):
+            if places != tuple(range(successes)):
+                arrangement = torch.zeros_like(first)
+                arrangement[list(places)] = 1.0
+                yield arrangement
+    else:
+        yield first.flip(0)
+        yield first[torch.randperm(rollouts, generator=torch.Generator().manual_seed(successes))]
+
+
+def _short(values: Tensor) -> str:
+    shown = ", ".join(f"{value:.4g}" for value in values[:8].tolist())
+    return f"[{shown}{', ...' if len(values) > 8 else ''}]"
+
+
+def coefficients(estimator: "Estimator | Callable[..., Any]", rollouts: int) -> tuple[Tensor, Tensor]:
+    """Return (a, b) of a made estimator (its table) or of any callable (probed)."""
+    if isinstance(estimator, Estimator):
+        return estimator.coefficients(rollouts)
+    return read_coefficients(probe(estimator, rollouts), rollouts)

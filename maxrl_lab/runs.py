@@ -1,0 +1,187 @@
+"""A run on disk: one folder with its complete settings, its rows, where they came from, and a checkpoint while it lasts.
+
+    settings.json    {"experiment": ..., "settings": {...}}, written first
+    checkpoint.pt    tensors and plain values, until the run is complete (read with weights_only: never executed)
+    rows.csv         long form, one measurement a row; the same bytes for the same settings on the same machine
+    provenance.json  "complete", and one entry per session: command, commit, versions, device, threads, wall seconds
+
+Every file is written to a temporary name, flushed to disk and renamed, so a killed run leaves whole files only.
+"""
+
+import dataclasses
+import io
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+Row = dict[str, Any]
+_PACKAGES = ("maxrl-lab", "torch", "numpy", "scipy", "scikit-learn")
+
+
+class Checkpoint:
+    """Where a computation keeps its state between sessions."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Replace the saved state by `state`: nested dicts and lists of tensors and plain values."""
+        buffer = io.BytesIO()
+        torch.save(dict(state), buffer)
+        write_atomically(self.path, buffer.getvalue())
+
+    def load(self) -> dict[str, Any] | None:
+        """Return the saved state, None if there is none; `ValueError` if the file is damaged."""
+        if not self.path.exists():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises many kinds for a damaged file; all mean the same here
+            raise ValueError(f"the checkpoint {self.path} is damaged; start again with --force") from error
+        return state
+
+
+def execute(
+    folder: Path,
+    experiment: str,
+    settings: Any,
+    compute: Callable[[Checkpoint], list[Row]],
+    *,
+    device: str = "cpu",
+    force: bool = False,
+) -> pd.DataFrame:
+    """Return the rows of a run: those on disk if it is complete, else what `compute` returns, resumed and stored.
+
+    `settings` is a frozen dataclass. A folder with other settings is refused with a `ValueError` that names the first
+    difference, unless `force`, which removes the run's files first.
+    """
+    files = _Files(folder)
+    if force:
+        files.remove()
+    described = json.loads(json.dumps({"experiment": experiment, "settings": dataclasses.asdict(settings)}))
+    if files.settings.exists():
+        _refuse_other_settings(folder, _read_json(files.settings), described)
+    sessions = _read_json(files.provenance)["sessions"] if files.provenance.exists() else []
+    if is_complete(folder):
+        return read_rows(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_json(files.settings, described)
+    session = _describe_session(device)
+    _write_json(files.provenance, {"complete": False, "sessions": [*sessions, session]})
+    start = time.perf_counter()
+    rows = pd.DataFrame(compute(Checkpoint(files.checkpoint)))
+    session["wall_seconds"] = round(time.perf_counter() - start, 3)
+    write_atomically(files.rows, rows.to_csv(index=False, lineterminator="\n").encode())
+    _write_json(files.provenance, {"complete": True, "sessions": [*sessions, session]})
+    files.checkpoint.unlink(missing_ok=True)
+    return read_rows(folder)
+
+
+def is_complete(folder: Path) -> bool:
+    """Return whether the folder holds a finished run."""
+    files = _Files(folder)
+    return files.provenance.exists() and files.rows.exists() and bool(_read_json(files.provenance)["complete"])
+
+
+def read_rows(folder: Path) -> pd.DataFrame:
+    """Return a finished run's rows; `ValueError` if the folder holds none."""
+    if not is_complete(folder):
+        raise ValueError(f"no finished run in {folder}; run its experiment first")
+    return pd.read_csv(_Files(folder).rows, float_precision="round_trip")
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Return a run's settings as plain values."""
+    settings: dict[str, Any] = _read_json(_Files(folder).settings)["settings"]
+    return settings
+
+
+def wall_seconds(folder: Path) -> float:
+    """Return the seconds a finished run took, over all sessions that ended by themselves."""
+    sessions = _read_json(_Files(folder).provenance)["sessions"]
+    return float(sum(session["wall_seconds"] or 0.0 for session in sessions))
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write `content` so that `path` holds either its old bytes or all of the new ones, even after a crash."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class _Files:
+    def __init__(self, folder: Path) -> None:
+        self.settings = folder / "settings.json"
+        self.rows = folder / "rows.csv"
+        self.provenance = folder / "provenance.json"
+        self.checkpoint = folder / "checkpoint.pt"
+
+    def remove(self) -> None:
+        for file in (self.provenance, self.rows, self.checkpoint, self.settings):
+            file.unlink(missing_ok=True)
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is not readable JSON ({error}); start again with --force") from None
+    return content
+
+
+def _refuse_other_settings(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    if found == wanted:
+        return
+    old, new = ({"experiment": each.get("experiment"), **each.get("settings", {})} for each in (found, wanted))
+    name = next((name for name in {**new, **old} if new.get(name) != old.get(name)), "experiment")
+    raise ValueError(
+        f"{folder} holds a run with other settings ({name} = {old.get(name)!r} there, {new.get(name)!r} now); "
+        "choose another --out, or replace it with --force"
+    )
+
+
+def _describe_session(device: str) -> dict[str, Any]:
+    return {
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in _PACKAGES},
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
+        "threads": torch.get_num_threads(),
+        "wall_seconds": None,
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the source tree, with '+changes' if it has been edited; None outside a git checkout."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+changes" if changes.strip() else "")

@@ -1,0 +1,78 @@
+"""Names to objects: one explicit table per choice, and the text form `name:option=value,option=value`.
+
+The same text names an estimator or an objective in settings, on the command line and in rows, so that a row of a
+results file can be turned back into the object that made it.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+Made = TypeVar("Made")
+Option = int | float
+
+_RELATIVE_TO_ROLLOUTS = re.compile(r"N\s*(?:([-+*/])\s*(\d+))?")
+
+
+def lookup(table: Mapping[str, Made], kind: str, name: str) -> Made:
+    """Return `table[name]`; a `ValueError` lists the choices for an unknown name."""
+    if name not in table:
+        raise ValueError(f"unknown {kind} {name!r}; choose one of: {', '.join(table)}")
+    return table[name]
+
+
+def check_options(function: Callable[..., object], kind: str, name: str, options: Mapping[str, object]) -> None:
+    """Raise `ValueError` unless `options` are exactly keyword-only options of `function`, none required missing."""
+    allowed = {p.name: p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    for option in options:
+        if option not in allowed:
+            choices = ", ".join(allowed) or "none"
+            raise ValueError(f"{kind} {name!r} has no option {option!r}; its options: {choices}")
+    for option, parameter in allowed.items():
+        if parameter.default is parameter.empty and option not in options:
+            raise ValueError(f"{kind} {name!r} needs the option {option!r}, as in '{name}:{option}=4'")
+
+
+def check_count(name: str, value: object, minimum: int = 1) -> int:
+    """Return `value` as an int; raise `ValueError` unless it is a whole number of at least `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ValueError(f"{name} must be a whole number >= {minimum}, got {value!r}")
+    return value
+
+
+def format_spec(name: str, options: Mapping[str, object]) -> str:
+    """Return the text form, e.g. `pkpo:k=4`; `parse` reads it back."""
+    return name + (":" + ",".join(f"{key}={value}" for key, value in options.items()) if options else "")
+
+
+def parse(text: str, rollouts: int | None = None) -> tuple[str, dict[str, Option]]:
+    """Split `name:option=value,...` into name and options; a value is a number or relative to `N`, e.g. `N-1`.
+
+    `rollouts` gives `N` its value. Raises `ValueError` for a malformed text.
+    """
+    name, _, tail = text.partition(":")
+    options: dict[str, Option] = {}
+    for item in filter(None, tail.split(",")):
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise ValueError(f"expected 'name:option=value', got {text!r}")
+        options[key.strip()] = _number(value.strip(), rollouts)
+    return name.strip(), options
+
+
+def _number(text: str, rollouts: int | None) -> Option:
+    relative = _RELATIVE_TO_ROLLOUTS.fullmatch(text)
+    if relative and rollouts is not None:
+        operator, operand = relative.group(1), int(relative.group(2) or 0)
+        if operator == "/":
+            if operand == 0 or rollouts % operand:
+                raise ValueError(f"{text!r} is not a whole number at N = {rollouts}")
+            return rollouts // operand
+        return {None: rollouts, "+": rollouts + operand, "-": rollouts - operand, "*": rollouts * operand}[operator]
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    raise ValueError(f"expected a number or an expression in N such as 'N-1', got {text!r}")

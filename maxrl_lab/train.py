@@ -1,0 +1,161 @@
+"""The on-policy step, once, for every family of tasks, and the three ways to take it.
+
+    sampled    draw N rollouts a task, apply the estimator: what practice does
+    expected   the estimator's exact mean w_N(p) grad p: its bias alone, no noise
+    objective  an objective's exact gradient w(p) grad p: neither
+
+`sampled` less `expected` is pure variance, `expected` less `objective` pure bias. Many runs are one batched program
+(axis R): each run has a method and a learning rate of its own.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from maxrl_lab import estimators, exact, objectives, specs
+from maxrl_lab.groups import Group
+
+Mode = Literal["sampled", "expected", "objective"]
+
+OPTIMISERS: dict[str, type[torch.optim.Optimizer]] = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a run's gradient is: an estimator on N rollouts, its exact mean at N, or an objective's gradient."""
+
+    mode: Mode
+    """`sampled`, `expected` or `objective`."""
+    target: str
+    """The estimator's text form (`maxrl`, `pkpo:k=4`), or the objective's in mode `objective`."""
+    rollouts: int | None = None
+    """N; None in mode `objective`."""
+
+    def __post_init__(self) -> None:
+        """Check that the target exists and fits N."""
+        if self.mode == "objective":
+            objectives.resolve(self.target)
+            if self.rollouts is not None:
+                raise ValueError(f"mode 'objective' takes no rollouts, got {self.rollouts}")
+        elif self.mode in ("sampled", "expected"):
+            exact.coefficients(self.target, rollouts=specs.check_count("rollouts", self.rollouts))
+        else:
+            raise ValueError(f"mode must be sampled, expected or objective, got {self.mode!r}")
+
+
+class Batch(Protocol):
+    """B tasks for each of R runs under the runs' present policies: what a family of tasks offers the step."""
+
+    def rollout(self, runs: Sequence[int], rollouts: int) -> Group:
+        """Return N rollouts of each task for the named runs: a group (len(runs), B, N)."""
+        ...
+
+    def log_pass_rate(self, runs: Sequence[int]) -> Tensor:
+        """Return the exact log pass rates (len(runs), B), differentiable; `ValueError` if the family has none."""
+        ...
+
+
+def losses(batch: Batch, methods: Sequence[Method]) -> Tensor:
+    """Return each run's surrogate loss, shape (R,), whose gradient is minus the run's gradient estimate."""
+    together: dict[Method, list[int]] = defaultdict(list)
+    for run, method in enumerate(methods):
+        together[method].append(run)
+    order = [run for runs in together.values() for run in runs]
+    sampled = _roll_out(batch, together)
+    parts = [
+        sampled_loss(sampled[method], method.target)
+        if method.mode == "sampled"
+        else exact_loss(batch.log_pass_rate(runs), method)
+        for method, runs in together.items()
+    ]
+    return torch.cat(parts)[torch.tensor(order).argsort()]
+
+
+def _roll_out(batch: Batch, together: dict[Method, list[int]]) -> dict[Method, Group]:
+    """Roll out all runs with the same N at once; a group per sampled method."""
+    by_rollouts: dict[int, list[Method]] = defaultdict(list)
+    for method in together:
+        if method.mode == "sampled" and method.rollouts is not None:
+            by_rollouts[method.rollouts].append(method)
+    groups = {}
+    for rollouts, methods in by_rollouts.items():
+        group = batch.rollout([run for method in methods for run in together[method]], rollouts)
+        sizes = [len(together[method]) for method in methods]
+        for method, rewards, log_probs in zip(
+            methods, group.rewards.split(sizes), group.log_probs.split(sizes), strict=True
+        ):
+            groups[method] = Group(rewards, log_probs)
+    return groups
+
+
+def sampled_loss(group: Group, estimator: exact.AnyEstimator) -> Tensor:
+    """Return -(1/BN) sum A_i log m(z_i), shape (...): its gradient is minus the mean of the groups' estimates.
+
+    Log-probabilities are summed over a rollout, never averaged: dividing by its length would change the objective.
+    """
+    apply = estimators.resolve(estimator, group.rollouts)
+    advantages = torch.as_tensor(apply(group.rewards)).to(group.log_probs)
+    return -(advantages.detach() * group.log_probs).mean((-2, -1))
+
+
+def exact_loss(log_pass_rate: Tensor, method: Method) -> Tensor:
+    """Return the mean over tasks of -w(p) p log p with w(p) p held fixed: its gradient is -w(p) grad p, shape (...).
+
+    Written in log p because a softmax gives that accurately. A run that has diverged stays NaN and alone.
+    """
+    p = log_pass_rate.detach().double().exp().clamp(max=1.0).nan_to_num(1.0)
+    if method.mode == "objective":
+        weight = objectives.resolve(method.target).weight(p)
+    else:
+        weight = exact.weight(method.target, rollouts=method.rollouts or 0, pass_rate=p)
+    return -((weight * p).to(log_pass_rate) * log_pass_rate).mean(-1)
+
+
+def make_optimiser(
+    name: str, policies: Iterable[nn.Module], learning_rates: Sequence[float], **options: float
+) -> torch.optim.Optimizer:
+    """Return one optimiser with a parameter group, and so a learning rate, per run."""
+    kind = specs.lookup(OPTIMISERS, "optimiser", name)
+    groups = [
+        {"params": list(policy.parameters()), "lr": rate}
+        for policy, rate in zip(policies, learning_rates, strict=True)
+    ]
+    return kind(groups, **options)  # type: ignore[call-arg]
+
+
+def cosine(steps: int, warmup: int) -> Callable[[int], float]:
+    """Return the factor on the learning rate: linear over `warmup` steps, then half a cosine down to 0 at `steps`."""
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+    return factor
+
+
+def step(
+    run_losses: Tensor,
+    optimiser: torch.optim.Optimizer,
+    schedule: LambdaLR | None = None,
+    clip: float | None = None,
+) -> None:
+    """Take one optimiser step on every run's loss (R,); `clip` bounds each run's own gradient norm, off if None."""
+    optimiser.zero_grad(set_to_none=True)
+    run_losses.sum().backward()  # type: ignore[no-untyped-call]
+    if clip is not None:
+        for group in optimiser.param_groups:
+            nn.utils.clip_grad_norm_(group["params"], clip)
+    optimiser.step()
+    if schedule is not None:
+        schedule.step()
