@@ -156,7 +156,9 @@ def make(name: str, **options: int) -> Objective:
         return kind(**options)
     except TypeError:
         wanted = ", ".join(kind.__dataclass_fields__) or "none"
-        raise ValueError(f"objective {name!r} takes the options: {wanted}; got: {', '.join(options) or 'none'}") from None
+        raise ValueError(
+            f"objective {name!r} takes the options: {wanted}; got: {', '.join(options) or 'none'}"
+        ) from None
 
 
 def resolve(objective: "str | Objective", rollouts: int | None = None) -> Objective:

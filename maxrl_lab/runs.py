@@ -1,7 +1,7 @@
 """A run on disk: one folder with its complete settings, its rows, where they came from, and a checkpoint while it lasts.
 
     settings.json    {"experiment": ..., "settings": {...}}, written first
-    checkpoint.pt    tensors and plain values, until the run is complete (read with weights_only: never executed)
+    checkpoint/      one file a stage, until the run is complete: tensors and plain values, read with weights_only
     rows.csv         long form, one measurement a row; the same bytes for the same settings on the same machine
     provenance.json  "complete", and one entry per session: command, commit, versions, device, threads, wall seconds
 
@@ -13,6 +13,7 @@ import io
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -26,30 +27,38 @@ import pandas as pd
 import torch
 
 Row = dict[str, Any]
-_PACKAGES = ("maxrl-lab", "torch", "numpy", "scipy", "scikit-learn")
+_PACKAGES = ("maxrl-lab", "torch", "numpy", "scipy", "scikit-learn", "pandas")
 
 
 class Checkpoint:
-    """Where a computation keeps its state between sessions."""
+    """Where one stage of a computation keeps its state between sessions."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    def stage(self, name: str) -> "Checkpoint":
+        """Return the checkpoint of a named stage below this one."""
+        return Checkpoint(self.path / name)
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Replace the saved state by `state`: nested dicts and lists of tensors and plain values."""
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
-        write_atomically(self.path, buffer.getvalue())
+        write_atomically(self._file, buffer.getvalue())
 
     def load(self) -> dict[str, Any] | None:
         """Return the saved state, None if there is none; `ValueError` if the file is damaged."""
-        if not self.path.exists():
+        if not self._file.exists():
             return None
         try:
-            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+            state: dict[str, Any] = torch.load(self._file, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises many kinds for a damaged file; all mean the same here
-            raise ValueError(f"the checkpoint {self.path} is damaged; start again with --force") from error
+            raise ValueError(f"the checkpoint {self._file} is damaged; start again with --force") from error
         return state
+
+    @property
+    def _file(self) -> Path:
+        return self.path.with_suffix(".pt")
 
 
 def execute(
@@ -84,7 +93,7 @@ def execute(
     session["wall_seconds"] = round(time.perf_counter() - start, 3)
     write_atomically(files.rows, rows.to_csv(index=False, lineterminator="\n").encode())
     _write_json(files.provenance, {"complete": True, "sessions": [*sessions, session]})
-    files.checkpoint.unlink(missing_ok=True)
+    shutil.rmtree(files.checkpoint, ignore_errors=True)
     return read_rows(folder)
 
 
@@ -132,11 +141,12 @@ class _Files:
         self.settings = folder / "settings.json"
         self.rows = folder / "rows.csv"
         self.provenance = folder / "provenance.json"
-        self.checkpoint = folder / "checkpoint.pt"
+        self.checkpoint = folder / "checkpoint"
 
     def remove(self) -> None:
-        for file in (self.provenance, self.rows, self.checkpoint, self.settings):
+        for file in (self.provenance, self.rows, self.settings):
             file.unlink(missing_ok=True)
+        shutil.rmtree(self.checkpoint, ignore_errors=True)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

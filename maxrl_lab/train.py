@@ -8,26 +8,18 @@
 (axis R): each run has a method and a learning rate of its own.
 """
 
-import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 
 from maxrl_lab import estimators, exact, objectives, specs
 from maxrl_lab.groups import Group
 
 Mode = Literal["sampled", "expected", "objective"]
-
-OPTIMISERS: dict[str, type[torch.optim.Optimizer]] = {
-    "sgd": torch.optim.SGD,
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-}
 
 
 @dataclass(frozen=True)
@@ -121,35 +113,7 @@ def exact_loss(log_pass_rate: Tensor, method: Method) -> Tensor:
     return -((weight * p).to(log_pass_rate) * log_pass_rate).mean(-1)
 
 
-def make_optimiser(
-    name: str, policies: Iterable[nn.Module], learning_rates: Sequence[float], **options: float
-) -> torch.optim.Optimizer:
-    """Return one optimiser with a parameter group, and so a learning rate, per run."""
-    kind = specs.lookup(OPTIMISERS, "optimiser", name)
-    groups = [
-        {"params": list(policy.parameters()), "lr": rate}
-        for policy, rate in zip(policies, learning_rates, strict=True)
-    ]
-    return kind(groups, **options)  # type: ignore[call-arg]
-
-
-def cosine(steps: int, warmup: int) -> Callable[[int], float]:
-    """Return the factor on the learning rate: linear over `warmup` steps, then half a cosine down to 0 at `steps`."""
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-    return factor
-
-
-def step(
-    run_losses: Tensor,
-    optimiser: torch.optim.Optimizer,
-    schedule: LambdaLR | None = None,
-    clip: float | None = None,
-) -> None:
+def step(run_losses: Tensor, optimiser: torch.optim.Optimizer, clip: float | None = None) -> None:
     """Take one optimiser step on every run's loss (R,); `clip` bounds each run's own gradient norm, off if None."""
     optimiser.zero_grad(set_to_none=True)
     run_losses.sum().backward()  # type: ignore[no-untyped-call]
@@ -157,5 +121,3 @@ def step(
         for group in optimiser.param_groups:
             nn.utils.clip_grad_norm_(group["params"], clip)
     optimiser.step()
-    if schedule is not None:
-        schedule.step()

@@ -1,0 +1,1 @@
+"""Which objective does an advantage function optimise?"""
