@@ -84,7 +84,7 @@ def check_rewards(rewards: Tensor) -> Tensor:
 
 
 def reinforce(successes: Tensor, rollouts: int) -> Columns:  # noqa: ARG001
-    """A = 1, b = 0. Unbiased for the expected reward (order 1) at every N."""
+    """a = 1, b = 0. Unbiased for the expected reward (order 1) at every N."""
     return 1.0, 0.0
 
 
@@ -145,7 +145,7 @@ def maxrl_leave_one_out(successes: Tensor, rollouts: int) -> Columns:
 
 
 def maxrl_cross_fitted(successes: Tensor, rollouts: int) -> Columns:
-    """A = N(N-K) / (K(N-1)), b = -NK / ((N-1)(K+1)). Order T = N, exactly, for N >= 2; 0 at K = 0 and at K = N.
+    """a = N(N-K) / (K(N-1)), b = -NK / ((N-1)(K+1)). Order T = N, exactly, for N >= 2; 0 at K = 0 and at K = N.
 
     Each pair of rollouts is centred on each other with a pass rate estimated without either reward.
     """
@@ -155,7 +155,7 @@ def maxrl_cross_fitted(successes: Tensor, rollouts: int) -> Columns:
 
 
 def maxrl_order(successes: Tensor, rollouts: int, *, order: int) -> Columns:
-    """A = (N/K) (1 - C(N-K,T)/C(N,T)), b = 0. Order T exactly, for any T from 1 (REINFORCE) to N (Eq. 9).
+    """a = (N/K) (1 - C(N-K,T)/C(N,T)), b = 0. Order T exactly, for any T from 1 (REINFORCE) to N (Eq. 9).
 
     It is the subset average of Eq. 9 over all T-subsets of the group; it also equals sum_{k=1..T} pkpo_k / k.
     """
@@ -164,7 +164,7 @@ def maxrl_order(successes: Tensor, rollouts: int, *, order: int) -> Columns:
 
 
 def pkpo(successes: Tensor, rollouts: int, *, k: int) -> Columns:
-    """A = k C(N-K,k-1)/C(N-1,k-1), b = 0. Unbiased for pass@k, for any k from 1 (REINFORCE) to N.
+    """a = k C(N-K,k-1)/C(N-1,k-1), b = 0. Unbiased for pass@k, for any k from 1 (REINFORCE) to N.
 
     A success counts if k-1 of the other rollouts would all have failed (Walder & Karkhanis 2025, "loo-1").
     """

@@ -126,7 +126,7 @@ def bootstrap_interval(values: object, confidence: float = 0.95, resamples: int 
     seeds = len(data)
     reach = stats.t.ppf((1 + confidence) / 2, seeds - 1) * math.sqrt(seeds / (seeds - 1))
     level = 1 - 2 * stats.norm.sf(reach)
-    result = stats.bootstrap(
+    low, high = stats.bootstrap(
         (data,),
         np.mean,
         axis=0,
@@ -135,5 +135,5 @@ def bootstrap_interval(values: object, confidence: float = 0.95, resamples: int 
         confidence_level=level,
         method="percentile",
         rng=np.random.default_rng(seed),
-    )
-    return Interval(mean, *result.confidence_interval)
+    ).confidence_interval
+    return Interval(mean, low, high)

@@ -77,7 +77,7 @@ def variance(
     success_moment: object,
     failure_moment: object,
 ) -> Tensor:
-    """Return the exact variance (trace of the covariance) of one group's gradient estimate.            [lab]
+    """Return the exact variance (trace of the covariance) of one group's gradient estimate.  [lab]
 
         E|g|^2 = (1/N) E_{J~Bin(N-1,p)}[ a(J+1)^2 q1 + b(J)^2 q0 ]
                  + (1-1/N) |grad p|^2 E_{J~Bin(N-2,p)}[ a(J+2)^2 + b(J)^2 - 2 a(J+1) b(J+1) ]

@@ -105,8 +105,8 @@ def make_optimiser(recipe: Recipe, networks: Iterable[nn.Module], rates: Sequenc
     groups: list[dict[str, Any]] = [
         {"params": list(network.parameters()), "lr": rate} for network, rate in zip(networks, rates, strict=True)
     ]
-    options = {"momentum": recipe.momentum} if recipe.optimiser == "sgd" else {}
-    return OPTIMISERS[recipe.optimiser](groups, **options)  # type: ignore[call-arg]
+    options: dict[str, Any] = {"momentum": recipe.momentum} if recipe.optimiser == "sgd" else {}
+    return OPTIMISERS[recipe.optimiser](groups, **options)
 
 
 def _save(

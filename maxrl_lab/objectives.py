@@ -24,7 +24,7 @@ SMALLEST_PASS_RATE = 1e-30
 
 @dataclass(frozen=True)
 class Objective(ABC):
-    """J(p) and w(p) = dJ/dp, elementwise; p is a pass rate in [0, 1] of any shape, results are float64 of that shape."""
+    """J(p) and w(p) = dJ/dp, elementwise; p is a pass rate in [0, 1] of any shape, results are float64."""
 
     name: ClassVar[str]
 
@@ -127,7 +127,8 @@ class PassAtK(Objective):
         return -torch.expm1(self.k * torch.log1p(-p))
 
     def _weight(self, p: Tensor) -> Tensor:
-        return self.k * torch.special.xlog1py(self.k - 1, -p).exp()
+        weight: Tensor = self.k * torch.special.xlog1py(self.k - 1, -p).exp()
+        return weight
 
 
 @dataclass(frozen=True)

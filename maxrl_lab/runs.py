@@ -1,4 +1,4 @@
-"""A run on disk: one folder with its complete settings, its rows, where they came from, and a checkpoint while it lasts.
+"""A run on disk: one folder with its complete settings, its rows, their provenance, and a checkpoint while it lasts.
 
     settings.json    {"experiment": ..., "settings": {...}}, written first
     checkpoint/      one file a stage, until the run is complete: tensors and plain values, read with weights_only

@@ -12,6 +12,7 @@ from typing import TypeVar
 Made = TypeVar("Made")
 Option = int | float
 
+_WHOLE = re.compile(r"[-+]?\d+")
 _RELATIVE_TO_ROLLOUTS = re.compile(r"N\s*(?:([-+*/])\s*(\d+))?")
 
 
@@ -70,9 +71,7 @@ def _number(text: str, rollouts: int | None) -> Option:
                 raise ValueError(f"{text!r} is not a whole number at N = {rollouts}")
             return rollouts // operand
         return {None: rollouts, "+": rollouts + operand, "-": rollouts - operand, "*": rollouts * operand}[operator]
-    for number in (int, float):
-        try:
-            return number(text)
-        except ValueError:
-            continue
-    raise ValueError(f"expected a number or an expression in N such as 'N-1', got {text!r}")
+    try:
+        return int(text) if _WHOLE.fullmatch(text) else float(text)
+    except ValueError:
+        raise ValueError(f"expected a number or an expression in N such as 'N-1', got {text!r}") from None

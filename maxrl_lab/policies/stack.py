@@ -1,6 +1,7 @@
 """R policies of one shape, evaluated as one batched program."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ class Stack(nn.Module):
 def mlp(sizes: Sequence[int]) -> nn.Sequential:
     """Return a multilayer perceptron with ReLU between layers; `sizes` from input to output."""
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+    for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
