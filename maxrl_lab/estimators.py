@@ -57,7 +57,7 @@ class Estimator:
         columns = ESTIMATORS[self.name](successes, rollouts, **self.options)
         success, failure = (torch.as_tensor(c, dtype=torch.float64).expand(rollouts + 1).clone() for c in columns)
         success[0], failure[rollouts] = 0.0, 0.0
-        return success, failure
+        return success + 0.0, failure + 0.0  # no negative zeros
 
     def __call__(self, rewards: Tensor) -> Tensor:
         """Return advantages (..., N) for rewards (..., N) in {0, 1}: bool, integer or float, on any device.

@@ -56,7 +56,7 @@ def weight(estimator: AnyEstimator, *, rollouts: int, pass_rate: object) -> Tens
     sign; relative to the largest term otherwise.
     """
     success, failure = coefficients(estimator, rollouts=rollouts)
-    return binomial_mean(success[1:] - failure[:-1], objectives.as_pass_rate(pass_rate).detach())
+    return table_weight(success, failure, objectives.as_pass_rate(pass_rate).detach())
 
 
 def bias(estimator: AnyEstimator, *, rollouts: int, objective: AnyObjective, pass_rate: object) -> Tensor:
@@ -86,16 +86,14 @@ def variance(
     (`gradient_norm_squared`), all broadcast against `pass_rate`. Regular at p = 0 and p = 1.
     """
     success, failure = coefficients(estimator, rollouts=rollouts)
-    p = objectives.as_pass_rate(pass_rate).detach()
-    norm, q1, q0 = (
-        torch.as_tensor(value, dtype=torch.float64) for value in (gradient_norm_squared, success_moment, failure_moment)
+    return table_variance(
+        success,
+        failure,
+        pass_rate=pass_rate,
+        gradient_norm_squared=gradient_norm_squared,
+        success_moment=success_moment,
+        failure_moment=failure_moment,
     )
-    own = binomial_mean(success[1:] ** 2, p) * q1 + binomial_mean(failure[:-1] ** 2, p) * q0
-    second_moment = own / rollouts
-    if rollouts > 1:
-        pairs = success[2:] ** 2 + failure[:-2] ** 2 - 2 * success[1:-1] * failure[1:-1]
-        second_moment = second_moment + (1 - 1 / rollouts) * norm * binomial_mean(pairs, p)
-    return second_moment - binomial_mean(success[1:] - failure[:-1], p) ** 2 * norm
 
 
 def moments(
@@ -129,6 +127,34 @@ def moments(
         failure_moment=(pi * (1 - right)) @ squares,
     )
     return Moments(weight(estimator, rollouts=rollouts, pass_rate=pass_rate) * gradient, spread)
+
+
+def table_weight(success: Tensor, failure: Tensor, pass_rate: Tensor) -> Tensor:
+    """Return w_N(p) of the coefficients a(K), b(K), K = 0..N; see `weight`."""
+    return binomial_mean(success[1:] - failure[:-1], pass_rate)
+
+
+def table_variance(
+    success: Tensor,
+    failure: Tensor,
+    *,
+    pass_rate: object,
+    gradient_norm_squared: object,
+    success_moment: object,
+    failure_moment: object,
+) -> Tensor:
+    """Return the variance of the coefficients a(K), b(K), K = 0..N; see `variance`."""
+    rollouts = len(success) - 1
+    p = objectives.as_pass_rate(pass_rate).detach()
+    norm, q1, q0 = (
+        torch.as_tensor(value, dtype=torch.float64) for value in (gradient_norm_squared, success_moment, failure_moment)
+    )
+    own = binomial_mean(success[1:] ** 2, p) * q1 + binomial_mean(failure[:-1] ** 2, p) * q0
+    second_moment = own / rollouts
+    if rollouts > 1:
+        pairs = success[2:] ** 2 + failure[:-2] ** 2 - 2 * success[1:-1] * failure[1:-1]
+        second_moment = second_moment + (1 - 1 / rollouts) * norm * binomial_mean(pairs, p)
+    return second_moment - table_weight(success, failure, p) ** 2 * norm
 
 
 def binomial_mean(values: Tensor, pass_rate: Tensor) -> Tensor:

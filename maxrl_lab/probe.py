@@ -95,7 +95,7 @@ def read_coefficients(found: Probe, rollouts: int) -> tuple[Tensor, Tensor]:
             success[successes] = advantages[0]
         if successes < rollouts:
             failure[successes] = advantages[-1]
-    return success, failure
+    return success + 0.0, failure + 0.0  # no negative zeros
 
 
 def _check_equivariant(found: Probe, first: Tensor, advantages: Tensor, arrangement: Tensor) -> None:
@@ -107,8 +107,8 @@ def _check_equivariant(found: Probe, first: Tensor, advantages: Tensor, arrangem
     if wrong.any():
         place = int(wrong.nonzero()[0])
         raise NotEquivariantError(
-            f"{name_of(found.function)} depends on the order of rollouts: rewards {_short(first)} -> advantages "
-            f"{_short(advantages)}, but rewards {_short(arrangement)} -> {_short(got)}"
+            f"{name_of(found.function)} depends on the order of rollouts: rewards {short(first)} -> advantages "
+            f"{short(advantages)}, but rewards {short(arrangement)} -> {short(got)}"
             f" (rollout {place}: expected {expected[place]:.6g}, got {got[place]:.6g})"
         )
 
@@ -130,7 +130,8 @@ def _arrangements(successes: int, rollouts: int) -> Iterator[Tensor]:
         yield first[torch.randperm(rollouts, generator=torch.Generator().manual_seed(successes))]
 
 
-def _short(values: Tensor) -> str:
+def short(values: Tensor) -> str:
+    """Return up to eight values as text, for messages."""
     shown = ", ".join(f"{value:.4g}" for value in values[:8].tolist())
     return f"[{shown}{', ...' if len(values) > 8 else ''}]"
 

@@ -62,6 +62,11 @@ def parse(text: str, rollouts: int | None = None) -> tuple[str, dict[str, Option
     return name.strip(), options
 
 
+def format_at(text: str, rollouts: int) -> str:
+    """Return the text form with `N` replaced by its value: `pkpo:k=N/2` at 8 rollouts is `pkpo:k=4`."""
+    return format_spec(*parse(text, rollouts))
+
+
 def _number(text: str, rollouts: int | None) -> Option:
     relative = _RELATIVE_TO_ROLLOUTS.fullmatch(text)
     if relative and rollouts is not None:

@@ -116,7 +116,7 @@ def exact_loss(log_pass_rate: Tensor, method: Method) -> Tensor:
 def step(run_losses: Tensor, optimiser: torch.optim.Optimizer, clip: float | None = None) -> None:
     """Take one optimiser step on every run's loss (R,); `clip` bounds each run's own gradient norm, off if None."""
     optimiser.zero_grad(set_to_none=True)
-    run_losses.sum().backward()  # type: ignore[no-untyped-call]
+    run_losses.sum().backward()
     if clip is not None:
         for group in optimiser.param_groups:
             nn.utils.clip_grad_norm_(group["params"], clip)

@@ -1,0 +1,235 @@
+"""With an exact likelihood to compare with: how near does each estimator come to cross-entropy training?
+
+Section 6.1 of arXiv:2602.02710v1 (Fig. 2 and 9) trains a ResNet-50 on ImageNet from scratch: the untrained pass rate
+is about 1/1000, REINFORCE stays there even at 1024 rollouts, MaxRL approaches cross-entropy as rollouts grow, GRPO
+lies between. Here the images are three handwritten digits side by side, one of 1000 classes (`envs.classification`),
+and the policy is a small multilayer perceptron; estimators sample N classes an image and are told right or wrong.
+
+Every method's learning rate is swept alike on a seed of its own, the best by final pass@1 on fresh training images is
+used for all reported seeds, and the sweep is in the rows. All runs are one batched program.
+
+    maxrl-lab run classification        (about two minutes; `full` wants a GPU)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from envs.classification import CLASSES, PIXELS, ClassificationBatch, three_digits
+from experiments.context import Context, check_not_empty
+from maxrl_lab import evaluate, fit, specs, train
+from maxrl_lab.policies.stack import Stack, mlp, seeded
+from maxrl_lab.randomness import generator
+from maxrl_lab.runs import Row
+
+INITIAL, TRAINING, HELD_OUT, SWEEP_CHECK = range(4)
+"""What a stream of random numbers is for."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Methods, policy and optimisation."""
+
+    estimators: tuple[str, ...] = ("rloo", "grpo", "maxrl")
+    """Compared with cross-entropy, which needs no rollouts."""
+    rollouts: tuple[int, ...] = (16, 128, 1024)
+    """N."""
+    learning_rates: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0)
+    """Swept alike for every method."""
+    seeds: int = 5
+    """Reported runs per method."""
+    steps: int = 300
+    """Updates; cosine schedule after 5% warm-up."""
+    batch: int = 128
+    """Images per update."""
+    hidden: tuple[int, ...] = (128,)
+    """Widths of the perceptron's hidden layers."""
+    momentum: float = 0.9
+    """Of SGD, as in the paper."""
+    test_images: int = 1000
+    """Held-out images, written with other digit pictures than training."""
+    coverage_ks: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+    """k of the final coverage curve (Fig. 9)."""
+    measurements: int = 12
+    """Evaluations during training."""
+    runs_at_once: int = 50
+    """Runs trained as one batched program; bounds memory, changes no result."""
+
+    def __post_init__(self) -> None:
+        """Check counts and names."""
+        check_not_empty(
+            estimators=self.estimators,
+            rollouts=self.rollouts,
+            learning_rates=self.learning_rates,
+            coverage_ks=self.coverage_ks,
+        )
+        for name in ("seeds", "steps", "batch", "test_images", "measurements", "runs_at_once"):
+            specs.check_count(name, getattr(self, name))
+        for width in (*self.hidden, *self.coverage_ks):
+            specs.check_count("hidden and coverage_ks", width)
+        if min(self.learning_rates) <= 0:
+            raise ValueError(f"learning_rates must be positive, got {min(self.learning_rates)}")
+        self.methods()
+
+    def methods(self) -> list[train.Method]:
+        """Return cross-entropy and every estimator at every N."""
+        sampled = [
+            train.Method("sampled", specs.format_at(name, count), count)
+            for name in self.estimators
+            for count in self.rollouts
+        ]
+        return [train.Method("objective", "maximum_likelihood"), *sampled]
+
+    @property
+    def recipe(self) -> fit.Recipe:
+        """How every run is optimised."""
+        return fit.Recipe(
+            steps=self.steps,
+            momentum=self.momentum,
+            schedule="cosine",
+            warmup=max(1, self.steps // 20),
+            measure_every=max(1, self.steps // self.measurements),
+        )
+
+
+PRESETS = {
+    "smoke": Settings(
+        rollouts=(4, 16),
+        learning_rates=(0.3, 1.0),
+        seeds=2,
+        steps=6,
+        batch=16,
+        hidden=(16,),
+        test_images=50,
+        measurements=2,
+    ),
+    "quick": Settings(),
+    "full": Settings(
+        rollouts=(4, 16, 64, 256, 1024),
+        learning_rates=(0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
+        seeds=10,
+        steps=3000,
+        batch=256,
+        hidden=(256, 256),
+        test_images=5000,
+        measurements=60,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One network's training."""
+
+    method: train.Method
+    learning_rate: float
+    seed: int
+
+    def row(self, stage: str, step: int) -> Row:
+        """Return the columns that name this run and moment."""
+        return {
+            "stage": stage,
+            "method": self.method.target,
+            "rollouts": self.method.rollouts,
+            "learning_rate": self.learning_rate,
+            "seed": self.seed,
+            "step": step,
+        }
+
+
+def run(settings: Settings, context: Context) -> list[Row]:
+    """Return the sweep's final rows, the reported runs' learning curves, and their final coverage."""
+    sweep_seed = settings.seeds  # a seed that is not reported
+    swept = [Run(method, rate, sweep_seed) for method in settings.methods() for rate in settings.learning_rates]
+    sweep = [row for row in _train(swept, "sweep", settings, context) if row["step"] == settings.steps]
+    best = choose_learning_rates(sweep)
+    reported = [
+        Run(method, best[method.target, method.rollouts], seed)
+        for seed in range(settings.seeds)
+        for method in settings.methods()
+    ]
+    return sweep + _train(reported, "report", settings, context)
+
+
+def choose_learning_rates(sweep: Sequence[Row]) -> dict[tuple[str, int | None], float]:
+    """Return the rate with the highest final training pass@1 per (method, rollouts); a diverged run never wins."""
+    best: dict[tuple[str, int | None], Row] = {}
+    for row in sweep:
+        key = row["method"], row["rollouts"]
+        if key not in best or not best[key]["train_pass_at_1"] >= row["train_pass_at_1"]:
+            best[key] = row if row["train_pass_at_1"] == row["train_pass_at_1"] else best.get(key, row)
+    return {key: row["learning_rate"] for key, row in best.items()}
+
+
+def _train(runs: Sequence[Run], stage: str, settings: Settings, context: Context) -> list[Row]:
+    """Train all runs, at most `runs_at_once` together."""
+    blocks = range(0, len(runs), settings.runs_at_once)
+    rows: list[Row] = []
+    for number, start in enumerate(blocks, 1):
+        name = f"{stage}-{number}"
+        rows += _train_block(runs[start : start + settings.runs_at_once], stage, name, settings, context)
+    return rows
+
+
+def _train_block(runs: Sequence[Run], stage: str, name: str, settings: Settings, context: Context) -> list[Row]:
+    seeds = [each.seed for each in runs]
+    networks = [seeded(lambda: mlp([PIXELS, *settings.hidden, CLASSES]), seed, INITIAL) for seed in seeds]
+    stack = Stack(networks).to(context.device)
+    training = three_digits("train")
+
+    def images(purpose: int, count: int, step: int) -> tuple[Tensor, Tensor]:
+        """Every run's images (R, count, 192) and labels (R, count): equal for equal seeds."""
+        drawn = {seed: training.sample(count, generator(seed, purpose, step)) for seed in dict.fromkeys(seeds)}
+        pixels, labels = zip(*(drawn[seed] for seed in seeds), strict=True)
+        return torch.stack(pixels).to(context.device), torch.stack(labels).to(context.device)
+
+    def batch(step: int) -> ClassificationBatch:
+        pixels, labels = images(TRAINING, settings.batch, step)
+        return ClassificationBatch(stack(pixels).log_softmax(-1), labels, seeds, step)
+
+    check = images(SWEEP_CHECK, settings.test_images, 0)
+    held_out = three_digits("test").sample(settings.test_images, generator(HELD_OUT))
+
+    def measure(step: int) -> list[Row]:
+        on_training = _measure(stack, *check)[0].mean(1)
+        rates, top1 = _measure(stack, *(each.to(context.device).expand(len(runs), *each.shape) for each in held_out))
+        final = step == settings.steps and stage == "report"
+        rows = []
+        for place, each in enumerate(runs):
+            head = each.row(stage, step)
+            measured = {
+                "train_pass_at_1": float(on_training[place]),
+                "pass_at_1": float(rates[place].mean()),
+                "pass_at_128": float(_coverage(rates[place], 128)),
+                "top_1": float(top1[place]),
+            }
+            rows.append({**head, **measured, "k": None, "coverage": None})
+            for k in settings.coverage_ks if final else ():
+                rows.append({**head, "stage": "coverage", "k": k, "coverage": float(_coverage(rates[place], k))})
+        return rows
+
+    return fit.fit(
+        stack,
+        [each.method for each in runs],
+        [each.learning_rate for each in runs],
+        settings.recipe,
+        batch=batch,
+        measure=measure,
+        checkpoint=context.checkpoint.stage(name),
+        progress=context.progress(f"classification {name}"),
+    )
+
+
+def _measure(stack: Stack, pixels: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return exact pass rates (R, B) and the share of images whose most likely class is right (R,)."""
+    with torch.no_grad():
+        log_probs = stack(pixels).log_softmax(-1)
+    rates = log_probs.gather(-1, labels[..., None]).squeeze(-1).double().exp().clamp(max=1.0)
+    return rates, (log_probs.argmax(-1) == labels).double().mean(-1)
+
+
+def _coverage(rates: Tensor, k: int) -> Tensor:
+    """Exact coverage at k, NaN for a run that has diverged."""
+    return evaluate.exact_coverage(rates, [k])[0] if bool(rates.isfinite().all()) else rates.mean()

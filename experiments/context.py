@@ -1,0 +1,45 @@
+"""What every experiment is given besides its settings, and the estimators they all compare."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from maxrl_lab.runs import Checkpoint
+
+EVERY_ESTIMATOR = (
+    "reinforce",
+    "mean_centred",
+    "rloo",
+    "grpo",
+    "pkpo:k=N/2",
+    "maxrl_order:order=N/2",
+    "maxrl",
+    "maxrl_no_baseline",
+    "maxrl_control_variate",
+    "maxrl_leave_one_out",
+    "maxrl_cross_fitted",
+)
+"""Every estimator of the lab that exists for all even N."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where an experiment runs and where it keeps its unfinished state."""
+
+    device: torch.device
+    checkpoint: Checkpoint
+    quiet: bool = False
+
+    def progress(self, name: str) -> Callable[[Iterable[Any]], Iterable[Any]]:
+        """Return a wrapper that shows a progress bar on standard error while it is iterated."""
+        return lambda items: tqdm(items, desc=name, disable=self.quiet, dynamic_ncols=True)
+
+
+def check_not_empty(**values: tuple[object, ...]) -> None:
+    """Raise `ValueError` for a setting that lists nothing."""
+    for name, value in values.items():
+        if not value:
+            raise ValueError(f"{name} needs at least one value, got none")

@@ -1,0 +1,22 @@
+"""One file per experiment: rows in, picture out; nothing here trains."""
+
+from types import ModuleType
+
+from figures import (
+    bias_variance,
+    classification,
+    gradient_norms,
+    likelihood_limit,
+    unbiasedness,
+    weight_functions,
+)
+
+FIGURES: dict[str, ModuleType] = {
+    "weight_functions": weight_functions,
+    "unbiasedness": unbiasedness,
+    "bias_variance": bias_variance,
+    "likelihood_limit": likelihood_limit,
+    "classification": classification,
+    "gradient_norms": gradient_norms,
+}
+"""Experiment name to module; each has `COLUMNS` and `draw(rows) -> Figure`."""

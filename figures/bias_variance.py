@@ -1,0 +1,95 @@
+"""Bias and noise of every estimator against the likelihood gradient, exactly; which exact form is least noisy, where."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures import style
+
+COLUMNS = (
+    "estimator",
+    "rollouts",
+    "pass_rate",
+    "squared_bias",
+    "variance",
+    "mean_squared_error",
+    "budget",
+    "budget_mean_squared_error",
+)
+EXACT_ORDER_N = ("maxrl_no_baseline", "maxrl_control_variate", "maxrl_leave_one_out", "maxrl_cross_fitted")
+"""Unbiased for order T = N at every N; Algorithm 1 is drawn beside them, of order N-1."""
+_SHOWN = ("rloo", "grpo", "maxrl", "maxrl_leave_one_out", "maxrl_cross_fitted", "maxrl_no_baseline", "reinforce")
+
+
+def draw(rows: pd.DataFrame) -> Figure:
+    """Return six panels: bias, variance and error against N at a hard p; error at equal budget; against p; who wins."""
+    style.check_columns(rows, COLUMNS)
+    hard = min(rows.pass_rate.unique(), key=lambda p: abs(p - 0.01))
+    count = min(rows.rollouts.unique(), key=lambda n: abs(n - 16))
+    figure = Figure(figsize=(14.5, 8.6))
+    axes = figure.subplots(2, 3)
+    at_p, at_n = rows[rows.pass_rate == hard], rows[rows.rollouts == count]
+    for ax, column, title in zip(
+        axes[0],
+        ("squared_bias", "variance", "mean_squared_error"),
+        ("squared bias", "variance", "their sum"),
+        strict=True,
+    ):
+        _curves(ax, at_p, "rollouts", column)
+        ax.set(xlabel="rollouts N in one group", title=f"{title} against N, at p = {hard:g}")
+    _curves(axes[1, 0], at_p, "rollouts", "budget_mean_squared_error")
+    budget = int(rows.budget.iloc[0])
+    axes[1, 0].set(
+        xlabel=f"rollouts N in each of {budget}/N groups", title=f"error at equal budget M = {budget}, p = {hard:g}"
+    )
+    _curves(axes[1, 1], at_n, "pass_rate", "mean_squared_error")
+    axes[1, 1].set(xlabel="pass rate p", title=f"error against p, at N = {count}")
+    _relative_noise(axes[1, 2], at_n, int(count))
+    axes[0, 0].set_ylabel("in units of |∇ log p|²")
+    axes[1, 0].set_ylabel("in units of |∇ log p|²")
+    axes[0, 0].legend(fontsize=8.5)
+    figure.suptitle(
+        "Distance of one estimate from the maximum-likelihood gradient (exact; categorical policy, 3 right answers)"
+    )
+    return figure
+
+
+def _curves(ax: Axes, rows: pd.DataFrame, x: str, y: str) -> None:
+    for name in _SHOWN:
+        curve = rows[rows.estimator == name].sort_values(x)
+        if len(curve):
+            ax.plot(
+                curve[x],
+                curve[y].clip(lower=1e-8),
+                color=style.colour(name),
+                dashes=style.dashes(name),
+                label=style.label(name),
+                marker="o",
+                markersize=3,
+            )
+    ax.set(xscale="log", yscale="log")
+
+
+def _relative_noise(ax: Axes, rows: pd.DataFrame, count: int) -> None:
+    """Variance over the smallest among the exact order-N forms, so 1 is the best of them at each p."""
+    table = rows.pivot_table(index="pass_rate", columns="estimator", values="variance")
+    forms = [name for name in EXACT_ORDER_N if name in table.columns]
+    best = table[forms].min(axis=1)
+    for name in (*forms, "maxrl"):
+        if name in table.columns:
+            ax.plot(
+                table.index,
+                table[name] / best,
+                color=style.colour(name),
+                dashes=style.dashes(name),
+                label=style.label(name) + (" (order N-1)" if name == "maxrl" else ""),
+                marker="o",
+                markersize=3,
+            )
+    ax.set(
+        xscale="log",
+        xlabel="pass rate p",
+        ylim=(0.8, 3),
+        title=f"variance over the best exact order-N form, N = {count}",
+    )
+    ax.legend(fontsize=8.5)

@@ -1,0 +1,61 @@
+"""Fig. 8 of the paper, exact: how hard each example pushes, against how often it is already right."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures import style
+from maxrl_lab.evaluate import bootstrap_interval
+
+COLUMNS = ("seed", "example", "curve", "rollouts", "pass_rate", "gradient_norm")
+_BINS = np.concatenate([np.logspace(-5, -1, 13)[:-1], np.linspace(0.1, 1.0, 13)])
+_FEWEST = 5
+"""A bin with fewer examples in a seed is not drawn."""
+
+
+def draw(rows: pd.DataFrame) -> Figure:
+    """Return one panel for the population limits and one per N: median norm per bin of pass rate, and examples."""
+    style.check_columns(rows, COLUMNS)
+    counts = sorted(rows.rollouts.dropna().unique())
+    panels = [None, *counts]
+    figure = Figure(figsize=(4.3 * len(panels), 5.0))
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for ax, count in zip(axes, panels, strict=True):
+        chosen = rows[rows.rollouts.isna()] if count is None else rows[rows.rollouts == count]
+        _panel(ax, chosen)
+        if count is not None:
+            _panel(ax, rows[rows.rollouts.isna() & (rows.curve == "maximum_likelihood")])
+        ax.set(xscale="log", yscale="log", xlabel="pass rate p of the example", xlim=(1e-4, 1.05))
+        ax.set_title("population limit" if count is None else f"expected gradient at N = {int(count)}")
+        ax.legend(fontsize=9, loc="lower left")
+    axes[0].set_ylabel("norm of the example's gradient |w_N(p) ∇p|")
+    examples, seeds = rows.groupby("seed").example.nunique().iloc[0], rows.seed.nunique()
+    figure.suptitle(
+        f"Half-trained classifier, {examples} training images: exact per-example gradients; median per bin, "
+        f"95% bootstrap interval over {seeds} networks"
+    )
+    return figure
+
+
+def _panel(ax: Axes, rows: pd.DataFrame) -> None:
+    for name in rows.curve.unique():
+        curve = rows[rows.curve == name]
+        medians = _binned(curve)
+        at = np.sqrt(_BINS[:-1] * _BINS[1:])
+        shade = style.colour(name)
+        thin = curve[curve.seed == curve.seed.min()]
+        ax.plot(thin.pass_rate, thin.gradient_norm, ".", color=shade, alpha=0.12, markersize=2.5, zorder=1)
+        drawn = ~np.isnan(medians).any(axis=0)
+        interval = bootstrap_interval(medians[:, drawn])
+        text = "cross-entropy" if name == "maximum_likelihood" else style.label(name)
+        ax.plot(at[drawn], interval.mean, color=shade, label=text)
+        ax.fill_between(at[drawn], interval.low, interval.high, color=shade, alpha=0.25, linewidth=0)
+
+
+def _binned(rows: pd.DataFrame) -> np.ndarray:
+    """Median norm per seed and bin, NaN where a seed has too few examples."""
+    bins = pd.cut(rows.pass_rate, _BINS, labels=False)
+    grouped = rows.groupby(["seed", bins]).gradient_norm.agg(["median", "size"])
+    medians = grouped["median"].where(grouped["size"] >= _FEWEST)
+    return medians.unstack().reindex(columns=range(len(_BINS) - 1)).to_numpy()

@@ -1,0 +1,79 @@
+"""The limit to maximum likelihood: distance against order, and what bias alone does to training."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures import style
+
+COLUMNS = (
+    "view", "order", "pass_rate", "distance", "method", "mode", "rollouts", "learning_rate", "seed", "step",
+    "log_pass_rate", "hard_pass_rate",
+)  # fmt: skip
+_SHADES = ("#0072B2", "#5aa0c8", "#e8b04a", "#e08030", "#D55E00", "#8c2d04", "#000000")
+
+
+def draw(rows: pd.DataFrame) -> Figure:
+    """Return three panels: distance to the likelihood gradient, mean pass rate and mean log-likelihood over training."""
+    style.check_columns(rows, COLUMNS)
+    figure = Figure(figsize=(15, 5.2))
+    left, middle, right = figure.subplots(1, 3)
+    _distance(left, rows[rows["view"] == "distance"])
+    training = best_learning_rate(rows[rows["view"] == "training"])
+    for ax, column, name in (
+        (middle, "pass_rate", "mean pass rate"),
+        (right, "log_pass_rate", "mean log pass rate (nats)"),
+    ):
+        _training(ax, training, column)
+        ax.set(xlabel="update (exact gradient, no sampling)", ylabel=name)
+    seeds = training.seed.nunique()
+    middle.set_title(f"bias alone: training on exact gradients\n({seeds} task sets, 95% bootstrap intervals)")
+    right.set_title("the same runs, as log-likelihood")
+    right.legend(fontsize=8.5, loc="upper left", bbox_to_anchor=(1.0, 1.0), title="gradient followed (best rate)")
+    return figure
+
+
+def best_learning_rate(training: pd.DataFrame) -> pd.DataFrame:
+    """Return each method's runs at the rate with the highest final mean pass rate over task sets."""
+    final = training[training.step == training.step.max()]
+    means = final.groupby(["method", "learning_rate"], sort=False).pass_rate.mean()
+    best = means.groupby("method").idxmax().dropna()
+    return pd.concat([training[(training.method == name) & (training.learning_rate == rate)] for name, rate in best])
+
+
+def _distance(ax: Axes, rows: pd.DataFrame) -> None:
+    for place, (p, curve) in enumerate(rows.groupby("pass_rate")):
+        shade = ("#0072B2", "#56B4E9", "#E69F00", "#D55E00")[place % 4]
+        theory = (1 - float(p)) ** curve.order
+        ax.plot(curve.order, theory, color=shade, linewidth=1.2, label=f"p = {p:g}")
+        ax.plot(curve.order, curve.distance, "o", color=shade, markersize=5)
+    ax.set(xscale="log", yscale="log", ylim=(1e-8, 2), xlabel="order T", ylabel="relative distance to the ML gradient")
+    ax.set_title("dots: measured by autograd\nlines: theory, (1 − p)^T")
+    ax.legend(fontsize=9)
+
+
+def _training(ax: Axes, rows: pd.DataFrame, column: str) -> None:
+    exact = [name for name in rows.method.unique() if name in set(rows[rows["mode"] == "objective"].method)]
+    exact.sort(key=_order)
+    for name in rows.method.unique():
+        runs = rows[rows.method == name]
+        rate = runs.learning_rate.iloc[0]
+        text = f"{style.label(name)} (lr {rate:g})"
+        if name in exact:
+            shade = _SHADES[round(exact.index(name) * (len(_SHADES) - 1) / max(1, len(exact) - 1))]
+            style.band(ax, runs, "step", column, name, color=shade, label=text)
+        else:
+            count = int(runs.rollouts.iloc[0])
+            style.band(
+                ax,
+                runs,
+                "step",
+                column,
+                name,
+                label=f"{style.label(name)}, N = {count}, exact mean (lr {rate:g})",
+                dashes=(3, 1.5),
+            )
+
+
+def _order(name: str) -> float:
+    return {"expected_reward": 1.0, "maximum_likelihood": float("inf")}.get(name) or float(name.partition("=")[2])
