@@ -72,7 +72,7 @@ def run(settings: Settings, context: Context) -> list[Row]:
 
 
 def policy(pass_rate: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return probabilities (8,), scores (8, 8) with respect to the logits, and rewards (8,) of the categorical policy."""
+    """Return probabilities (8,), scores (8, 8) of the logits, and rewards (8,) of the categorical policy."""
     right = pass_rate * torch.tensor(RIGHT, dtype=torch.float64)
     wrong = (1 - pass_rate) * torch.tensor(WRONG, dtype=torch.float64)
     probabilities = torch.cat([right, wrong])

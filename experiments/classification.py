@@ -41,7 +41,7 @@ class Settings:
     seeds: int = 5
     """Reported runs per method."""
     steps: int = 300
-    """Updates; cosine schedule after 5% warm-up."""
+    """Updates; cosine schedule after a warm-up of one step in twenty."""
     batch: int = 128
     """Images per update."""
     hidden: tuple[int, ...] = (128,)

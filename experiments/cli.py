@@ -126,9 +126,8 @@ def reproduce(arguments: Sequence[str]) -> int:
     print()
     for row in (head, *made):
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    print(
-        f"\nrows: {places.out / places.preset}/<experiment>/rows.csv; total now {sum(float(row[3]) for row in made):.0f} s"
-    )
+    total = sum(float(row[3]) for row in made)
+    print(f"\nrows: {places.out / places.preset}/<experiment>/rows.csv; total now {total:.0f} s")
     return 0
 
 
@@ -231,8 +230,7 @@ def _run(name: str, settings: Any, places: Places, flags: argparse.Namespace) ->
     """Run or continue an experiment; return the number of its rows."""
     device = _device(flags.device)
     folder = places.rows(name)
-    if runs.is_complete(folder) and not flags.force:
-        print(f"{name}: complete in {folder}; --force to run it again", file=sys.stderr)
+    was_complete = runs.is_complete(folder) and not flags.force
     rows = runs.execute(
         folder,
         name,
@@ -241,6 +239,8 @@ def _run(name: str, settings: Any, places: Places, flags: argparse.Namespace) ->
         device=str(device),
         force=flags.force,
     )
+    if was_complete:
+        print(f"{name}: complete in {folder}, not run again; --force to replace it", file=sys.stderr)
     return len(rows)
 
 

@@ -34,7 +34,7 @@ class Settings:
     """At finite N."""
     rollouts: tuple[int, ...] = (16, 128, 1024)
     """N."""
-    seeds: int = 3
+    seeds: int = 5
     """Networks."""
     steps: int = 150
     """Cross-entropy updates before the measurement: enough that pass rates cover the whole range."""
@@ -44,7 +44,7 @@ class Settings:
     """Images per update."""
     hidden: tuple[int, ...] = (128,)
     """Widths of the perceptron's hidden layers."""
-    examples: int = 1000
+    examples: int = 600
     """Fresh training images measured."""
 
     def __post_init__(self) -> None:
@@ -91,7 +91,8 @@ def slopes(network: torch.nn.Module, pixels: Tensor, labels: Tensor) -> tuple[Te
     parameters = {name: value.detach() for name, value in network.named_parameters()}
 
     def log_pass_rate(weights: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
-        return functional_call(network, weights, (image,)).log_softmax(-1).gather(0, label).squeeze(0)
+        log_probs: Tensor = functional_call(network, weights, (image,)).log_softmax(-1)
+        return log_probs.gather(0, label).squeeze(0)
 
     def one(image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         gradient = grad(log_pass_rate)(parameters, image, label)

@@ -22,6 +22,13 @@ from maxrl_lab.policies.stack import Stack
 from maxrl_lab.randomness import generator
 from maxrl_lab.runs import Row
 
+RL_TO_ML = (
+    "expected_reward",
+    *(f"truncated_likelihood:order={order}" for order in (2, 4, 16, 64, 1024)),
+    "maximum_likelihood",
+)
+"""From order T = 1 to infinity."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -31,15 +38,7 @@ class Settings:
     """T of the first view."""
     distance_pass_rates: tuple[float, ...] = (0.5, 0.1, 0.01, 0.001)
     """p of the first view."""
-    objectives: tuple[str, ...] = (
-        "expected_reward",
-        "truncated_likelihood:order=2",
-        "truncated_likelihood:order=4",
-        "truncated_likelihood:order=16",
-        "truncated_likelihood:order=64",
-        "truncated_likelihood:order=1024",
-        "maximum_likelihood",
-    )
+    objectives: tuple[str, ...] = RL_TO_ML
     """Objectives whose exact gradient is followed."""
     estimators: tuple[str, ...] = ("grpo", "maxrl")
     """Estimators whose exact expected gradient is followed."""
@@ -110,7 +109,7 @@ class TaskSet:
 
     def policy(self) -> nn.Linear:
         """Return a fresh linear policy at the initial weights."""
-        linear = nn.Linear(*self.weights.T.shape, bias=False, dtype=torch.float64, device=self.weights.device)
+        linear = nn.Linear(self.weights.shape[1], self.weights.shape[0], bias=False).to(self.weights)
         linear.weight.data.copy_(self.weights)
         return linear
 
@@ -162,7 +161,8 @@ def _training(settings: Settings, context: Context) -> list[Row]:
     answers = torch.stack([sets[seed].answers for _, _, seed in cells])
 
     def log_pass_rates() -> Tensor:
-        return stack(inputs).log_softmax(-1).gather(-1, answers[..., None]).squeeze(-1)
+        log_probs: Tensor = stack(inputs).log_softmax(-1)
+        return log_probs.gather(-1, answers[..., None]).squeeze(-1)
 
     def measure(step: int) -> list[Row]:
         with torch.no_grad():

@@ -44,9 +44,8 @@ class Settings:
         specs.check_count("batches", self.batches)
         specs.check_count("seed", self.seed, minimum=0)
         if not (0 < self.pass_rate < 1 and 0 < self.false_alarm_rate < 1):
-            raise ValueError(
-                f"pass_rate and false_alarm_rate must lie between 0 and 1, got {self.pass_rate}, {self.false_alarm_rate}"
-            )
+            got = f"{self.pass_rate} and {self.false_alarm_rate}"
+            raise ValueError(f"pass_rate and false_alarm_rate must lie between 0 and 1, got {got}")
         for name in self.estimators:
             for count in self.rollouts:
                 exact.coefficients(name, rollouts=count)

@@ -16,24 +16,27 @@ from experiments.context import EVERY_ESTIMATOR, Context, check_not_empty
 from maxrl_lab import exact, objectives, specs
 from maxrl_lab.runs import Row
 
+POPULATION = (
+    "expected_reward",
+    "pass_at_k:k=8",
+    "grpo_limit",
+    "truncated_likelihood:order=4",
+    "truncated_likelihood:order=16",
+    "truncated_likelihood:order=64",
+    "maximum_likelihood",
+)
+"""The curves of Fig. 1, and pass@k."""
+
 
 @dataclass(frozen=True)
 class Settings:
     """What is tabulated."""
 
-    objectives: tuple[str, ...] = (
-        "expected_reward",
-        "pass_at_k:k=8",
-        "grpo_limit",
-        "truncated_likelihood:order=4",
-        "truncated_likelihood:order=16",
-        "truncated_likelihood:order=64",
-        "maximum_likelihood",
-    )
+    objectives: tuple[str, ...] = POPULATION
     """Population objectives."""
     estimators: tuple[str, ...] = EVERY_ESTIMATOR
     """Estimators; N in an option stands for the number of rollouts."""
-    rollouts: tuple[int, ...] = (2, 4, 16, 64)
+    rollouts: tuple[int, ...] = (2, 4, 8, 16, 32, 64, 128, 256)
     """N."""
     lowest: float = 1e-3
     """Smallest pass rate; the largest is 1 - lowest."""
@@ -56,7 +59,7 @@ class Settings:
 PRESETS = {
     "smoke": Settings(rollouts=(2, 4), points=21),
     "quick": Settings(),
-    "full": Settings(rollouts=(2, 4, 8, 16, 64, 256, 1024), lowest=1e-5, points=1001),
+    "full": Settings(rollouts=(2, 4, 8, 16, 32, 64, 128, 256, 512, 1024), lowest=1e-5, points=1001),
 }
 
 

@@ -1,4 +1,4 @@
-"""Bias and noise of every estimator against the likelihood gradient, exactly; which exact form is least noisy, where."""
+"""Exact bias and noise of every estimator against the likelihood gradient, and the least noisy exact form."""
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -68,6 +68,7 @@ def _curves(ax: Axes, rows: pd.DataFrame, x: str, y: str) -> None:
                 markersize=3,
             )
     ax.set(xscale="log", yscale="log")
+    style.plain_ticks(ax)
 
 
 def _relative_noise(ax: Axes, rows: pd.DataFrame, count: int) -> None:
@@ -89,7 +90,7 @@ def _relative_noise(ax: Axes, rows: pd.DataFrame, count: int) -> None:
     ax.set(
         xscale="log",
         xlabel="pass rate p",
-        ylim=(0.8, 3),
+        ylim=(0.8, 2.5),
         title=f"variance over the best exact order-N form, N = {count}",
     )
-    ax.legend(fontsize=8.5)
+    ax.legend(fontsize=8.5, loc="upper center")

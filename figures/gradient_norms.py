@@ -58,4 +58,5 @@ def _binned(rows: pd.DataFrame) -> np.ndarray:
     bins = pd.cut(rows.pass_rate, _BINS, labels=False)
     grouped = rows.groupby(["seed", bins]).gradient_norm.agg(["median", "size"])
     medians = grouped["median"].where(grouped["size"] >= _FEWEST)
-    return medians.unstack().reindex(columns=range(len(_BINS) - 1)).to_numpy()
+    table: np.ndarray = medians.unstack().reindex(columns=range(len(_BINS) - 1)).to_numpy()
+    return table

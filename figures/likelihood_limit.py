@@ -1,6 +1,7 @@
 """The limit to maximum likelihood: distance against order, and what bias alone does to training."""
 
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -10,11 +11,10 @@ COLUMNS = (
     "view", "order", "pass_rate", "distance", "method", "mode", "rollouts", "learning_rate", "seed", "step",
     "log_pass_rate", "hard_pass_rate",
 )  # fmt: skip
-_SHADES = ("#0072B2", "#5aa0c8", "#e8b04a", "#e08030", "#D55E00", "#8c2d04", "#000000")
 
 
 def draw(rows: pd.DataFrame) -> Figure:
-    """Return three panels: distance to the likelihood gradient, mean pass rate and mean log-likelihood over training."""
+    """Return three panels: distance to the likelihood gradient; pass rate and log-likelihood over training."""
     style.check_columns(rows, COLUMNS)
     figure = Figure(figsize=(15, 5.2))
     left, middle, right = figure.subplots(1, 3)
@@ -53,27 +53,20 @@ def _distance(ax: Axes, rows: pd.DataFrame) -> None:
 
 
 def _training(ax: Axes, rows: pd.DataFrame, column: str) -> None:
-    exact = [name for name in rows.method.unique() if name in set(rows[rows["mode"] == "objective"].method)]
-    exact.sort(key=_order)
-    for name in rows.method.unique():
+    """Draw objectives from RL to ML in order, light to dark, then the estimators' exact means, dashed."""
+    objectives = sorted(rows[rows["mode"] == "objective"].method.unique(), key=_order)
+    for place, name in enumerate(objectives):
         runs = rows[rows.method == name]
-        rate = runs.learning_rate.iloc[0]
-        text = f"{style.label(name)} (lr {rate:g})"
-        if name in exact:
-            shade = _SHADES[round(exact.index(name) * (len(_SHADES) - 1) / max(1, len(exact) - 1))]
-            style.band(ax, runs, "step", column, name, color=shade, label=text)
-        else:
-            count = int(runs.rollouts.iloc[0])
-            style.band(
-                ax,
-                runs,
-                "step",
-                column,
-                name,
-                label=f"{style.label(name)}, N = {count}, exact mean (lr {rate:g})",
-                dashes=(3, 1.5),
-            )
+        shade = colormaps["viridis_r"](0.1 + 0.8 * place / len(objectives))
+        last = style.base(name) == "maximum_likelihood"
+        text = f"{style.label(name)} (lr {runs.learning_rate.iloc[0]:g})"
+        style.band(ax, runs, "step", column, name, color="black" if last else shade, label=text)
+    for name in rows[rows["mode"] == "expected"].method.unique():
+        runs = rows[rows.method == name]
+        text = f"{style.label(name)}, N = {runs.rollouts.iloc[0]:g} (lr {runs.learning_rate.iloc[0]:g})"
+        style.band(ax, runs, "step", column, name, label=text, dashes=(3, 1.5))
 
 
 def _order(name: str) -> float:
+    """The order T of an objective: 1 for the expected reward, infinite for maximum likelihood."""
     return {"expected_reward": 1.0, "maximum_likelihood": float("inf")}.get(name) or float(name.partition("=")[2])

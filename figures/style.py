@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
@@ -91,6 +92,8 @@ def label(spec: str) -> str:
     """Return the name for a legend: `pkpo:k=4` -> `PKPO k=4`."""
     name, _, options = spec.partition(":")
     shown = NAMES.get(name, name)
+    if name == "pass_at_k":
+        return f"pass@{options.partition('=')[2]}"
     if name in ("truncated_likelihood", "maxrl_order"):
         return f"{shown} T={options.partition('=')[2]}"
     return f"{shown} {options}".strip()
@@ -116,12 +119,20 @@ def over_seeds(rows: pd.DataFrame, x: str, y: str) -> tuple[pd.Index, Interval]:
     return table.columns, bootstrap_interval(table.to_numpy())
 
 
-def band(ax: Axes, rows: pd.DataFrame, x: str, y: str, spec: str, **line: object) -> None:
+def band(ax: Axes, rows: pd.DataFrame, x: str, y: str, spec: str, **line: Any) -> None:
     """Draw the mean over seeds as a line and its 95% interval as a band."""
     at, interval = over_seeds(rows, x, y)
-    style = {"color": colour(spec), "label": label(spec), **line}
+    style: dict[str, Any] = {"color": colour(spec), "label": label(spec), **line}
     ax.plot(at, interval.mean, **style)
     ax.fill_between(at, interval.low, interval.high, color=style["color"], alpha=0.2, linewidth=0)
+
+
+def plain_ticks(ax: Axes) -> None:
+    """Write the numbers of a logarithmic y-axis as 0.01, 1, 100, with a few between decades if it is short."""
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    low, high = ax.get_ylim()
+    few = high / low < 30
+    ax.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if few and f"{value:e}"[0] in "25" else "")
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -7,31 +7,35 @@ from matplotlib.figure import Figure
 from figures import style
 
 COLUMNS = ("kind", "name", "rollouts", "pass_rate", "weight")
-_NOT_DRAWN = ("reinforce", "mean_centred", "maxrl_order", "maxrl_control_variate", "maxrl_no_baseline")
-"""Their weights are constant, or those of another curve in the panel; the rows have them."""
+_DRAWN = ("rloo", "grpo", "pkpo", "maxrl", "maxrl_leave_one_out")
+"""The others' weights are constant, or those of a curve drawn: the rows have them."""
+_PANELS = (2, 4, 16, 64)
+_GAP_AT = 0.01
+"""Pass rate of the last panel."""
 
 
 def draw(rows: pd.DataFrame) -> Figure:
-    """Return one panel for the population and one per N (at most five, the smallest and the largest)."""
+    """Return a panel for the population, one for each of up to four N, and one for the gap between them against N."""
     style.check_columns(rows, COLUMNS)
-    counts = sorted(rows.rollouts.dropna().unique())
-    counts = counts[:4] + counts[-1:] if len(counts) > 5 else counts
-    panels = len(counts) + 1
-    figure = Figure(figsize=(4.6 * ((panels + 1) // 2), 8.4))
-    axes = figure.subplots(2, (panels + 1) // 2, sharex=True, squeeze=False).flatten()
-    _population(axes[0], rows[rows.kind == "objective"])
-    for ax, count in zip(axes[1:], counts, strict=False):
+    figure = Figure(figsize=(14.4, 8.8))
+    population, *finite, gap = figure.subplots(2, 3).flatten()
+    _population(population, rows[rows.kind == "objective"])
+    counts = [count for count in sorted(rows.rollouts.dropna().unique()) if count in _PANELS]
+    for ax, count in zip(finite, counts, strict=False):
         _finite(ax, rows, int(count))
-    for ax in axes[panels:]:
+    for ax in finite[len(counts) :]:
         ax.remove()
-    for ax in axes[:panels]:
+    for ax in (population, *finite[: len(counts)]):
         ax.set(xscale="logit", yscale="log", xlabel="pass rate p")
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         ax.xaxis.set_minor_formatter(lambda *_: "")
-        ax.legend(fontsize=8.5, loc="upper right")
-    axes[0].set_ylabel("weight of grad p: w(p)")
+        ax.legend(fontsize=9, loc="upper right")
+        style.plain_ticks(ax)
+    _gap(gap, rows)
+    for ax in (population, figure.axes[3]):
+        ax.set_ylabel("weight w(p) of ∇p")
     figure.suptitle(
-        "Which pass rates does a gradient weigh?  Population objectives, and estimators at N rollouts (exact)"
+        "How hard does a gradient pull on a task of pass rate p?  Objectives, and what N rollouts really give (exact)"
     )
     return figure
 
@@ -44,37 +48,41 @@ def _population(ax: Axes, rows: pd.DataFrame) -> None:
         fade = 0.35 + 0.65 * (orders.index(name) + 1) / len(orders) if name in orders else 1.0
         ax.plot(curve.pass_rate, curve.weight, color=style.colour(name), alpha=fade, label=style.label(name))
     ax.set_title("population (N → ∞): the objectives")
+    ax.set_ylim(0.2, 1.5 * rows.weight.max())
 
 
 def _finite(ax: Axes, rows: pd.DataFrame, count: int) -> None:
     at = rows[rows.rollouts == count]
-    for name in at.name.unique():
-        if name not in _NOT_DRAWN and style.base(name) not in _NOT_DRAWN:
-            curve = at[at.name == name]
-            ax.plot(
-                curve.pass_rate,
-                curve.weight.clip(lower=1e-4),
-                color=style.colour(name),
-                dashes=style.dashes(name),
-                label=style.label(name),
-            )
     limit = rows[(rows.kind == "objective") & (rows.name == "grpo_limit")]
-    ax.plot(limit.pass_rate, limit.weight, color=style.colour("grpo_limit"), alpha=0.5, linewidth=1, dashes=(1, 2))
-    ax.set_title(f"estimators at N = {count}: {_remark(at, count)}", fontsize=10)
-    ax.set_ylim(0.3, 1.6 * max(count, 4))
+    for name in at.name.unique():
+        if style.base(name) in _DRAWN:
+            curve = at[at.name == name]
+            wide = _width(name)
+            shade, text = style.colour(name), style.label(name)
+            ax.plot(curve.pass_rate, curve.weight, color=shade, linewidth=wide, zorder=4 - wide / 2, label=text)
+    text = style.label("grpo_limit")
+    ax.plot(limit.pass_rate, limit.weight, color=style.colour("grpo_limit"), linewidth=1, dashes=(1, 2), label=text)
+    flat = {name for name in ("grpo", "maxrl") if at[at.name == name].weight.std() < 1e-9}
+    ax.set_title(f"N = {count}" + (": GRPO and Algorithm 1 are plain RL" if flat == {"grpo", "maxrl"} else ""))
+    ax.set_ylim(0.3, 2.2 * max(count, 4))
 
 
-def _remark(rows: pd.DataFrame, count: int) -> str:
-    """Say where practice and population part, with numbers read off the rows."""
-    weights = rows.pivot_table(index="pass_rate", columns="name", values="weight")
-    if count == 2 and {"grpo", "maxrl"} <= set(weights.columns):
-        spread = max((weights[name] / weights[name].iloc[0] - 1).abs().max() for name in ("grpo", "maxrl"))
-        if spread < 1e-9:
-            return "GRPO and\nAlgorithm 1 are plain RL"
-    if {"maxrl", "maxrl_leave_one_out", "grpo"} <= set(weights.columns):
-        lowest = weights.index[0]
-        return (
-            f"at p = {lowest:g} Algorithm 1\nhas {weights['maxrl'].iloc[0]:.3g}, the exact order-N form "
-            f"{weights['maxrl_leave_one_out'].iloc[0]:.3g}, GRPO {weights['grpo'].iloc[0]:.3g} (limit {lowest**-0.5:.3g})"
-        )
-    return "exact"
+def _gap(ax: Axes, rows: pd.DataFrame) -> None:
+    """Draw what share of its population weight each estimator has at a hard task, against N."""
+    p = min(rows.pass_rate.unique(), key=lambda each: abs(each - _GAP_AT))
+    at = rows[(rows.pass_rate == p) & (rows.kind == "estimator")]
+    limits = {"grpo": (p * (1 - p)) ** -0.5, "maxrl": 1 / p, "maxrl_leave_one_out": 1 / p}
+    for name, limit in limits.items():
+        curve = at[at.name == name].sort_values("rollouts")
+        goal = "its limit" if name == "grpo" else "ML"
+        text, shade, wide = f"{style.label(name)} / {goal}", style.colour(name), _width(name)
+        share = curve.weight / limit
+        ax.plot(curve.rollouts, share, "o-", color=shade, markersize=4, linewidth=wide, zorder=4 - wide / 2, label=text)
+    ax.set(xscale="log", xlabel="rollouts N", ylim=(0, 1.05), title=f"share of the population weight at p = {p:.2g}")
+    ax.set_ylabel("w_N(p) / w(p)")
+    ax.legend(fontsize=9)
+
+
+def _width(spec: str) -> float:
+    """Curves that another may cover exactly are drawn wide, below it."""
+    return 3.6 if style.base(spec) in ("rloo", "maxrl_leave_one_out") else 1.8

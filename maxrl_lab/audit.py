@@ -172,7 +172,7 @@ def audit(function: exact.AnyEstimator, *, rollouts: int, batched: bool | None =
         tuple(p.tolist()),
         tuple(curve.tolist()),
         nearest,
-        _noise(success, failure, rollouts),
+        _noise(success, failure),
         invalid + own + edges,
     )
 
@@ -198,7 +198,7 @@ def load(target: str, rollouts: int) -> Callable[..., Any]:
     return function  # type: ignore[no-any-return]
 
 
-def _noise(success: Tensor, failure: Tensor, rollouts: int) -> tuple[Noise, ...]:
+def _noise(success: Tensor, failure: Tensor) -> tuple[Noise, ...]:
     """On p = sigmoid(logit) the score is r - p, so grad p = p(1-p), q1 = p(1-p)^2 and q0 = (1-p)p^2."""
     p = torch.tensor(SHOWN_PASS_RATES, dtype=torch.float64)
     gradient = p * (1 - p)

@@ -174,7 +174,9 @@ def resolve(objective: "str | Objective", rollouts: int | None = None) -> Object
 
 def as_pass_rate(pass_rate: object) -> Tensor:
     """Return float64 pass rates of any shape; `ValueError` names the first value outside [0, 1]."""
-    p = torch.as_tensor(pass_rate, dtype=torch.float64)
+    if not isinstance(pass_rate, Tensor):
+        pass_rate = torch.tensor(pass_rate, dtype=torch.float64)  # a copy: numpy may hand out memory that must not be written
+    p = pass_rate.to(torch.float64)
     outside = ~((p >= 0) & (p <= 1))
     if outside.any():
         raise ValueError(f"a pass rate must lie in [0, 1], got {p[outside].flatten()[0].item()}")

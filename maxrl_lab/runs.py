@@ -107,7 +107,7 @@ def read_rows(folder: Path) -> pd.DataFrame:
     """Return a finished run's rows; `ValueError` if the folder holds none."""
     if not is_complete(folder):
         raise ValueError(f"no finished run in {folder}; run its experiment first")
-    return pd.read_csv(_Files(folder).rows, float_precision="round_trip")
+    return pd.read_csv(_Files(folder).rows, engine="python")  # reads every float exactly, with any pandas
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,40 @@
+# Two commands: `make reproduce` and `make test`. README.md shows them without make.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: reproduce test test-slow lint mutation benchmark gallery clean
+
+reproduce: .venv/installed
+	$(BIN)/maxrl-lab reproduce --preset quick
+
+test: .venv/installed-dev
+	$(BIN)/python -m pytest
+
+test-slow: .venv/installed-dev
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+mutation: .venv/installed-dev
+	$(BIN)/python tests/mutation.py
+
+benchmark: .venv/installed-dev
+	$(BIN)/python benchmarks/classification.py
+
+gallery: reproduce
+	cp figures/out/quick/*.png figures/gallery/
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv results figures/out mutants

@@ -1,0 +1,231 @@
+"""The commands a user types: what they print, what they leave on disk, and how they fail."""
+
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments import EXPERIMENTS, cli
+
+ROOT = Path(__file__).parent.parent
+COMMAND = [sys.executable, "-m", "experiments.cli"]
+
+
+def run(*arguments, **options):
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, cwd=options.pop("cwd", ROOT), **options
+    )
+
+
+def places(folder):
+    return ["--out", str(folder / "rows"), "--pictures", str(folder / "pictures"), "--quiet"]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_smoke_run_writes_rows_and_a_picture(name, tmp_path, capsys):
+    assert cli.main(["run", name, "--preset", "smoke", *places(tmp_path)]) == 0
+    folder = tmp_path / "rows" / "smoke" / name
+    assert {path.name for path in folder.iterdir()} == {"settings.json", "rows.csv", "provenance.json"}
+    assert json.loads((folder / "provenance.json").read_text())["complete"] is True
+    picture = tmp_path / "pictures" / "smoke" / f"{name}.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    before = picture.read_bytes()
+    picture.unlink()
+    assert cli.main(["draw", name, "--preset", "smoke", *places(tmp_path)[:-1]]) == 0
+    assert picture.read_bytes() == before
+    assert str(picture) in capsys.readouterr().out
+
+
+def test_two_runs_of_one_command_are_bit_identical(tmp_path):
+    for folder in ("one", "two"):
+        result = run("run", "classification", "--preset", "smoke", *places(tmp_path / folder))
+        assert result.returncode == 0, result.stderr
+    rows = [tmp_path / folder / "rows/smoke/classification/rows.csv" for folder in ("one", "two")]
+    assert rows[0].read_bytes() == rows[1].read_bytes()
+
+
+def test_killed_run_continues_to_the_same_rows(tmp_path):
+    """SIGKILL as soon as the first stage's checkpoint is there; the second stage is then still to come."""
+    longer = ["run", "classification", "--preset", "smoke", "--steps", "120"]
+    killed = tmp_path / "killed/rows/smoke/classification"
+    process = subprocess.Popen([*COMMAND, *longer, *places(tmp_path / "killed")], cwd=ROOT)
+    while not (killed / "checkpoint/sweep-1.pt").exists():
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (killed / "rows.csv").exists()
+    assert run(*longer, *places(tmp_path / "killed")).returncode == 0
+    assert run(*longer, *places(tmp_path / "whole")).returncode == 0
+    assert len(json.loads((killed / "provenance.json").read_text())["sessions"]) == 2
+    whole = tmp_path / "whole/rows/smoke/classification/rows.csv"
+    assert (killed / "rows.csv").read_bytes() == whole.read_bytes()
+
+
+def test_settings_are_flags_of_the_same_name(tmp_path, capsys):
+    flags = ["--rollouts", "2", "4", "--points", "5", "--lowest", "0.01"]
+    assert cli.main(["run", "weight_functions", "--preset", "smoke", *flags, *places(tmp_path)]) == 0
+    settings = json.loads((tmp_path / "rows/smoke/weight_functions/settings.json").read_text())["settings"]
+    assert (settings["rollouts"], settings["points"], settings["lowest"]) == ([2, 4], 5, 0.01)
+    # the same folder refuses other settings, and leaves what is there
+    before = (tmp_path / "rows/smoke/weight_functions/rows.csv").read_bytes()
+    assert cli.main(["run", "weight_functions", "--preset", "smoke", *places(tmp_path)]) == 2
+    assert "lowest = 0.01 there, 0.001 now" in capsys.readouterr().err
+    assert (tmp_path / "rows/smoke/weight_functions/rows.csv").read_bytes() == before
+    assert cli.main(["run", "weight_functions", "--preset", "smoke", "--force", *places(tmp_path)]) == 0
+    assert (tmp_path / "rows/smoke/weight_functions/rows.csv").read_bytes() != before
+
+
+def test_a_complete_run_is_not_run_again(tmp_path, capsys):
+    command = ["run", "weight_functions", "--preset", "smoke", *places(tmp_path)]
+    assert cli.main(command) == 0
+    stamp = (tmp_path / "rows/smoke/weight_functions/rows.csv").stat().st_mtime_ns
+    assert cli.main(command) == 0
+    assert "not run again" in capsys.readouterr().err
+    assert (tmp_path / "rows/smoke/weight_functions/rows.csv").stat().st_mtime_ns == stamp
+
+
+def test_reproduce_ends_with_a_table_of_what_was_made(tmp_path):
+    result = run("reproduce", "--preset", "smoke", *places(tmp_path))
+    assert result.returncode == 0, result.stderr
+    table = result.stdout.strip().splitlines()
+    assert table[0].split()[0] == "experiment"
+    assert [line.split()[0] for line in table[1 : 1 + len(EXPERIMENTS)]] == list(EXPERIMENTS)
+    assert len(list((tmp_path / "pictures/smoke").glob("*.png"))) == len(EXPERIMENTS)
+
+
+def test_list_shows_every_experiment_with_its_question(capsys):
+    assert cli.main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(EXPERIMENTS)
+    assert all(line.endswith(("?", ".")) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rum"], "unknown command 'rum'; choose one of: list, run, draw, reproduce, audit"),
+        (["run"], "NAME is one of: weight_functions"),
+        (["run", "nothing"], "unknown experiment 'nothing'; choose one of: weight_functions"),
+        (["run", "classification", "--preset", "huge"], "invalid choice: 'huge'"),
+        (["run", "classification", "--seedz", "3"], "unrecognized arguments: --seedz 3"),
+        (["run", "classification", "--seeds", "x"], "invalid int value: 'x'"),
+        (["run", "classification", "--seeds", "0"], "seeds must be a whole number >= 1, got 0"),
+        (["run", "classification", "--rollouts"], "rollouts"),
+        (["run", "classification", "--estimators", "maxrll"], "unknown estimator 'maxrll'; choose one of"),
+        (["run", "classification", "--estimators", "rloo", "--rollouts", "1"], "rloo needs at least 2 rollouts"),
+        (["run", "classification", "--learning_rates", "-1"], "learning_rates must be positive, got -1.0"),
+        (["run", "weight_functions", "--objectives", "mle"], "unknown objective 'mle'; choose one of"),
+        (["run", "weight_functions", "--lowest", "0.7"], "lowest must lie between 0 and 0.5, got 0.7"),
+        (["run", "bias_variance", "--budget", "100"], "budget must be a multiple of every N"),
+        (["run", "bias_variance", "--pass_rates", "1.5"], "pass_rates must lie strictly between 0 and 1, got 1.5"),
+        (["run", "unbiasedness", "--pass_rate", "0"], "must lie between 0 and 1, got 0.0"),
+        (["run", "likelihood_limit", "--hardest", "0.9"], "hardest must lie between 0 and 0.5, got 0.9"),
+        (["run", "gradient_norms", "--learning_rate", "0"], "learning_rate must be positive, got 0.0"),
+        (["run", "weight_functions", "--device", "tpu"], "--device must be auto, cpu, cuda or cuda:INDEX, got 'tpu'"),
+        (["run", "weight_functions", "--device", "cuda:7"], "--device cuda:7: torch sees"),
+        (["draw", "classification"], "no finished run in"),
+        (["reproduce", "--preset", "huge"], "invalid choice: 'huge'"),
+        (["audit"], "required: function"),
+        (["audit", "nothing"], "unknown estimator 'nothing'; choose one of: reinforce"),
+        (["audit", "no_such_module:f"], "cannot load 'no_such_module:f'"),
+        (["audit", "maxrl", "--rollouts", "0"], "--rollouts must be a whole number >= 1, got 0"),
+        (["audit", "pkpo:k=9"], "pkpo with k=9 needs at least 9 rollouts in a group, got N = 8"),
+        (["audit", "maxrl", "--expect", "truncated_likelihood"], "objective 'truncated_likelihood' takes the options"),
+        (["audit", "maxrl", "--scale", "2"], "--scale belongs to --expect"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("maxrl-lab: error: ")
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []  # nothing written
+
+
+def test_an_out_folder_that_is_a_file_is_refused(tmp_path, capsys):
+    (tmp_path / "rows").write_text("a file")
+    assert cli.main(["run", "weight_functions", "--preset", "smoke", *places(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_rows_with_other_columns_are_refused_by_the_figure(tmp_path, capsys):
+    assert cli.main(["run", "weight_functions", "--preset", "smoke", *places(tmp_path)]) == 0
+    rows = tmp_path / "rows/smoke/weight_functions/rows.csv"
+    rows.write_text(rows.read_text().replace("pass_rate", "p", 1))
+    assert cli.main(["draw", "weight_functions", "--preset", "smoke", *places(tmp_path)[:-1]]) == 2
+    assert "missing: pass_rate" in capsys.readouterr().err
+
+
+def test_help_is_printed_without_running(capsys):
+    assert cli.main(["--help"]) == 0
+    assert "maxrl-lab COMMAND" in capsys.readouterr().out
+    assert cli.main([]) == 2
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_setting_is_explained_in_the_help(name, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["run", name, "--help"])
+    assert stop.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for field in dataclasses.fields(EXPERIMENTS[name].Settings):
+        # a sentence of its own between the flag and its default, with no other flag between
+        assert re.search(rf"--{field.name} (?:(?! --).)*?\. \(default: ", shown), field.name
+
+
+def test_audit_of_a_users_own_file(tmp_path):
+    (tmp_path / "own.py").write_text(
+        "def advantages(rewards):\n"
+        "    mean = rewards.mean(-1, keepdim=True)\n"
+        "    return (rewards - mean) / (mean + 1e-6)\n"
+    )
+    expect = ["audit", "own:advantages", "--rollouts", "8", "--expect"]
+    held = run(*expect, "truncated_likelihood:order=N-1", "--plot", tmp_path / "curve.png", cwd=tmp_path)
+    assert held.returncode == 0, held.stderr
+    assert "expected truncated_likelihood:order=7: holds" in held.stdout
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    failed = run(*expect, "truncated_likelihood:order=N", "--json", cwd=tmp_path)
+    assert failed.returncode == 1
+    assert json.loads(failed.stdout)["expected"]["holds"] is False
+
+
+def test_audit_forms_and_scale(capsys):
+    assert cli.main(["audit", "mean_centred", "--expect", "expected_reward", "--scale", "0.875"]) == 0
+    assert cli.main(["audit", "mean_centred", "--expect", "expected_reward", "--scale", "1"]) == 1
+    assert "DOES NOT HOLD" in capsys.readouterr().out
+
+
+def test_plugin_works_in_a_users_own_suite(tmp_path):
+    (tmp_path / "test_own.py").write_text(
+        "def advantages(rewards):\n"
+        "    return rewards - rewards.mean(-1, keepdim=True)\n"
+        "def test_right(assert_optimises):\n"
+        "    assert_optimises(advantages, 'expected_reward', rollouts=8)\n"
+        "def test_wrong(assert_optimises):\n"
+        "    assert_optimises(advantages, 'maximum_likelihood', rollouts=8)\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "test_own.py"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 1
+    assert "1 failed, 1 passed" in result.stdout
+    assert "expected maximum_likelihood, times any" in result.stdout
+    assert "w_N(p)" in result.stdout
+
+
+def test_interrupting_says_how_to_continue(monkeypatch, capsys, tmp_path):
+    def interrupt(settings, context):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(EXPERIMENTS["weight_functions"], "run", interrupt)
+    assert cli.main(["run", "weight_functions", "--preset", "smoke", *places(tmp_path)]) == 130
+    assert "continues from the last checkpoint" in capsys.readouterr().err
