@@ -26,8 +26,8 @@ PRESETS = ("smoke", "quick", "full")
 USAGE = """usage: maxrl-lab COMMAND ...
 
   list                      the experiments and their questions
-  run NAME [flags]          run an experiment (or continue it), write its rows and draw its figure
-  draw NAME [flags]         draw the figure again from the rows
+  run NAME [flags]          run an experiment (or continue it), write its rows, draw its figure, print its table
+  draw NAME [flags]         draw the figure and print the table again from the rows
   reproduce [flags]         run and draw everything
   audit FUNCTION [flags]    which objective does an advantage function optimise?
 
@@ -43,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(USAGE, end="")
             return 0 if given else 2
         return specs.lookup(COMMANDS, "command", given[0])(given[1:])
+    except BrokenPipeError:  # the reader of our output, `head` say, has left
+        sys.stdout = None
+        return 0
     except (ValueError, OSError) as error:
         print(f"maxrl-lab: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -83,7 +86,7 @@ def list_experiments(arguments: Sequence[str]) -> int:
 
 
 def run_experiment(arguments: Sequence[str]) -> int:
-    """Run one experiment and draw it."""
+    """Run one experiment, draw it and print its table."""
     name = _experiment_name("run", arguments)
     preset = _preset(arguments)
     parser = _parser(f"run {name}", _question(name))
@@ -93,17 +96,19 @@ def run_experiment(arguments: Sequence[str]) -> int:
     places = _places(flags)
     _run(name, flags.settings, places, flags)
     _draw(name, places)
+    _print_table(name, places)
     print(f"rows: {places.rows(name) / 'rows.csv'}\npicture: {places.picture(name)}")
     return 0
 
 
 def draw_experiment(arguments: Sequence[str]) -> int:
-    """Draw one experiment's figure from its rows."""
+    """Draw one experiment's figure from its rows and print its table."""
     name = _experiment_name("draw", arguments)
     parser = _parser(f"draw {name}", f"draw the figure of {name} from its rows")
     _add_place_flags(parser)
     places = _places(parser.parse_args(list(arguments[1:])))
     _draw(name, places)
+    _print_table(name, places)
     print(f"picture: {places.picture(name)}")
     return 0
 
@@ -246,6 +251,12 @@ def _run(name: str, settings: Any, places: Places, flags: argparse.Namespace) ->
 
 def _draw(name: str, places: Places) -> None:
     save(FIGURES[name].draw(runs.read_rows(places.rows(name))), places.picture(name))
+
+
+def _print_table(name: str, places: Places) -> None:
+    """Print the numbers behind the figure."""
+    table = FIGURES[name].summarise(runs.read_rows(places.rows(name)))
+    print(table.to_string(float_format=lambda value: f"{value:.4g}"), end="\n\n")
 
 
 if __name__ == "__main__":

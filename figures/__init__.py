@@ -1,4 +1,4 @@
-"""One file per experiment: rows in, picture out; nothing here trains."""
+"""One file per experiment: rows in, picture and table out; nothing here trains."""
 
 from types import ModuleType
 
@@ -19,4 +19,4 @@ FIGURES: dict[str, ModuleType] = {
     "classification": classification,
     "gradient_norms": gradient_norms,
 }
-"""Experiment name to module; each has `COLUMNS` and `draw(rows) -> Figure`."""
+"""Experiment name to module; each has `COLUMNS`, `draw(rows) -> Figure` and `summarise(rows) -> table`."""

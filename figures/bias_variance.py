@@ -54,6 +54,14 @@ def draw(rows: pd.DataFrame) -> Figure:
     return figure
 
 
+def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return, per N and p, the least noisy exact order-N form and how much noisier the others are (variance ratio)."""
+    forms = rows[rows.estimator.isin(EXACT_ORDER_N)]
+    table = forms.pivot_table(index=["rollouts", "pass_rate"], columns="estimator", values="variance")
+    best = table.min(axis=1)
+    return table.div(best, axis=0).assign(least_noisy=table.idxmin(axis=1))
+
+
 def _curves(ax: Axes, rows: pd.DataFrame, x: str, y: str) -> None:
     for name in _SHOWN:
         curve = rows[rows.estimator == name].sort_values(x)

@@ -46,6 +46,13 @@ def draw(rows: pd.DataFrame) -> Figure:
     return figure
 
 
+def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the final held-out metrics of every method and N over seeds, with 95% intervals."""
+    report = rows[rows.stage == "report"]
+    final = report[report.step == report.step.max()]
+    return style.final_table(final, ["method", "rollouts", "learning_rate"], ["pass_at_1", "pass_at_128", "top_1"])
+
+
 def _select(rows: pd.DataFrame, count: float) -> list[tuple[str, pd.DataFrame]]:
     """The methods of one panel: cross-entropy, which has no N, and every estimator at this N."""
     chosen = rows[rows.rollouts.isna() | (rows.rollouts == count)]

@@ -38,6 +38,16 @@ def draw(rows: pd.DataFrame) -> Figure:
     return figure
 
 
+def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the median gradient norm of hard, middling and easy examples for every curve."""
+    edges = [0, 0.01, 0.1, 0.4, 0.6, 0.9, 1]
+    bins = pd.cut(rows.pass_rate, edges).rename("pass_rate")
+    named = rows.assign(rollouts=rows.rollouts.fillna(float("inf")))
+    return named.pivot_table(
+        index=["curve", "rollouts"], columns=bins, values="gradient_norm", aggfunc="median", sort=False, observed=True
+    ).sort_index(axis="columns")
+
+
 def _panel(ax: Axes, rows: pd.DataFrame) -> None:
     for name in rows.curve.unique():
         curve = rows[rows.curve == name]

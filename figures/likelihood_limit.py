@@ -33,6 +33,13 @@ def draw(rows: pd.DataFrame) -> Figure:
     return figure
 
 
+def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return each method's final mean pass rate and mean log pass rate over task sets, with 95% intervals."""
+    training = best_learning_rate(rows[rows["view"] == "training"])
+    final = training[training.step == training.step.max()]
+    return style.final_table(final, ["method", "learning_rate"], ["pass_rate", "log_pass_rate", "hard_pass_rate"])
+
+
 def best_learning_rate(training: pd.DataFrame) -> pd.DataFrame:
     """Return each method's runs at the rate with the highest final mean pass rate over task sets."""
     final = training[training.step == training.step.max()]

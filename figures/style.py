@@ -119,6 +119,15 @@ def over_seeds(rows: pd.DataFrame, x: str, y: str) -> tuple[pd.Index, Interval]:
     return table.columns, bootstrap_interval(table.to_numpy())
 
 
+def final_table(rows: pd.DataFrame, keys: list[str], metrics: list[str]) -> pd.DataFrame:
+    """Return one line per combination of `keys` with each metric over seeds as 'mean [low, high]' (95% bootstrap)."""
+    lines = []
+    for key, group in rows.groupby(keys, sort=False, dropna=False):
+        intervals = [bootstrap_interval(group[metric].to_numpy()) for metric in metrics]
+        lines.append([*key, *(f"{each.mean:.4f} [{each.low:.4f}, {each.high:.4f}]" for each in intervals)])
+    return pd.DataFrame(lines, columns=[*keys, *metrics]).set_index(keys)
+
+
 def band(ax: Axes, rows: pd.DataFrame, x: str, y: str, spec: str, **line: Any) -> None:
     """Draw the mean over seeds as a line and its 95% interval as a band."""
     at, interval = over_seeds(rows, x, y)

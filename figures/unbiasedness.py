@@ -50,6 +50,12 @@ def draw(rows: pd.DataFrame) -> Figure:
     return figure
 
 
+def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the table as text: objective (or nearest), scale, residual and z per estimator and N."""
+    named = rows.assign(objective=rows.objective.fillna("none; nearest " + rows.nearest))
+    return named.set_index(["estimator", "rollouts"])[["objective", "scale", "residual", "z"]]
+
+
 def _cell(row: pd.Series) -> tuple[str, str]:
     factor = "" if abs(row.scale - 1) < 1e-6 else f" × {row.scale:.3g}"
     if not isinstance(row.objective, str):

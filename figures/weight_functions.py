@@ -40,6 +40,14 @@ def draw(rows: pd.DataFrame) -> Figure:
     return figure
 
 
+def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return w_N(p) at the smallest, a middle and the largest pass rate for every drawn curve."""
+    pass_rates = sorted(rows.pass_rate.unique())
+    shown = rows[rows.pass_rate.isin([pass_rates[0], pass_rates[len(pass_rates) // 2], pass_rates[-1]])]
+    shown = shown.assign(rollouts=shown.rollouts.fillna(float("inf")))
+    return shown.pivot_table(index=["rollouts", "name"], columns="pass_rate", values="weight", sort=False)
+
+
 def _population(ax: Axes, rows: pd.DataFrame) -> None:
     names = list(rows.name.unique())
     orders = [name for name in names if style.base(name) == "truncated_likelihood"]

@@ -178,6 +178,14 @@ class TestRollout:
         successes = int(batch.rollout([0], 400_000).rewards.sum())
         assert stats.binomtest(successes, 400_000, 1 / CLASSES).pvalue > 1e-4
 
+    def test_the_ends_of_the_random_range_draw_a_possible_class(self, monkeypatch):
+        # 0 and the largest float32 below 1 both occur once in 2^24 numbers. Input 0 has no probability on its first
+        # and last class: its lowest possible class is 1 (p = 0.1), its highest 5 (0.3); input 1's are 0 and 6.
+        for extreme, wanted in ((0.0, [0.1, 0.5]), (1 - 2**-24, [0.3, 0.3])):
+            monkeypatch.setattr(torch, "rand", lambda shape, extreme=extreme, **_options: torch.full(shape, extreme))
+            log_probs = batch_of(PROBABILITIES, LABELS, [0]).rollout([0], 1).log_probs
+            assert log_probs.exp().flatten().tolist() == pytest.approx(wanted)
+
     def test_log_probabilities_are_differentiable_and_those_of_the_policy(self):
         logits = torch.randn(1, 2, 7, generator=generator(0), dtype=torch.float64).requires_grad_()
         group = ClassificationBatch(logits.log_softmax(-1), LABELS[None], [0], 0).rollout([0], 5)

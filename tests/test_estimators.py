@@ -168,6 +168,9 @@ def test_hand_worked_tables(text, rollouts):
     torch.testing.assert_close(failure, double(expected_failure), rtol=1e-14, atol=1e-15)
     assert success[0] == 0
     assert failure[rollouts] == 0
+    # and a zero is never written -0
+    assert not (success.eq(0) & success.signbit()).any()
+    assert not (failure.eq(0) & failure.signbit()).any()
 
 
 @pytest.mark.parametrize(("text", "rollouts"), ROWS)

@@ -89,17 +89,22 @@ def test_pass_at_k_is_unbiased_for_the_exact_one(p, n, data):
 
 
 def test_coverage_is_the_mean_over_tasks():
-    # two runs of three tasks with 4 samples: pass@1 is c/4, pass@2 is 1 - C(4-c,2)/6
+    # two runs of three tasks with 4 samples: pass@1 is c/4, pass@2 is 1 - C(4-c,2)/6, pass@4 is 1 from c = 1 on
     correct = torch.tensor([[0, 1, 4], [2, 2, 2]])
-    found = evaluate.coverage(correct, 4, [1, 2])
-    torch.testing.assert_close(found, double([[5 / 12, 3 / 6], [1 / 2, 5 / 6]]))
+    found = evaluate.coverage(correct, 4, [1, 2, 4])
+    torch.testing.assert_close(found, double([[5 / 12, 3 / 6, 2 / 3], [1 / 2, 5 / 6, 1]]))
+    assert evaluate.coverage(correct[:, None], 4, [1, 2, 4]).shape == (2, 1, 3)
     # tasks may have different numbers of samples: at k = 2, 1 of 2 is 1 and 1 of 4 is 1/2
     torch.testing.assert_close(evaluate.coverage([1, 1], [2, 4], [2]), double([3 / 4]))
 
 
 def test_exact_coverage_is_the_mean_over_tasks():
-    found = evaluate.exact_coverage(double([[0.0, 0.5], [1.0, 0.5]]), [1, 3])
+    pass_rates = double([[0.0, 0.5], [1.0, 0.5]])
+    found = evaluate.exact_coverage(pass_rates, [1, 3])
     torch.testing.assert_close(found, double([[1 / 4, 7 / 16], [3 / 4, 15 / 16]]))
+    # three axes of runs and a single task each
+    assert torch.equal(evaluate.exact_coverage(pass_rates[None, ..., None], [1]), pass_rates[None, ..., None])
+    torch.testing.assert_close(evaluate.exact_coverage([0.0, 0.5], [1, 3]), double([1 / 4, 7 / 16]))
 
 
 # Scaling efficiency
@@ -279,6 +284,12 @@ def test_one_seed_has_a_mean_but_no_interval():
     assert mean.tolist() == [1, 2]
     assert np.isnan(low).tolist() == np.isnan(high).tolist() == [True, True]
     assert np.isnan(evaluate.bootstrap_interval([3.0])[1:]).all()
+
+
+def test_intervals_are_in_double_precision():
+    values = np.random.default_rng(4).normal(size=(5, 2)).astype(np.float32)
+    for found in (evaluate.bootstrap_interval(values, resamples=9), evaluate.bootstrap_interval(values[:1])):
+        assert [bound.dtype for bound in found] == [np.float64] * 3
 
 
 def test_two_seeds_have_the_widest_interval_there_is():

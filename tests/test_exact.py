@@ -105,6 +105,23 @@ def test_weight_and_variance_at_both_ends_by_hand():
     torch.testing.assert_close(variances, double([249, 60]))
 
 
+def test_variance_keeps_the_digits_of_python_numbers():
+    # one rollout: 0.3 - 0.1, neither of which is a single-precision number
+    found = exact.variance(
+        "reinforce", rollouts=1, pass_rate=0.1, gradient_norm_squared=0.1, success_moment=0.3, failure_moment=0.7
+    )
+    assert float(found) == pytest.approx(0.2, rel=1e-14)
+
+
+def test_table_weight_and_variance_are_those_of_the_estimator():
+    success, failure = exact.coefficients("grpo", rollouts=7)
+    sizes = {"gradient_norm_squared": 0.1, "success_moment": 0.3, "failure_moment": 0.7}
+    expected = exact.weight("grpo", rollouts=7, pass_rate=GRID)
+    assert torch.equal(exact.table_weight(success, failure, GRID), expected)
+    expected = exact.variance("grpo", rollouts=7, pass_rate=GRID, **sizes)
+    assert torch.equal(exact.table_variance(success, failure, pass_rate=GRID, **sizes), expected)
+
+
 def test_grpo_weights_by_hand():
     p = GRID
     q = 1 - p
@@ -552,6 +569,8 @@ def test_probabilities_may_be_rounded_to_single_precision():
             ValueError, match=r"\Aprobabilities must be >= 0 and sum to 1, got the sum (1\.000001|0\.999998)"
         ):
             moments(probabilities=double([0.5, 0.25, 0.25 + sign * 1.1e-6]), scores=scores)
+    # an outcome that never happens is fine
+    moments(probabilities=double([0.5, 0.5, 0.0]), scores=scores)
     # all right: a sum a little above 1 still is a pass rate
     found = moments(probabilities=double([0.5, 0.25, 0.25 + 9e-7]), scores=scores, rewards=(1, 1, 1))
     assert found.variance == 0

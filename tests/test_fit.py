@@ -191,6 +191,20 @@ class TestLearningRates:
         moves = [before["parameter"] - after["parameter"] for before, after in pairwise(rows)]
         assert moves == pytest.approx([0.5 * factor for factor in factors], rel=1e-5)
 
+    def test_the_recipes_clip_bounds_the_gradient(self, tmp_path):
+        # The gradient is 1; bounded by 1/4, two steps at rate 1/2 move the parameter by 1/4 instead of 1.
+        problem = Counting()
+        fit.fit(
+            problem.stack,
+            [METHODS[3]],
+            [0.5],
+            Recipe(steps=2, clip=0.25),
+            batch=lambda _step: problem,
+            measure=lambda _step: [],
+            checkpoint=runs.Checkpoint(tmp_path).stage("fit"),
+        )
+        assert problem.parameter.item() == pytest.approx(-0.25, rel=1e-5)
+
     def test_cosine_ends_at_zero_after_the_last_update(self):
         assert fit.cosine(10, 10, 3) == pytest.approx(0, abs=1e-15)
 

@@ -197,6 +197,15 @@ def test_shape_in_shape_out_in_double_precision(objective, shape):
         assert result.dtype == torch.float64
 
 
+@pytest.mark.filterwarnings("error")
+def test_pass_rates_may_be_an_array_that_must_not_be_written():
+    p = np.array([0.25, 0.5])
+    p.setflags(write=False)
+    assert objectives.PassAtK(2).value(p).tolist() == [7 / 16, 3 / 4]
+    objectives.ExpectedReward().value(p).zero_()
+    assert p.tolist() == [0.25, 0.5]
+
+
 def test_a_value_does_not_share_memory_with_its_pass_rates():
     p = double([0.1, 0.2])
     objectives.ExpectedReward().value(p).zero_()

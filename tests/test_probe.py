@@ -19,6 +19,10 @@ CONTAINERS = {
 FORMS = list(itertools.product(CONTAINERS, [False, True]))
 
 
+def double(values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
 def centred(rewards):
     return rewards - rewards.mean(-1, keepdim=True)
 
@@ -145,6 +149,20 @@ def test_a_function_may_use_up_its_input(container, batched):
 def test_a_function_may_answer_in_its_input():
     success, failure = read(lambda rewards: rewards.sub_(rewards.mean()), 2)
     assert (success.tolist(), failure.tolist()) == ([0, 1 / 2, 0], [0, -1 / 2, 0])
+
+
+def test_whatever_number_a_function_answers_with_is_read_in_double_precision():
+    rewards = double([1.0, 0.0, 0.0])
+    for answer in ([1, 0, 0], [True, False, False], np.float32([1, 0, 0]), torch.tensor([1, 0, 0]).half()):
+        found = probe.Probe(lambda rewards, answer=answer: answer, "list", False).group(rewards)
+        assert found.dtype == torch.float64
+        assert found.tolist() == [1, 0, 0]
+
+
+def test_a_zero_is_never_read_as_minus_zero():
+    for sign in (1, -1):
+        for column in read(lambda rewards, sign=sign: sign * torch.zeros_like(rewards), 3):
+            assert not column.signbit().any()
 
 
 def test_coefficients_no_group_can_reach_are_zero():

@@ -117,6 +117,14 @@ def test_format_spec():
     assert specs.format_spec("grpo", {"ddof": 1, "epsilon": 1e-6}) == "grpo:ddof=1,epsilon=1e-06"
 
 
+def test_format_at_gives_n_its_value(refuses):
+    assert specs.format_at("pkpo:k=N/2", 8) == "pkpo:k=4"
+    assert specs.format_at("grpo:ddof=1,epsilon=0.5", 8) == "grpo:ddof=1,epsilon=0.5"
+    assert specs.format_at("maxrl", 8) == "maxrl"
+    with refuses("'N/3' is not a whole number at N = 8"):
+        specs.format_at("pkpo:k=N/3", 8)
+
+
 words = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1)
 
 

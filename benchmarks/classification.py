@@ -1,0 +1,81 @@
+"""What batching buys: one program of many runs against the same runs one by one, and exact weights against scipy.
+
+    make benchmark        (about a minute)
+
+Both sides run in this process, interleaved, on the same threads; medians of several rounds. Only ratios count.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from scipy import stats
+
+from envs.classification import CLASSES, PIXELS, ClassificationBatch, three_digits
+from maxrl_lab import exact, fit, train
+from maxrl_lab.policies.stack import Stack, mlp, seeded
+from maxrl_lab.randomness import generator
+
+ROUNDS = 5
+STEPS = 5
+METHODS = [
+    train.Method("objective", "maximum_likelihood"),
+    *(train.Method("sampled", name, 16) for name in ("rloo", "grpo", "maxrl")),
+]
+
+
+def main() -> None:
+    """Print a line per comparison."""
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    for copies, hidden, batch in ((5, 128, 128), (5, 32, 32), (25, 32, 32)):
+        methods = METHODS * copies
+        together, alone = _compare(
+            lambda methods=methods, hidden=hidden, batch=batch: _train(methods, hidden, batch),  # type: ignore[misc]
+            lambda methods=methods, hidden=hidden, batch=batch: [  # type: ignore[misc]
+                _train([method], hidden, batch) for method in methods
+            ],
+        )
+        label = f"{len(methods)} runs of {hidden} hidden units, batch {batch}, {STEPS} steps"
+        print(f"{label}: together {together:.3f} s, one by one {alone:.3f} s, ratio {alone / together:.1f}")
+    p = torch.logspace(-9, 0, 1000, dtype=torch.float64)
+    ours, scipys = _compare(
+        lambda: exact.weight("maxrl", rollouts=1024, pass_rate=p),
+        lambda: _scipy_weight(p),
+    )
+    print(f"w_N(p) at 1000 p, N = 1024: lab {ours:.3f} s, scipy's binomial {scipys:.3f} s, ratio {scipys / ours:.1f}")
+
+
+def _compare(one: Callable[[], object], other: Callable[[], object]) -> tuple[float, float]:
+    """Return the median seconds of both, interleaved, after one unmeasured round."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for turn in range(ROUNDS + 1):
+        for function, seconds in zip((one, other), times, strict=True):
+            start = time.perf_counter()
+            function()
+            if turn:
+                seconds.append(time.perf_counter() - start)
+    return statistics.median(times[0]), statistics.median(times[1])
+
+
+def _train(methods: list[train.Method], hidden: int, batch: int) -> None:
+    """Take a few steps of every method, in one stack."""
+    runs, data = len(methods), three_digits("train")
+    stack = Stack([seeded(lambda: mlp([PIXELS, hidden, CLASSES]), 0) for _ in methods])
+    optimiser = fit.make_optimiser(fit.Recipe(steps=STEPS, momentum=0.9), stack.networks, [0.1] * runs)
+    for step in range(STEPS):
+        pixels, labels = data.sample(batch, generator(0, step))
+        log_probs = stack(pixels.expand(runs, -1, -1)).log_softmax(-1)
+        train.step(
+            train.losses(ClassificationBatch(log_probs, labels.expand(runs, -1), [0] * runs, step), methods), optimiser
+        )
+
+
+def _scipy_weight(pass_rate: torch.Tensor) -> torch.Tensor:
+    success, failure = exact.coefficients("maxrl", rollouts=1024)
+    mass = stats.binom.pmf(torch.arange(1024).numpy(), 1023, pass_rate.numpy()[:, None])
+    return torch.from_numpy(mass) @ (success[1:] - failure[:-1])
+
+
+if __name__ == "__main__":
+    main()
