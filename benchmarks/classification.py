@@ -64,7 +64,7 @@ def _train(methods: list[train.Method], hidden: int, batch: int) -> None:
     stack = Stack([seeded(lambda: mlp([PIXELS, hidden, CLASSES]), 0) for _ in methods])
     optimiser = fit.make_optimiser(fit.Recipe(steps=STEPS, momentum=0.9), stack.networks, [0.1] * runs)
     for step in range(STEPS):
-        pixels, labels = data.sample(batch, generator(0, step))
+        pixels, labels = data.sample(batch, generator("images", step))
         log_probs = stack(pixels.expand(runs, -1, -1)).log_softmax(-1)
         train.step(
             train.losses(ClassificationBatch(log_probs, labels.expand(runs, -1), [0] * runs, step), methods), optimiser

@@ -44,7 +44,9 @@ class ThreeDigits:
 
 
 def three_digits(split: Literal["train", "test"]) -> ThreeDigits:
-    """Return the stream of one split; no picture is in both."""
+    """Return the stream of one split; no picture is in both. `ValueError` for any other name."""
+    if split not in ("train", "test"):
+        raise ValueError(f"split must be 'train' or 'test', got {split!r}")
     images, targets = load_digits(return_X_y=True)
     pictures, digits = torch.tensor(images, dtype=torch.float32), torch.tensor(targets)
     order = digits.argsort(stable=True)
@@ -88,8 +90,8 @@ class ClassificationBatch:
         """(len(seeds), B, N) numbers in [0, 1), equal for equal seeds."""
         device = self.log_probs.device
         shape = (self.log_probs.shape[1], rollouts)
-        streams = {
-            seed: torch.rand(shape, generator=generator(seed, self.step, rollouts, device=device), device=device)
-            for seed in dict.fromkeys(seeds)
-        }
-        return torch.stack([streams[seed] for seed in seeds])
+        drawn = {}
+        for seed in dict.fromkeys(seeds):
+            stream = generator("rollouts", seed, self.step, rollouts, device=device)
+            drawn[seed] = torch.rand(shape, generator=stream, device=device)
+        return torch.stack([drawn[seed] for seed in seeds])

@@ -24,9 +24,6 @@ from maxrl_lab.policies.stack import Stack, mlp, seeded
 from maxrl_lab.randomness import generator
 from maxrl_lab.runs import Row
 
-INITIAL, TRAINING, HELD_OUT, SWEEP_CHECK = range(4)
-"""What a stream of random numbers is for."""
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -175,22 +172,22 @@ def _train(runs: Sequence[Run], stage: str, settings: Settings, context: Context
 
 def _train_block(runs: Sequence[Run], stage: str, name: str, settings: Settings, context: Context) -> list[Row]:
     seeds = [each.seed for each in runs]
-    networks = [seeded(lambda: mlp([PIXELS, *settings.hidden, CLASSES]), seed, INITIAL) for seed in seeds]
+    networks = [seeded(lambda: mlp([PIXELS, *settings.hidden, CLASSES]), seed) for seed in seeds]
     stack = Stack(networks).to(context.device)
     training = three_digits("train")
 
-    def images(purpose: int, count: int, step: int) -> tuple[Tensor, Tensor]:
+    def images(purpose: str, count: int, step: int) -> tuple[Tensor, Tensor]:
         """Every run's images (R, count, 192) and labels (R, count): equal for equal seeds."""
-        drawn = {seed: training.sample(count, generator(seed, purpose, step)) for seed in dict.fromkeys(seeds)}
+        drawn = {seed: training.sample(count, generator(purpose, seed, step)) for seed in dict.fromkeys(seeds)}
         pixels, labels = zip(*(drawn[seed] for seed in seeds), strict=True)
         return torch.stack(pixels).to(context.device), torch.stack(labels).to(context.device)
 
     def batch(step: int) -> ClassificationBatch:
-        pixels, labels = images(TRAINING, settings.batch, step)
+        pixels, labels = images("training images", settings.batch, step)
         return ClassificationBatch(stack(pixels).log_softmax(-1), labels, seeds, step)
 
-    check = images(SWEEP_CHECK, settings.test_images, 0)
-    held_out = three_digits("test").sample(settings.test_images, generator(HELD_OUT))
+    check = images("sweep images", settings.test_images, 0)
+    held_out = three_digits("test").sample(settings.test_images, generator("held-out images"))
 
     def measure(step: int) -> list[Row]:
         on_training = _measure(stack, *check)[0].mean(1)

@@ -20,9 +20,6 @@ from maxrl_lab.policies.stack import Stack, mlp, seeded
 from maxrl_lab.randomness import generator
 from maxrl_lab.runs import Row
 
-INITIAL, TRAINING, EXAMPLES = range(3)
-"""What a stream of random numbers is for."""
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -75,7 +72,7 @@ def run(settings: Settings, context: Context) -> list[Row]:
     stack = _half_trained(settings, context)
     rows = []
     for seed in context.progress("gradient_norms")(range(settings.seeds)):
-        pixels, labels = three_digits("train").sample(settings.examples, generator(seed, EXAMPLES))
+        pixels, labels = three_digits("train").sample(settings.examples, generator("examples", seed))
         pass_rate, norm = slopes(stack.networks[seed], pixels.to(context.device), labels.to(context.device))
         for name in settings.objectives:
             rows += _rows(seed, name, None, pass_rate, norm * objectives.resolve(name).weight(pass_rate))
@@ -107,11 +104,13 @@ def slopes(network: torch.nn.Module, pixels: Tensor, labels: Tensor) -> tuple[Te
 def _half_trained(settings: Settings, context: Context) -> Stack:
     """Train every seed's network by cross-entropy."""
     seeds = range(settings.seeds)
-    networks = [seeded(lambda: mlp([PIXELS, *settings.hidden, CLASSES]), seed, INITIAL) for seed in seeds]
+    networks = [seeded(lambda: mlp([PIXELS, *settings.hidden, CLASSES]), seed) for seed in seeds]
     stack = Stack(networks).to(context.device)
 
     def batch(step: int) -> ClassificationBatch:
-        drawn = [three_digits("train").sample(settings.batch, generator(seed, TRAINING, step)) for seed in seeds]
+        drawn = [
+            three_digits("train").sample(settings.batch, generator("training images", seed, step)) for seed in seeds
+        ]
         pixels, labels = (torch.stack(part).to(context.device) for part in zip(*drawn, strict=True))
         return ClassificationBatch(stack(pixels).log_softmax(-1), labels, list(seeds), step)
 

@@ -96,7 +96,7 @@ class TaskSet:
     """B tasks: inputs (B, d), right answers (B,), and the initial weights (V, d) that make them easy or hard."""
 
     def __init__(self, settings: Settings, seed: int, device: torch.device) -> None:
-        stream = generator(seed)
+        stream = generator("tasks", seed)
         inputs = torch.randn(settings.tasks, settings.features, dtype=torch.float64, generator=stream)
         self.inputs = nn.functional.normalize(inputs, dim=1).to(device)
         weights = torch.randn(settings.answers, settings.features, dtype=torch.float64, generator=stream)

@@ -26,7 +26,7 @@ def constant(step: int, steps: int, warmup: int) -> float:  # noqa: ARG001
 
 
 def cosine(step: int, steps: int, warmup: int) -> float:
-    """Linear over the warm-up, then half a cosine down to 0 at the last step."""
+    """Linear over the warm-up, then half a cosine that reaches 0 after the last update."""
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
@@ -66,6 +66,10 @@ class Recipe:
         specs.check_count("warmup", self.warmup, minimum=0)
         if self.momentum and self.optimiser != "sgd":
             raise ValueError(f"momentum belongs to sgd, got momentum {self.momentum} with {self.optimiser}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must lie in [0, 1), got {self.momentum}")
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(f"clip must be positive, or None to be off, got {self.clip}")
 
 
 def fit(
@@ -84,6 +88,9 @@ def fit(
     `batch(step)` evaluates the stack on that step's tasks; `measure(step)` returns rows after `step` updates. State is
     saved every `recipe.checkpoint_every` steps and at the end; a later call continues from there with equal results.
     """
+    if not len(methods) == len(learning_rates) == len(stack.networks):
+        got = f"{len(methods)} and {len(learning_rates)} for {len(stack.networks)} networks"
+        raise ValueError(f"expected a method and a learning rate for every network, got {got}")
     optimiser = make_optimiser(recipe, stack.networks, learning_rates)
     schedule = LambdaLR(optimiser, lambda step: SCHEDULES[recipe.schedule](step, recipe.steps, recipe.warmup))
     done, rows = _restore(checkpoint, stack, optimiser, schedule)

@@ -41,6 +41,17 @@ class Objective(ABC):
         """Return w(p) = dJ/dp, without a graph. Raises `ValueError` if a pass rate lies outside [0, 1]."""
         return self._weight(as_pass_rate(pass_rate).detach())
 
+    def log_slope(self, log_pass_rate: Tensor) -> Tensor:
+        """Return dJ / d log p = w(p) p, float64: accurate also where p itself would round to 0 or 1.
+
+        A log p rounded above 0 counts as 0.
+        """
+        return self._log_slope(log_pass_rate.detach().to(torch.float64).clamp(max=0.0))
+
+    def _log_slope(self, log_p: Tensor) -> Tensor:
+        p = log_p.exp()
+        return self._weight(p) * p
+
     @abstractmethod
     def _value(self, p: Tensor) -> Tensor: ...
 
@@ -80,6 +91,9 @@ class MaximumLikelihood(Objective):
 
     def _weight(self, p: Tensor) -> Tensor:
         return p.reciprocal()
+
+    def _log_slope(self, log_p: Tensor) -> Tensor:
+        return torch.ones_like(log_p)
 
 
 @dataclass(frozen=True)
@@ -143,6 +157,12 @@ class GrpoLimit(Objective):
     def _weight(self, p: Tensor) -> Tensor:
         return (p * (1 - p)).rsqrt()
 
+    def _log_slope(self, log_p: Tensor) -> Tensor:
+        odds = log_p.exp() / -torch.expm1(log_p)
+        return torch.where(
+            log_p < 0, odds.sqrt(), 0.0
+        )  # at p = 1, log p has no gradient left: the product's limit is 0
+
 
 OBJECTIVES: dict[str, type[Objective]] = {
     objective.name: objective
@@ -175,7 +195,9 @@ def resolve(objective: "str | Objective", rollouts: int | None = None) -> Object
 def as_pass_rate(pass_rate: object) -> Tensor:
     """Return float64 pass rates of any shape; `ValueError` names the first value outside [0, 1]."""
     if not isinstance(pass_rate, Tensor):
-        pass_rate = torch.tensor(pass_rate, dtype=torch.float64)  # a copy: numpy may hand out memory that must not be written
+        pass_rate = torch.tensor(
+            pass_rate, dtype=torch.float64
+        )  # a copy: numpy may hand out memory that must not be written
     p = pass_rate.to(torch.float64)
     outside = ~((p >= 0) & (p <= 1))
     if outside.any():

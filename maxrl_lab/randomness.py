@@ -1,14 +1,19 @@
 """Random numbers addressed by what they are for, so that nothing depends on who else draws, or on a killed run."""
 
-import numpy as np
+import hashlib
+
 import torch
 
 
-def generator(*key: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """Return a torch generator whose stream depends on `key` alone, e.g. (seed, purpose, step).
+def generator(*key: str | int, device: torch.device | str = "cpu") -> torch.Generator:
+    """Return a torch generator whose stream depends on `key` alone, e.g. ("images", seed, step).
 
     Runs with the same seed that differ in the estimator draw the same numbers, whoever trains beside them; a resumed
-    run continues with the numbers it would have had. Keys are non-negative integers.
+    run continues with the numbers it would have had. The key is hashed; torch's CPU generator uses 32 bits of that, so
+    two given keys share a stream with probability 2^-32. Raises `ValueError` for a negative number.
     """
-    state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
-    return torch.Generator(device=device).manual_seed(int(state >> np.uint64(1)))
+    for part in key:
+        if isinstance(part, int) and part < 0:
+            raise ValueError(f"a key holds names and non-negative numbers, got {part}")
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+    return torch.Generator(device=device).manual_seed(int.from_bytes(digest, "little") >> 1)

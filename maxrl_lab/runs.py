@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from importlib import metadata
@@ -44,6 +45,11 @@ class Checkpoint:
         """Replace the saved state by `state`: nested dicts and lists of tensors and plain values."""
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
+        buffer.seek(0)
+        try:
+            torch.load(buffer, map_location="cpu", weights_only=True)
+        except Exception as error:  # found now, not after the kill that needs it
+            raise ValueError(f"a state of tensors and plain values was expected, got another value: {error}") from None
         write_atomically(self._file, buffer.getvalue())
 
     def load(self) -> dict[str, Any] | None:
@@ -51,6 +57,9 @@ class Checkpoint:
         if not self._file.exists():
             return None
         try:
+            with zipfile.ZipFile(self._file) as archive:
+                if archive.testzip() is not None:
+                    raise ValueError("checksum")
             state: dict[str, Any] = torch.load(self._file, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises many kinds for a damaged file; all mean the same here
             raise ValueError(f"the checkpoint {self._file} is damaged; start again with --force") from error
@@ -58,7 +67,7 @@ class Checkpoint:
 
     @property
     def _file(self) -> Path:
-        return self.path.with_suffix(".pt")
+        return self.path.with_name(self.path.name + ".pt")
 
 
 def execute(
@@ -81,7 +90,9 @@ def execute(
     described = json.loads(json.dumps({"experiment": experiment, "settings": dataclasses.asdict(settings)}))
     if files.settings.exists():
         _refuse_other_settings(folder, _read_json(files.settings), described)
-    sessions = _read_json(files.provenance)["sessions"] if files.provenance.exists() else []
+    elif files.provenance.exists() or files.rows.exists() or files.checkpoint.exists():
+        raise ValueError(f"{folder} holds a run without its settings.json; start again with --force")
+    sessions = _sessions(files.provenance)
     if is_complete(folder):
         return read_rows(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,37 +100,43 @@ def execute(
     session = _describe_session(device)
     _write_json(files.provenance, {"complete": False, "sessions": [*sessions, session]})
     start = time.perf_counter()
-    rows = pd.DataFrame(compute(Checkpoint(files.checkpoint)))
+    rows = pd.DataFrame(compute(Checkpoint(files.checkpoint / "run")))
+    if rows.empty:
+        raise ValueError(f"{experiment} returned no rows")
     session["wall_seconds"] = round(time.perf_counter() - start, 3)
     write_atomically(files.rows, rows.to_csv(index=False, lineterminator="\n").encode())
     _write_json(files.provenance, {"complete": True, "sessions": [*sessions, session]})
     shutil.rmtree(files.checkpoint, ignore_errors=True)
+    files.remove_temporary()
     return read_rows(folder)
 
 
 def is_complete(folder: Path) -> bool:
     """Return whether the folder holds a finished run."""
     files = _Files(folder)
-    return files.provenance.exists() and files.rows.exists() and bool(_read_json(files.provenance)["complete"])
+    return files.rows.exists() and files.provenance.exists() and _read_json(files.provenance, "complete")["complete"]
 
 
 def read_rows(folder: Path) -> pd.DataFrame:
     """Return a finished run's rows; `ValueError` if the folder holds none."""
     if not is_complete(folder):
         raise ValueError(f"no finished run in {folder}; run its experiment first")
-    return pd.read_csv(_Files(folder).rows, engine="python")  # reads every float exactly, with any pandas
+    file = _Files(folder).rows
+    try:  # the python engine reads every float exactly, with any pandas; only an empty cell is a missing value
+        return pd.read_csv(file, engine="python", keep_default_na=False, na_values=[""])
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ValueError(f"{file} is damaged ({error}); start again with --force") from None
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
     """Return a run's settings as plain values."""
-    settings: dict[str, Any] = _read_json(_Files(folder).settings)["settings"]
+    settings: dict[str, Any] = _read_json(_Files(folder).settings, "settings")["settings"]
     return settings
 
 
 def wall_seconds(folder: Path) -> float:
     """Return the seconds a finished run took, over all sessions that ended by themselves."""
-    sessions = _read_json(_Files(folder).provenance)["sessions"]
-    return float(sum(session["wall_seconds"] or 0.0 for session in sessions))
+    return float(sum(session["wall_seconds"] or 0.0 for session in _sessions(_Files(folder).provenance)))
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -138,36 +155,57 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 class _Files:
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.settings = folder / "settings.json"
         self.rows = folder / "rows.csv"
         self.provenance = folder / "provenance.json"
         self.checkpoint = folder / "checkpoint"
 
     def remove(self) -> None:
-        for file in (self.provenance, self.rows, self.settings):
-            file.unlink(missing_ok=True)
+        """Remove the run; the settings last, so that nothing is ever left without the settings it belongs to."""
+        self.provenance.unlink(missing_ok=True)
+        self.rows.unlink(missing_ok=True)
         shutil.rmtree(self.checkpoint, ignore_errors=True)
+        self.settings.unlink(missing_ok=True)
+        self.remove_temporary()
+
+    def remove_temporary(self) -> None:
+        """Remove what a killed session was writing."""
+        for file in self.folder.glob("*.tmp"):
+            file.unlink(missing_ok=True)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, *keys: str) -> dict[str, Any]:
+    """Return the JSON object in `path`; `ValueError` if it is damaged or lacks a key."""
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        content = json.loads(path.read_text())
+        if not isinstance(content, dict) or any(key not in content for key in keys):
+            raise ValueError(f"expected an object with {', '.join(keys) or 'names'}")
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is not readable JSON ({error}); start again with --force") from None
     return content
+
+
+def _sessions(provenance: Path) -> list[dict[str, Any]]:
+    """Return the sessions a run has had so far."""
+    if not provenance.exists():
+        return []
+    sessions: list[dict[str, Any]] = _read_json(provenance, "sessions")["sessions"]
+    return sessions
 
 
 def _refuse_other_settings(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     if found == wanted:
         return
     old, new = ({"experiment": each.get("experiment"), **each.get("settings", {})} for each in (found, wanted))
-    name = next((name for name in {**new, **old} if new.get(name) != old.get(name)), "experiment")
+    name = next(name for name in {**new, **old} if new.get(name, "absent") != old.get(name, "absent"))
+    there, now = old.get(name, "absent"), new.get(name, "absent")
     raise ValueError(
-        f"{folder} holds a run with other settings ({name} = {old.get(name)!r} there, {new.get(name)!r} now); "
+        f"{folder} holds a run with other settings ({name} = {there!r} there, {now!r} now); "
         "choose another --out, or replace it with --force"
     )
 

@@ -82,11 +82,12 @@ def _roll_out(batch: Batch, together: dict[Method, list[int]]) -> dict[Method, G
     groups = {}
     for rollouts, methods in by_rollouts.items():
         group = batch.rollout([run for method in methods for run in together[method]], rollouts)
-        sizes = [len(together[method]) for method in methods]
-        for method, rewards, log_probs in zip(
-            methods, group.rewards.split(sizes), group.log_probs.split(sizes), strict=True
-        ):
-            groups[method] = Group(rewards, log_probs)
+        start = 0
+        for method in methods:
+            part = slice(start, start + len(together[method]))
+            lengths = None if group.lengths is None else group.lengths[part]
+            groups[method] = Group(group.rewards[part], group.log_probs[part], lengths)
+            start = part.stop
     return groups
 
 
@@ -96,7 +97,7 @@ def sampled_loss(group: Group, estimator: exact.AnyEstimator) -> Tensor:
     Log-probabilities are summed over a rollout, never averaged: dividing by its length would change the objective.
     """
     apply = estimators.resolve(estimator, group.rollouts)
-    advantages = torch.as_tensor(apply(group.rewards)).to(group.log_probs)
+    advantages = torch.as_tensor(apply(group.rewards.to(group.log_probs))).to(group.log_probs)
     return -(advantages.detach() * group.log_probs).mean((-2, -1))
 
 
@@ -105,12 +106,12 @@ def exact_loss(log_pass_rate: Tensor, method: Method) -> Tensor:
 
     Written in log p because a softmax gives that accurately. A run that has diverged stays NaN and alone.
     """
-    p = log_pass_rate.detach().double().exp().clamp(max=1.0).nan_to_num(1.0)
     if method.mode == "objective":
-        weight = objectives.resolve(method.target).weight(p)
+        slope = objectives.resolve(method.target).log_slope(log_pass_rate)
     else:
-        weight = exact.weight(method.target, rollouts=method.rollouts or 0, pass_rate=p)
-    return -((weight * p).to(log_pass_rate) * log_pass_rate).mean(-1)
+        p = log_pass_rate.detach().double().exp().clamp(max=1.0).nan_to_num(1.0)
+        slope = p * exact.weight(method.target, rollouts=method.rollouts or 0, pass_rate=p)
+    return -(slope.to(log_pass_rate) * log_pass_rate).mean(-1)
 
 
 def step(run_losses: Tensor, optimiser: torch.optim.Optimizer, clip: float | None = None) -> None:

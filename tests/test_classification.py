@@ -64,7 +64,6 @@ class TestPictures:
         assert abs(pixels.mean()) < 2e-3
         assert abs(pixels.std() - 1) < 2e-3
 
-    @pytest.mark.xfail(strict=True, reason="any other name gives the training pictures")
     def test_an_unknown_split_is_refused(self):
         with pytest.raises(ValueError, match="Test"):
             three_digits("Test")

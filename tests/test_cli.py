@@ -56,7 +56,7 @@ def test_killed_run_continues_to_the_same_rows(tmp_path):
     longer = ["run", "classification", "--preset", "smoke", "--steps", "120"]
     killed = tmp_path / "killed/rows/smoke/classification"
     process = subprocess.Popen([*COMMAND, *longer, *places(tmp_path / "killed")], cwd=ROOT)
-    while not (killed / "checkpoint/sweep-1.pt").exists():
+    while not (killed / "checkpoint/run/sweep-1.pt").exists():
         assert process.poll() is None, "the run ended before it could be killed"
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)

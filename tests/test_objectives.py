@@ -201,7 +201,7 @@ def test_shape_in_shape_out_in_double_precision(objective, shape):
 def test_pass_rates_may_be_an_array_that_must_not_be_written():
     p = np.array([0.25, 0.5])
     p.setflags(write=False)
-    assert objectives.PassAtK(2).value(p).tolist() == [7 / 16, 3 / 4]
+    assert objectives.PassAtK(2).weight(p).tolist() == [3 / 2, 1]
     objectives.ExpectedReward().value(p).zero_()
     assert p.tolist() == [0.25, 0.5]
 

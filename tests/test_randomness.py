@@ -49,12 +49,10 @@ def test_the_order_of_the_key_matters():
         pytest.param((2**32 + 5,), (5, 1), id="a number beyond 32 bits"),
     ],
 )
-@pytest.mark.xfail(strict=True, reason="numpy.SeedSequence splits numbers into 32-bit words and pads with zeros")
 def test_keys_of_different_length_have_different_streams(key, other):
     assert not torch.equal(draw(*key), draw(*other))
 
 
-@pytest.mark.xfail(strict=True, reason="torch's CPU generator keeps only the lowest 32 bits of a seed")
 def test_two_keys_whose_64_bit_seeds_agree_in_the_lowest_32_bits_differ():
     # Found by search among (seed < 300, step < 1000, 1): 300,000 keys hold 11 such pairs, as the birthday bound says.
     assert not torch.equal(draw(281, 648, 1), draw(108, 797, 1))

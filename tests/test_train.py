@@ -216,7 +216,6 @@ class TestSampledLoss:
         assert weight.grad is None
         assert log_probs.grad.tolist() == [[-1.0, 0.0]]
 
-    @pytest.mark.xfail(strict=True, reason="for bool rewards advantages are computed in torch's default float32")
     def test_bool_rewards_give_advantages_as_exact_as_the_log_probabilities(self):
         log_probs = torch.zeros(1, 5, dtype=torch.float64, requires_grad=True)
         rewards = torch.tensor([[True, True, True, False, False]])
@@ -297,7 +296,6 @@ class TestExactLoss:
             pytest.param("grpo_limit", -1e-20, 1e10, id="GRPO's limit at a mastered task"),
         ],
     )
-    @pytest.mark.xfail(strict=True, reason="w(p) p is formed from p, which rounds to 0 or 1; the run becomes NaN")
     def test_objective_mode_works_wherever_log_p_is_known(self, target, log_p, wanted):
         log_pass_rate = torch.tensor([[log_p]], dtype=torch.float64, requires_grad=True)
         train.exact_loss(log_pass_rate, Method("objective", target)).sum().backward()

@@ -13,11 +13,14 @@ from maxrl_lab.randomness import generator
 class Stack(nn.Module):
     """R networks with separate parameters, one forward pass: inputs (R, B, ...) -> outputs (R, B, ...).
 
-    Each network keeps its own leaf parameters, so an optimiser can give each its own learning rate.
+    Each network keeps its own leaf parameters, so an optimiser can give each its own learning rate. Raises
+    `ValueError` for networks with buffers (batch normalisation), which one forward pass cannot keep apart.
     """
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:
         super().__init__()
+        if any(True for network in networks for _ in network.buffers()):
+            raise ValueError("a stack takes networks without buffers, got one with buffers (batch normalisation?)")
         self.networks = nn.ModuleList(networks)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -37,8 +40,9 @@ def mlp(sizes: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def seeded(make: Callable[[], nn.Module], *key: int) -> nn.Module:
+def seeded(make: Callable[[], nn.Module], *key: str | int) -> nn.Module:
     """Return `make()` with every parameter drawn from the stream of `key`, leaving the global generator untouched."""
+    stream = generator("parameters", *key)
     with torch.random.fork_rng(devices=[]):
-        torch.random.set_rng_state(generator(*key).get_state())
+        torch.random.set_rng_state(stream.get_state())
         return make()
