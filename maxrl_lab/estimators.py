@@ -30,7 +30,7 @@ class Estimator:
     """A named table of coefficients; calling it turns rewards into advantages."""
 
     name: str
-    options: dict[str, specs.Option] = field(default_factory=dict)
+    options: dict[str, specs.Option] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         """Check name and options."""
@@ -62,8 +62,8 @@ class Estimator:
     def __call__(self, rewards: Tensor) -> Tensor:
         """Return advantages (..., N) for rewards (..., N) in {0, 1}: bool, integer or float, on any device.
 
-        The result has the rewards' dtype if that is a float type, else torch's default. Raises `ValueError` for any
-        other reward, naming it, and for a group too small for the estimator.
+        The result has the rewards' dtype if that is a float type, else torch's default. (float16 ends at 65504; MaxRL's
+        advantages reach N.) Raises `ValueError` for any other reward, naming it, and for a group too small.
         """
         rewards = check_rewards(rewards)
         success, failure = (column.to(rewards.device) for column in self.coefficients(rewards.shape[-1]))
@@ -106,8 +106,8 @@ def rloo(successes: Tensor, rollouts: int) -> Columns:
 def grpo(successes: Tensor, rollouts: int, *, ddof: int = 0, epsilon: float = 0.0) -> Columns:
     """A_i = (r_i - mean(r)) / (std(r) + epsilon), 0 in a group without spread (Shao et al. 2024).
 
-    Unbiased for no named objective: its weight is a polynomial of its own at each N, equal to the expected reward's
-    up to scale at N = 2, that tends to `objectives.GrpoLimit` as N grows. `ddof` is 0 (population) or 1 (sample).
+    Unbiased for no named objective: its weight is a polynomial of its own at each N, constant (so plain RL, scaled) at
+    N = 2 and N = 3, that tends to `objectives.GrpoLimit` as N grows. `ddof` is 0 (population) or 1 (sample).
     """
     if ddof:
         _need_rollouts("grpo with ddof=1", rollouts, 2)
@@ -147,7 +147,8 @@ def maxrl_leave_one_out(successes: Tensor, rollouts: int) -> Columns:
 def maxrl_cross_fitted(successes: Tensor, rollouts: int) -> Columns:
     """a = N(N-K) / (K(N-1)), b = -NK / ((N-1)(K+1)). Order T = N, exactly, for N >= 2; 0 at K = 0 and at K = N.
 
-    Each pair of rollouts is centred on each other with a pass rate estimated without either reward.
+    It is RLOO's advantage over a pass rate that is estimated without the rollout's own reward: A_i = (r_i - mean of the
+    others) N / (J_i + 1), with J_i the number of successes among the others.
     """
     _need_rollouts("maxrl_cross_fitted", rollouts, 2)
     scale = rollouts / (rollouts - 1)

@@ -111,7 +111,8 @@ def moments(
         shapes = ", ".join(str(tuple(value.shape)) for value in (pi, score, right))
         raise ValueError(f"expected probabilities (V,), scores (V, d) and rewards (V,), got {shapes}")
     if not (bool((pi >= 0).all()) and abs(float(pi.sum()) - 1) <= _ZERO_MEAN_TOLERANCE):
-        raise ValueError(f"probabilities must be >= 0 and sum to 1, got the sum {float(pi.sum())}")
+        got = f"the sum {float(pi.sum())} and the smallest {float(pi.min())}"
+        raise ValueError(f"probabilities must be >= 0 and sum to 1, got {got}")
     drift = float((pi @ score).norm() / (pi @ score.norm(dim=1)).clamp(min=1e-300))
     if not drift <= _ZERO_MEAN_TOLERANCE:
         raise ValueError(f"the mean score must be 0 under the policy, got a relative norm of {drift:.3g}")

@@ -9,8 +9,8 @@ of p: its `value` in nats (a probability, for pass@k) and its `weight` w = dJ/dp
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
-from typing import ClassVar
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from maxrl_lab import specs
 
 SMALLEST_PASS_RATE = 1e-30
 """A value is the same to 1e-12 at this pass rate as at 0, for every finite order up to 1e6."""
+_SUBNORMAL = torch.finfo(torch.float64).tiny
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class Objective(ABC):
         Raises `ValueError` if a pass rate lies outside [0, 1].
         """
         p = as_pass_rate(pass_rate)
-        value = self._value(p.detach())
-        return value + self._weight(p.detach()) * (p - p.detach()) if p.requires_grad else value
+        value: Tensor = _WithSlope.apply(p, self._value(p.detach()), self._weight(p.detach()))
+        return value
 
     def weight(self, pass_rate: object) -> Tensor:
         """Return w(p) = dJ/dp, without a graph. Raises `ValueError` if a pass rate lies outside [0, 1]."""
@@ -123,7 +124,7 @@ class TruncatedLikelihood(Objective):
         return -(integrand * (masses / 2 / panels).repeat(panels)).sum(-1) * length
 
     def _weight(self, p: Tensor) -> Tensor:
-        return torch.where(p > 0, -torch.expm1(self.order * torch.log1p(-p)) / p, float(self.order))
+        return torch.where(p > _SUBNORMAL, -torch.expm1(self.order * torch.log1p(-p)) / p, float(self.order))
 
 
 @dataclass(frozen=True)
@@ -170,13 +171,27 @@ OBJECTIVES: dict[str, type[Objective]] = {
 }
 
 
+class _WithSlope(torch.autograd.Function):
+    """A value whose gradient with respect to p is given, here w(p)."""
+
+    @staticmethod
+    def forward(ctx: Any, p: Tensor, value: Tensor, slope: Tensor) -> Tensor:  # noqa: ARG004
+        ctx.save_for_backward(slope)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (slope,) = ctx.saved_tensors
+        return gradient * slope, None, None
+
+
 def make(name: str, **options: int) -> Objective:
     """Return the named objective, e.g. `make("pass_at_k", k=8)`; `ValueError` for an unknown name or option."""
     kind = specs.lookup(OBJECTIVES, "objective", name)
     try:
         return kind(**options)
     except TypeError:
-        wanted = ", ".join(kind.__dataclass_fields__) or "none"
+        wanted = ", ".join(field.name for field in fields(kind)) or "none"
         raise ValueError(
             f"objective {name!r} takes the options: {wanted}; got: {', '.join(options) or 'none'}"
         ) from None
@@ -195,9 +210,7 @@ def resolve(objective: "str | Objective", rollouts: int | None = None) -> Object
 def as_pass_rate(pass_rate: object) -> Tensor:
     """Return float64 pass rates of any shape; `ValueError` names the first value outside [0, 1]."""
     if not isinstance(pass_rate, Tensor):
-        pass_rate = torch.tensor(
-            pass_rate, dtype=torch.float64
-        )  # a copy: numpy may hand out memory that must not be written
+        pass_rate = torch.from_numpy(np.array(pass_rate, dtype=np.float64))  # a copy, whatever the memory's layout
     p = pass_rate.to(torch.float64)
     outside = ~((p >= 0) & (p <= 1))
     if outside.any():

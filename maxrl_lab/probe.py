@@ -2,9 +2,10 @@
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,11 +33,8 @@ class Probe:
     function: Callable[..., Any]
     container: str
     batched: bool
-
-    @property
-    def precision(self) -> float:
-        """Relative accuracy that may be expected of its results."""
-        return 1e-5 if self.container == "float32 tensor" else 1e-9
+    precision: float = 1e-9
+    """Relative accuracy that may be expected of its results."""
 
     def group(self, rewards: Tensor) -> Tensor:
         """Return the advantages (N,) of one group's rewards (N,), float64."""
@@ -44,11 +42,13 @@ class Probe:
 
     def call(self, rewards: Tensor) -> Tensor:
         """Return the function's result for `rewards` as given, float64; `ValueError` if its shape is another."""
+        return _checked(self.answer(rewards), rewards)
+
+    def answer(self, rewards: Tensor) -> Tensor:
+        """Return the function's result as it comes, as a tensor of its own type."""
         result = self.function(_CONTAINERS[self.container](rewards))
-        advantages = torch.as_tensor(result).detach().to("cpu", torch.float64)
-        if advantages.shape != rewards.shape:
-            raise ValueError(f"expected advantages of shape {tuple(rewards.shape)}, got {tuple(advantages.shape)}")
-        return advantages
+        typed = isinstance(result, Tensor | np.ndarray)
+        return torch.as_tensor(result, dtype=None if typed else torch.float64)
 
 
 def probe(function: Callable[..., Any], rollouts: int, batched: bool | None = None) -> Probe:
@@ -62,17 +62,25 @@ def probe(function: Callable[..., Any], rollouts: int, batched: bool | None = No
     failure: Exception | None = None
     for container, form in itertools.product(_CONTAINERS, (False, True)):
         if batched is None or form == batched:
-            candidate = Probe(function, container, form)
+            candidate, given = Probe(function, container, form), rewards[None] if form else rewards
             try:
-                candidate.group(rewards)
+                answer = candidate.answer(given)
+                _checked(answer, given)
             except Exception as error:  # a foreign function may raise anything at a call it does not understand
                 failure = failure or error
             else:
-                return candidate
+                return candidate if answer.dtype == torch.float64 else replace(candidate, precision=1e-5)
     shape = {True: "(B, N)", False: "(N,)", None: "(N,) or (B, N)"}[batched]
     raise ValueError(
         f"{name_of(function)} does not turn rewards {shape} at N = {rollouts} into as many advantages: {failure}"
     )
+
+
+def _checked(answer: Tensor, rewards: Tensor) -> Tensor:
+    advantages = answer.detach().to("cpu", torch.float64, copy=True)  # the function may reuse its memory
+    if advantages.shape != rewards.shape:
+        raise ValueError(f"expected advantages of shape {tuple(rewards.shape)}, got {tuple(advantages.shape)}")
+    return advantages
 
 
 def name_of(function: object) -> str:

@@ -5,9 +5,10 @@ results file can be turned back into the object that made it.
 """
 
 import inspect
+import operator
 import re
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import SupportsIndex, TypeVar
 
 Made = TypeVar("Made")
 Option = int | float
@@ -37,9 +38,10 @@ def check_options(function: Callable[..., object], kind: str, name: str, options
 
 def check_count(name: str, value: object, minimum: int = 1) -> int:
     """Return `value` as an int; raise `ValueError` unless it is a whole number of at least `minimum`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+    whole = None if isinstance(value, bool) or not isinstance(value, SupportsIndex) else operator.index(value)
+    if whole is None or whole < minimum:
         raise ValueError(f"{name} must be a whole number >= {minimum}, got {value!r}")
-    return value
+    return whole
 
 
 def format_spec(name: str, options: Mapping[str, object]) -> str:
@@ -58,6 +60,8 @@ def parse(text: str, rollouts: int | None = None) -> tuple[str, dict[str, Option
         key, equals, value = item.partition("=")
         if not equals:
             raise ValueError(f"expected 'name:option=value', got {text!r}")
+        if key.strip() in options:
+            raise ValueError(f"the option {key.strip()!r} is given twice in {text!r}")
         options[key.strip()] = _number(value.strip(), rollouts)
     return name.strip(), options
 

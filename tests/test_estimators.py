@@ -301,6 +301,13 @@ def test_any_kind_of_number_may_hold_the_rewards(text, dtype):
     assert torch.equal(advantages, estimator(rewards.double()).to(advantages.dtype))
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_rewards_on_a_gpu_give_advantages_there():
+    advantages = estimators.make("maxrl")(torch.tensor([1, 0, 0, 0], device="cuda"))
+    assert advantages.is_cuda
+    assert advantages.tolist() == [3, -1, -1, -1]
+
+
 def test_whole_number_rewards_give_advantages_of_torchs_default_type():
     torch.set_default_dtype(torch.float64)
     try:
@@ -499,3 +506,7 @@ def test_the_example_in_the_docstring_holds():
     found = doctest.testmod(estimators)
     assert found.attempted > 0
     assert found.failed == 0
+
+
+def test_made_estimators_are_hashable_values():
+    assert len({estimators.make("pkpo", k=2), estimators.make("pkpo", k=2), estimators.make("pkpo", k=3)}) == 2

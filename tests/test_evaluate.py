@@ -59,9 +59,9 @@ def test_counts_that_cannot_be_are_refused(refuses):
         evaluate.pass_at_k(2, 4, 5)
     with refuses("pass@k needs k <= samples, got k = 5 with 3 samples"):
         evaluate.pass_at_k([1, 1, 1], [8, 3, 4], 5)
-    with refuses("correct must lie between 0 and samples, got 5"):
-        evaluate.pass_at_k([1, 5, 6], 4, 2)
-    with refuses("correct must lie between 0 and samples, got -1"):
+    with refuses("correct must be a whole number from 0 to samples, got 5"):
+        evaluate.pass_at_k([1, 4, 5, 6], 4, 2)
+    with refuses("correct must be a whole number from 0 to samples, got -1"):
         evaluate.pass_at_k([[0], [-1]], 4, 2)
     for k in (0, -1, 2.0, True):
         with refuses(f"k must be a whole number >= 1, got {k!r}"):
@@ -306,3 +306,20 @@ def test_an_interval_needs_a_seed(refuses, shape):
 def test_confidence_is_a_probability(refuses, confidence):
     with refuses(f"confidence must lie between 0 and 1, got {confidence}"):
         evaluate.bootstrap_interval([1.0, 2.0, 3.0], confidence)
+
+
+@pytest.mark.parametrize("correct", [math.nan, 1.5])
+def test_counts_that_are_no_whole_numbers_are_refused(correct):
+    with pytest.raises(ValueError, match=f"correct must be a whole number from 0 to samples, got {correct:g}"):
+        evaluate.pass_at_k(correct, 4, 2)
+
+
+def test_curves_of_another_shape_and_empty_ks_are_refused():
+    with pytest.raises(ValueError, match="expected increasing ks >= 1 and one coverage for each"):
+        evaluate.scaling_efficiency([[0.1, 0.2], [0.2, 0.3]], [[0.1, 0.2], [0.2, 0.3]], [1, 2])
+    with pytest.raises(ValueError, match="coverage needs at least one k, got none"):
+        evaluate.coverage([1], 2, [])
+
+
+def test_an_unknown_coverage_has_an_unknown_efficiency():
+    assert bool(evaluate.scaling_efficiency([math.nan], [0.1], [1]).isnan())

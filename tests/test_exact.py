@@ -295,6 +295,19 @@ def test_blocks_bound_the_memory_and_change_nothing(monkeypatch, limit, blocks):
     assert sizes == blocks
 
 
+def test_a_block_of_double_precision_numbers_is_at_most_64_mebibytes():
+    assert exact._CHUNK_ELEMENTS * 8 <= 64 * 2**20
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_pass_rates_and_callables_on_a_gpu():
+    on_gpu = exact.weight("grpo", rollouts=9, pass_rate=GRID.cuda())
+    assert on_gpu.is_cuda
+    torch.testing.assert_close(on_gpu.cpu(), exact.weight("grpo", rollouts=9, pass_rate=GRID), rtol=1e-12, atol=0)
+    moved, _ = exact.coefficients(lambda rewards: rewards.cuda() - rewards.cuda().mean(), rollouts=4)
+    assert moved.tolist() == [0, 3 / 4, 2 / 4, 1 / 4, 0]
+
+
 # The theory's facts
 
 
@@ -551,13 +564,13 @@ def test_moments_of_shapes_that_do_not_fit_are_refused(refuses):
 
 
 def test_moments_of_what_is_no_distribution_are_refused(refuses):
-    with refuses("probabilities must be >= 0 and sum to 1, got the sum 0.75"):
+    with refuses("probabilities must be >= 0 and sum to 1, got the sum 0.75 and the smallest 0.0"):
         moments(probabilities=double([0.5, 0.25, 0.0]))
-    with refuses("probabilities must be >= 0 and sum to 1, got the sum 1.25"):
+    with refuses("probabilities must be >= 0 and sum to 1, got the sum 1.25 and the smallest 0.25"):
         moments(probabilities=double([0.5, 0.5, 0.25]))
-    with refuses("probabilities must be >= 0 and sum to 1, got the sum 1.0"):
+    with refuses("probabilities must be >= 0 and sum to 1, got the sum 1.0 and the smallest -0.5"):
         moments(probabilities=double([1.25, 0.25, -0.5]))
-    with refuses("probabilities must be >= 0 and sum to 1, got the sum nan"):
+    with refuses("probabilities must be >= 0 and sum to 1, got the sum nan and the smallest nan"):
         moments(probabilities=double([0.5, 0.5, math.nan]))
 
 

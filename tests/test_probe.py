@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from maxrl_lab import estimators, probe
+from maxrl_lab import estimators, exact, probe
 
 CONTAINERS = {
     "float64 tensor": lambda rewards: isinstance(rewards, torch.Tensor) and rewards.dtype == torch.float64,
@@ -60,7 +60,9 @@ def test_the_one_call_a_function_understands_is_found(container, batched):
 @pytest.mark.parametrize(("container", "batched"), FORMS)
 def test_the_caller_may_allow_one_shape_only(refuses, container, batched):
     function = picky(container, batched)
-    assert probe.probe(function, 3, batched=batched) == probe.Probe(function, container, batched)
+    assert probe.probe(function, 3, batched=batched) == probe.Probe(
+        function, container, batched, precision=1e-5 if container == "float32 tensor" else 1e-9
+    )
     # the message holds the failure of the first call that was tried: a float64 tensor in the shape that is allowed
     allowed = "(N,)" if batched else "(B, N)"
     failure = "wrong number of axes" if container == "float64 tensor" else f"{container}s only"
@@ -189,6 +191,8 @@ def test_larger_groups_are_tried_in_three_arrangements_of_every_number_of_succes
     assert [sum(rewards) for rewards in seen] == [0, *(k for k in range(1, 9) for _ in range(3)), 9]
     assert len(set(seen)) > 2 + 8 * 2
     assert seen == recorded(9)
+    # 7 is the first N at which not every arrangement is tried
+    assert len(recorded(7)) == 2 + 6 * 3
 
 
 def by_position(rewards):
@@ -290,3 +294,22 @@ def test_a_made_estimator_is_not_called_but_read(monkeypatch):
     assert [column.tolist() for column in probe.coefficients(estimator.__call__, 5)] == expected
     monkeypatch.setattr(estimators.Estimator, "__call__", None)
     assert [column.tolist() for column in probe.coefficients(estimator, 5)] == expected
+
+
+def test_single_precision_inside_a_function_is_no_dependence_on_the_order():
+    def grpo(rewards):
+        rewards = np.asarray(rewards, dtype=np.float32)
+        return (rewards - rewards.mean()) / (rewards.std() + np.float32(1e-6))
+
+    for rollouts in range(2, 33):
+        exact.coefficients(grpo, rollouts=rollouts)
+
+
+def test_a_function_may_answer_in_memory_that_it_reuses():
+    buffer = torch.zeros(3, dtype=torch.float64)
+
+    def centred(rewards):
+        return buffer.copy_(rewards - rewards.mean())
+
+    success, _ = exact.coefficients(centred, rollouts=3)
+    torch.testing.assert_close(success, torch.tensor([0, 2 / 3, 1 / 3, 0], dtype=torch.float64))

@@ -1,5 +1,6 @@
 """The text form of estimators and objectives: reading, writing, and what is refused by name."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,7 +95,7 @@ def test_a_share_of_the_rollouts_must_be_whole(refuses, text):
         specs.parse(f"pkpo:k={text}", rollouts=12)
 
 
-@pytest.mark.parametrize("text", ["four", "N^2", "N-", "2N", "N-1.5", "", "1-2"])
+@pytest.mark.parametrize("text", ["four", "N^2", "N-", "2N", "N-1.5", "", "1-2", "1=2"])
 def test_a_value_must_be_a_number_or_an_expression_in_n(refuses, text):
     with refuses(f"expected a number or an expression in N such as 'N-1', got '{text}'"):
         specs.parse(f"pkpo:k={text}", rollouts=12)
@@ -136,3 +137,12 @@ def test_parse_reads_back_what_format_spec_writes(name, options):
     found_name, found = specs.parse(specs.format_spec(name, options))
     assert (found_name, found) == (name, options)
     assert [type(value) for value in found.values()] == [type(value) for value in options.values()]
+
+
+def test_an_option_given_twice_is_refused():
+    with pytest.raises(ValueError, match=r"the option 'k' is given twice in 'pkpo:k=1,k=2'"):
+        specs.parse("pkpo:k=1,k=2")
+
+
+def test_whole_numbers_of_any_type_are_counts():
+    assert specs.check_count("k", np.int64(2)) == 2
