@@ -330,3 +330,11 @@ def test_log_slope_at_the_ends():
     assert objectives.MaximumLikelihood().log_slope(torch.tensor(-800.0)) == 1
     assert objectives.GrpoLimit().log_slope(torch.tensor(-1e-20, dtype=torch.float64)).item() == pytest.approx(1e10)
     assert objectives.GrpoLimit().log_slope(torch.tensor(0.0)) == 0
+
+
+def test_log_slope_is_in_double_precision_and_takes_a_rounded_log_as_certain():
+    above = torch.tensor(1e-7)  # float32 log_softmax may round to just above 0
+    for name in ("expected_reward", "maximum_likelihood", "pass_at_k:k=1"):
+        slope = objectives.resolve(name).log_slope(above)
+        assert slope.dtype == torch.float64
+        assert slope.item() == 1.0
