@@ -37,7 +37,7 @@ class Settings:
     """Swept alike for every method."""
     seeds: int = 5
     """Reported runs per method."""
-    steps: int = 300
+    steps: int = 250
     """Updates; cosine schedule after a warm-up of one step in twenty."""
     batch: int = 128
     """Images per update."""

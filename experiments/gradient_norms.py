@@ -106,6 +106,7 @@ def _half_trained(settings: Settings, context: Context) -> Stack:
     seeds = range(settings.seeds)
     networks = [seeded(lambda: mlp([PIXELS, *settings.hidden, CLASSES]), seed) for seed in seeds]
     stack = Stack(networks).to(context.device)
+    training = three_digits("train")
 
     def batch(step: int) -> ClassificationBatch:
         drawn = [
