@@ -69,7 +69,7 @@ def _sweep(ax: Axes, rows: pd.DataFrame, count: float) -> None:
         ax.plot(
             runs.learning_rate, runs.train_pass_at_1, "o-", color=style.colour(name), label=_name(name), markersize=4
         )
-    ax.set(xscale="log", xlabel="learning rate (one seed of its own)")
+    ax.set(xscale="log", xlabel="learning rate (mean of seeds not reported)")
 
 
 def _name(spec: str) -> str:

@@ -124,12 +124,12 @@ def test_classification_reports_sweep_curves_and_coverage(context):
     rows = pd.DataFrame(classification.run(settings, context))
     methods = 1 + len(settings.estimators) * len(settings.rollouts)
     counts = rows.stage.value_counts()
-    assert counts["sweep"] == methods * len(settings.learning_rates)
+    assert counts["sweep"] == methods * len(settings.learning_rates) * settings.sweep_seeds
     assert counts["coverage"] == methods * settings.seeds * len(settings.coverage_ks)
     report = rows[rows.stage == "report"]
     assert sorted(report.step.unique()) == [0, 3, 6]
-    # the sweep's seed is not reported, and one rate is used for all seeds of a method
-    assert set(rows[rows.stage == "sweep"].seed) == {settings.seeds}
+    # the sweep's seeds are not reported, and one rate is used for all seeds of a method
+    assert not set(rows[rows.stage == "sweep"].seed) & set(report.seed)
     assert (report.fillna({"rollouts": 0}).groupby(["method", "rollouts"]).learning_rate.nunique() == 1).all()
     # untrained policies are right about once in 1000, and all methods of one seed start alike
     start = report[report.step == 0]
@@ -156,9 +156,11 @@ def test_learning_rates_are_chosen_by_training_pass_rate_and_never_diverged():
 
     nan = float("nan")
     sweep = [row(0.1, 0.2), row(0.3, 0.5), row(1.0, 0.4), row(0.1, nan, count=8), row(0.3, 0.1, count=8)]
-    sweep += [row(0.1, 0.3, "rloo"), row(0.3, nan, "rloo")]
+    sweep += [row(0.1, 0.3, "rloo"), row(0.3, nan, "rloo"), row(0.1, 0.3, "rloo"), row(0.3, 0.9, "rloo")]
+    # two seeds of grpo: the mean decides (0.25 against 0.3), and the smaller of equal rates
+    sweep += [row(rate, score, "grpo") for rate, score in ((1, 0.5), (1, 0.0), (3, 0.3), (3, 0.3), (9, 0.3), (9, 0.3))]
     best = classification.choose_learning_rates(sweep)
-    assert best == {("maxrl", 4): 0.3, ("maxrl", 8): 0.3, ("rloo", 4): 0.1}
+    assert best == {("maxrl", 4): 0.3, ("maxrl", 8): 0.3, ("rloo", 4): 0.1, ("grpo", 4): 3}
 
 
 def test_gradient_norms_match_autograd_on_one_example():
