@@ -109,9 +109,7 @@ def _half_trained(settings: Settings, context: Context) -> Stack:
     training = three_digits("train")
 
     def batch(step: int) -> ClassificationBatch:
-        drawn = [
-            three_digits("train").sample(settings.batch, generator("training images", seed, step)) for seed in seeds
-        ]
+        drawn = [training.sample(settings.batch, generator("training images", seed, step)) for seed in seeds]
         pixels, labels = (torch.stack(part).to(context.device) for part in zip(*drawn, strict=True))
         return ClassificationBatch(stack(pixels).log_softmax(-1), labels, list(seeds), step)
 

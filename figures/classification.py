@@ -66,10 +66,9 @@ def _panel(ax: Axes, rows: pd.DataFrame, count: float, x: str, y: str) -> None:
 
 def _sweep(ax: Axes, rows: pd.DataFrame, count: float) -> None:
     for name, runs in _select(rows, count):
-        ax.plot(
-            runs.learning_rate, runs.train_pass_at_1, "o-", color=style.colour(name), label=_name(name), markersize=4
-        )
-    ax.set(xscale="log", xlabel="learning rate (mean of seeds not reported)")
+        mean = runs.groupby("learning_rate").train_pass_at_1.mean()
+        ax.plot(mean.index, mean, "o-", color=style.colour(name), label=_name(name), markersize=4)
+    ax.set(xscale="log", xlabel=f"learning rate (mean of {rows.seed.nunique()} other seeds)")
 
 
 def _name(spec: str) -> str:
