@@ -41,7 +41,7 @@ class Settings:
     """Seeds of the sweep; none of them is reported."""
     seeds: int = 5
     """Reported runs per method."""
-    steps: int = 250
+    steps: int = 200
     """Updates; cosine schedule after a warm-up of one step in twenty."""
     batch: int = 128
     """Images per update."""
@@ -53,7 +53,7 @@ class Settings:
     """Held-out images, written with other digit pictures than training."""
     coverage_ks: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)
     """k of the final coverage curve (Fig. 9)."""
-    measurements: int = 12
+    measurements: int = 10
     """Evaluations during training."""
     runs_at_once: int = 50
     """Runs trained as one batched program; bounds memory, changes no result."""
@@ -83,15 +83,14 @@ class Settings:
         ]
         return [train.Method("objective", "maximum_likelihood"), *sampled]
 
-    @property
-    def recipe(self) -> fit.Recipe:
-        """How every run is optimised."""
+    def recipe(self, measurements: int) -> fit.Recipe:
+        """Return how every run is optimised, and that it is measured so many times after the start."""
         return fit.Recipe(
             steps=self.steps,
             momentum=self.momentum,
             schedule="cosine",
             warmup=max(1, self.steps // 20),
-            measure_every=max(1, self.steps // self.measurements),
+            measure_every=max(1, self.steps // measurements),
         )
 
 
@@ -225,7 +224,7 @@ def _train_block(runs: Sequence[Run], stage: str, name: str, settings: Settings,
         stack,
         [each.method for each in runs],
         [each.learning_rate for each in runs],
-        settings.recipe,
+        settings.recipe(settings.measurements if stage == "report" else 1),
         batch=batch,
         measure=measure,
         checkpoint=context.checkpoint.stage(name),

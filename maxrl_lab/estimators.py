@@ -77,6 +77,8 @@ def check_rewards(rewards: Tensor) -> Tensor:
     rewards = torch.as_tensor(rewards)
     if rewards.ndim == 0 or rewards.shape[-1] == 0:
         raise ValueError(f"rewards must have shape (..., N) with N >= 1, got {tuple(rewards.shape)}")
+    if rewards.dtype == torch.bool:
+        return rewards
     wrong = (rewards != 0) & (rewards != 1)
     if wrong.any():
         raise ValueError(f"rewards must be 0 or 1 (right or wrong), got {rewards[wrong].flatten()[0].item()}")
