@@ -101,4 +101,4 @@ def _relative_noise(ax: Axes, rows: pd.DataFrame, count: int) -> None:
         ylim=(0.8, 2.5),
         title=f"variance over the best exact order-N form, N = {count}",
     )
-    ax.legend(fontsize=8.5, loc="upper center")
+    ax.legend(fontsize=8.5, loc="center", bbox_to_anchor=(0.55, 0.55))

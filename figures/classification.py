@@ -35,7 +35,7 @@ def draw(rows: pd.DataFrame) -> Figure:
         column[4].set_ylabel("sweep: final training pass@1" if place == 0 else "")
         for ax in (column[0], column[4]):
             ax.set(yscale="log", ylim=(5e-4, 1.1))
-        column[0].legend(fontsize=9)
+        column[1].legend(fontsize=9, loc="center right", bbox_to_anchor=(1.0, 0.42))
         column[0].set_title(f"N = {int(count)} rollouts an image")
     axes[4, 0].legend(fontsize=9)
     seeds = curves.seed.nunique()

@@ -21,8 +21,6 @@ from maxrl_lab import estimators, exact, identify, objectives, specs, traps
 from maxrl_lab.identify import Match
 from maxrl_lab.probe import name_of, probe, read_coefficients
 
-TOLERANCE = 1e-4
-"""A residual up to this counts as equality: practice adds an epsilon here and there."""
 SHOWN_PASS_RATES = (0.001, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9)
 """Where a report states weight and variance."""
 _SHOWN_SUCCESSES = 8
@@ -66,7 +64,11 @@ class Report:
     def objective(self) -> str | None:
         """The objective the function is unbiased for, up to a positive factor; None if it is none of the known ones."""
         match = self.nearest
-        return match.objective if self.valid and match and match.residual <= TOLERANCE and match.scale > 0 else None
+        return (
+            match.objective
+            if self.valid and match and match.residual <= identify.TOLERANCE and match.scale > 0
+            else None
+        )
 
     def compared_to(self, objective: exact.AnyObjective, scale: float | None = None) -> Match:
         """Return how far the weight is from an objective's, at the best scale or a given one."""
@@ -78,7 +80,7 @@ class Report:
         return match if scale is None else identify.rescaled(match, curve, target, p, scale)
 
     def optimises(
-        self, objective: exact.AnyObjective, scale: float | None = None, tolerance: float = TOLERANCE
+        self, objective: exact.AnyObjective, scale: float | None = None, tolerance: float = identify.TOLERANCE
     ) -> bool:
         """Return whether the function is unbiased for the objective, up to a positive factor or `scale` times."""
         match = self.compared_to(objective, scale)
@@ -109,7 +111,7 @@ class Report:
         match, sign = self.nearest, ""
         if match.scale < 0:
             sign = "DESCENDS "
-        elif match.residual > TOLERANCE:
+        elif match.residual > identify.TOLERANCE:
             sign = "optimises no known objective exactly; nearest: "
         else:
             sign = "optimises "

@@ -12,6 +12,9 @@ from maxrl_lab import objectives
 FLOOR = 1e-3
 """Deviations are relative to the objective's weight, but never to less than this share of its maximum."""
 
+TOLERANCE = 1e-4
+"""A residual up to this counts as equality: practice adds an epsilon here and there."""
+
 
 class Match(NamedTuple):
     """How far a curve is from `scale` times an objective's weight."""
@@ -43,7 +46,7 @@ def candidates(rollouts: int) -> Iterator[objectives.Objective]:
 
 def compare(curve: Tensor, objective: objectives.Objective, pass_rate: Tensor) -> Match:
     """Return the scale that brings an objective's weight nearest to `curve`, and what deviation remains."""
-    return _compare(curve, objective.weight(pass_rate), objective.spec)
+    return compare_values(curve, objective.weight(pass_rate), objective.spec)
 
 
 def nearest(curve: Tensor, pass_rate: Tensor, rollouts: int) -> Match:
@@ -57,14 +60,8 @@ def rescaled(match: Match, curve: Tensor, objective: objectives.Objective, pass_
     return match._replace(scale=scale, residual=_residual(curve, target, scale))
 
 
-def proportional(found: Tensor, target: Tensor, tolerance: float = 1e-6) -> bool:
-    """Return whether two tables are equal up to a positive factor."""
-    match = _compare(found, target, "")
-    return match.scale > 0 and match.residual <= tolerance
-
-
-def _compare(curve: Tensor, target: Tensor, name: str) -> Match:
-    """The scale is the middle of the ratios' range, which halves the largest deviation."""
+def compare_values(curve: Tensor, target: Tensor, name: str) -> Match:
+    """Return the match of two arrays of values; the scale, the middle of their ratios, halves the largest deviation."""
     ratios = (curve / target)[target >= FLOOR * target.max()]
     scale = float(ratios.max() + ratios.min()) / 2
     return Match(name, scale, _residual(curve, target, scale))

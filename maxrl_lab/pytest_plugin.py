@@ -11,7 +11,7 @@ from typing import Literal
 
 import pytest
 
-from maxrl_lab import audit, exact
+from maxrl_lab import audit, exact, identify
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def check(
     *,
     rollouts: int,
     scale: float | Literal["any"] = "any",
-    tolerance: float = audit.TOLERANCE,
+    tolerance: float = identify.TOLERANCE,
     batched: bool | None = None,
 ) -> audit.Report:
     """Return the audit of `function` at N = `rollouts`, or fail with the curve that was found.

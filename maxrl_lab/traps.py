@@ -110,15 +110,17 @@ def own_reward_baseline(success: Tensor, failure: Tensor, match: identify.Match,
     if rollouts < SMALLEST_OWN_REWARD_TABLE:
         return
     without = (success - failure)[1:rollouts]
-    for objective, estimator in _success_only(rollouts):
-        if identify.proportional(without, estimator.coefficients(rollouts)[0][1:rollouts]):
-            if objective != match.objective:
-                yield Trap(
-                    "own_reward_baseline",
-                    False,
-                    f"its baseline depends on the rollout's own reward; without it the objective would be {objective}",
-                )
-            return
+    tables = (
+        identify.compare_values(without, estimator.coefficients(rollouts)[0][1:rollouts], objective)
+        for objective, estimator in _success_only(rollouts)
+    )
+    known = min(tables, key=lambda each: each.residual)
+    if known.residual <= identify.TOLERANCE and known.scale > 0 and known.objective != match.objective:
+        yield Trap(
+            "own_reward_baseline",
+            False,
+            f"its baseline depends on the rollout's own reward; without it the objective would be {known.objective}",
+        )
 
 
 def _success_only(rollouts: int) -> Iterator[tuple[str, Estimator]]:
