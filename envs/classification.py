@@ -72,7 +72,10 @@ class ClassificationBatch:
         self.log_probs, self.labels, self.seeds, self.step = log_probs, labels, seeds, step
 
     def rollout(self, runs: Sequence[int], rollouts: int) -> Group:
-        """Return N classes drawn per input for the named runs, as a group (len(runs), B, N)."""
+        """Return N classes drawn per input for the named runs, as a group (len(runs), B, N).
+
+        Drawn in single precision: a class less likely than 6e-8 is never drawn.
+        """
         log_probs = self.log_probs[list(runs)]
         uniforms = self._uniforms([self.seeds[run] for run in runs], rollouts)
         cumulative = log_probs.detach().exp().cumsum(-1)

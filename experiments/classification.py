@@ -8,7 +8,7 @@ and the policy is a small multilayer perceptron; estimators sample N classes an 
 Every method's learning rate is swept alike on seeds of their own, the best by mean final pass@1 on fresh training
 images is used for all reported seeds, and the sweep is in the rows. All runs are one batched program.
 
-    maxrl-lab run classification        (about two minutes; `full` wants a GPU)
+    maxrl-lab run classification        (two to three minutes; `full` wants a GPU)
 """
 
 import math
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from envs.classification import CLASSES, PIXELS, ClassificationBatch, three_digits
-from experiments.context import Context, check_not_empty
+from experiments.context import Context, check_not_empty, check_rates
 from maxrl_lab import evaluate, fit, specs, train
 from maxrl_lab.policies.stack import Stack, mlp, seeded
 from maxrl_lab.randomness import generator
@@ -35,7 +35,7 @@ class Settings:
     """Compared with cross-entropy, which needs no rollouts."""
     rollouts: tuple[int, ...] = (16, 128, 1024)
     """N."""
-    learning_rates: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0)
+    learning_rates: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0)
     """Swept alike for every method."""
     sweep_seeds: int = 2
     """Seeds of the sweep; none of them is reported."""
@@ -70,8 +70,7 @@ class Settings:
             specs.check_count(name, getattr(self, name))
         for width in (*self.hidden, *self.coverage_ks):
             specs.check_count("hidden and coverage_ks", width)
-        if min(self.learning_rates) <= 0:
-            raise ValueError(f"learning_rates must be positive, got {min(self.learning_rates)}")
+        check_rates(*self.learning_rates)
         self.methods()
 
     def methods(self) -> list[train.Method]:

@@ -4,6 +4,7 @@ Bad input ends in one line on standard error and exit status 2; an expectation t
 """
 
 import argparse
+import contextlib
 import json
 import sys
 import time
@@ -20,7 +21,7 @@ from experiments.context import Context
 from figures import FIGURES
 from figures import audit as audit_figure
 from figures.style import save
-from maxrl_lab import audit, runs, specs
+from maxrl_lab import audit, identify, runs, specs
 
 PRESETS = ("smoke", "quick", "full")
 USAGE = """usage: maxrl-lab COMMAND ...
@@ -140,7 +141,7 @@ def audit_function(arguments: Sequence[str]) -> int:
     """Report what an advantage function optimises; status 1 if `--expect` does not hold."""
     parser = _parser("audit", "which objective does an advantage function optimise?")
     parser.add_argument("function", help="module:function, or an estimator of the lab such as maxrl or pkpo:k=4")
-    parser.add_argument("--rollouts", type=int, default=8, help="N, the size of a group (default: 8)")
+    parser.add_argument("--rollouts", type=int, default=8, help="N, the size of a group")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--batched", dest="batched", action="store_true", default=None, help="call with (B, N) only")
     form.add_argument("--single-group", dest="batched", action="store_false", help="call with one group (N,) only")
@@ -152,8 +153,12 @@ def audit_function(arguments: Sequence[str]) -> int:
     if flags.scale is not None and flags.expect is None:
         raise ValueError("--scale belongs to --expect")
     specs.check_count("--rollouts", flags.rollouts)
-    report = audit.audit(audit.load(flags.function, flags.rollouts), rollouts=flags.rollouts, batched=flags.batched)
-    match = report.compared_to(flags.expect, flags.scale) if flags.expect else None
+    if flags.plot and flags.plot.suffix != ".png":
+        raise ValueError(f"--plot writes a PNG file and expects a name that ends in .png, got {str(flags.plot)!r}")
+    with contextlib.redirect_stdout(sys.stderr):  # what the function prints is not part of the report
+        function = audit.load(flags.function, flags.rollouts)
+        report = audit.audit(function, rollouts=flags.rollouts, batched=flags.batched)
+    match = None if flags.expect is None else report.compared_to(flags.expect, flags.scale)
     if flags.plot:
         save(audit_figure.draw(report), flags.plot)
     described = report.to_json()
@@ -161,10 +166,17 @@ def audit_function(arguments: Sequence[str]) -> int:
         print(json.dumps(described, indent=2) if flags.json else report.text())
         return 0
     holds = report.optimises(flags.expect, flags.scale)
-    described["expected"] = {**match._asdict(), "holds": holds}
-    verdict = f"expected {match.objective}: {'holds' if holds else 'DOES NOT HOLD'} (residual {match.residual:.1e})"
+    described["expected"] = {**match._asdict(), "residual": min(match.residual, sys.float_info.max), "holds": holds}
+    verdict = f"expected {match.objective}: {'holds' if holds else 'DOES NOT HOLD'}{_reason(report, match)}"
     print(json.dumps(described, indent=2) if flags.json else f"{report.text()}\n\n  {verdict}")
     return 0 if holds else 1
+
+
+def _reason(report: audit.Report, match: identify.Match) -> str:
+    broken = [trap.name for trap in report.traps if trap.invalidates]
+    if broken:
+        return f" (the coefficients do not describe the function: {', '.join(broken)})"
+    return f" (residual {match.residual:.1e}{', but it descends' if match.scale < 0 else ''})"
 
 
 COMMANDS = {
@@ -181,16 +193,14 @@ def _parser(command: str, description: str) -> _Parser:
 
 
 def _add_place_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--preset", choices=PRESETS, default="quick", help="size of the experiment (default: quick)")
-    parser.add_argument("--out", type=Path, default=Path("results"), help="folder for rows (default: results)")
-    parser.add_argument(
-        "--pictures", type=Path, default=Path("figures/out"), help="folder for pictures (default: figures/out)"
-    )
+    parser.add_argument("--preset", choices=PRESETS, default="quick", help="size of the experiment")
+    parser.add_argument("--out", type=Path, default=Path("results"), help="folder for rows")
+    parser.add_argument("--pictures", type=Path, default=Path("figures/out"), help="folder for pictures")
 
 
 def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     _add_place_flags(parser)
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
+    parser.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:1")
     parser.add_argument("--force", action="store_true", help="replace a run that is there already")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
@@ -235,7 +245,7 @@ def _run(name: str, settings: Any, places: Places, flags: argparse.Namespace) ->
     """Run or continue an experiment; return the number of its rows."""
     device = _device(flags.device)
     folder = places.rows(name)
-    was_complete = runs.is_complete(folder) and not flags.force
+    was_complete = not flags.force and runs.is_complete(folder)
     rows = runs.execute(
         folder,
         name,

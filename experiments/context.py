@@ -1,5 +1,6 @@
 """What every experiment is given besides its settings, and the estimators they all compare."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,13 @@ class Context:
     def progress(self, name: str) -> Callable[[Iterable[Any]], Iterable[Any]]:
         """Return a wrapper that shows a progress bar on standard error while it is iterated."""
         return lambda items: tqdm(items, desc=name, disable=self.quiet, dynamic_ncols=True)
+
+
+def check_rates(*learning_rates: float) -> None:
+    """Raise `ValueError` unless every learning rate is positive and finite."""
+    for rate in learning_rates:
+        if not 0 < rate < math.inf:
+            raise ValueError(f"learning rates must be positive and finite, got {rate}")
 
 
 def check_not_empty(**values: tuple[object, ...]) -> None:

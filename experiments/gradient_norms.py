@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
 from envs.classification import CLASSES, PIXELS, ClassificationBatch, three_digits
-from experiments.context import Context, check_not_empty
+from experiments.context import Context, check_not_empty, check_rates
 from maxrl_lab import exact, fit, objectives, specs, train
 from maxrl_lab.policies.stack import Stack, mlp, seeded
 from maxrl_lab.randomness import generator
@@ -49,8 +49,7 @@ class Settings:
         check_not_empty(objectives=self.objectives, estimators=self.estimators, rollouts=self.rollouts)
         for name in ("seeds", "steps", "batch", "examples"):
             specs.check_count(name, getattr(self, name))
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        check_rates(self.learning_rate)
         for name in self.objectives:
             objectives.resolve(name)
         for name in self.estimators:
@@ -73,18 +72,19 @@ def run(settings: Settings, context: Context) -> list[Row]:
     rows = []
     for seed in context.progress("gradient_norms")(range(settings.seeds)):
         pixels, labels = three_digits("train").sample(settings.examples, generator("examples", seed))
-        pass_rate, norm = slopes(stack.networks[seed], pixels.to(context.device), labels.to(context.device))
+        log_rate, norm = slopes(stack.networks[seed], pixels.to(context.device), labels.to(context.device))
+        pass_rate = log_rate.exp()
         for name in settings.objectives:
-            rows += _rows(seed, name, None, pass_rate, norm * objectives.resolve(name).weight(pass_rate))
+            rows += _rows(seed, name, None, pass_rate, norm * objectives.resolve(name).log_slope(log_rate))
         for name in settings.estimators:
             for count in settings.rollouts:
                 weight = exact.weight(name, rollouts=count, pass_rate=pass_rate)
-                rows += _rows(seed, name, count, pass_rate, norm * weight)
+                rows += _rows(seed, name, count, pass_rate, norm * weight * pass_rate)
     return rows
 
 
 def slopes(network: torch.nn.Module, pixels: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return each example's pass rate p and |grad p| over all parameters, both (B,), float64."""
+    """Return each example's log p and |grad log p| over all parameters, both (B,), float64."""
     parameters = {name: value.detach() for name, value in network.named_parameters()}
 
     def log_pass_rate(weights: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
@@ -97,8 +97,7 @@ def slopes(network: torch.nn.Module, pixels: Tensor, labels: Tensor) -> tuple[Te
         return log_pass_rate(parameters, image, label), square
 
     logs, squares = vmap(one, in_dims=(0, 0), chunk_size=_EXAMPLES_AT_ONCE)(pixels, labels[:, None])
-    pass_rate = logs.double().exp().clamp(max=1.0)
-    return pass_rate, pass_rate * squares.double().sqrt()
+    return logs.double().clamp(max=0.0), squares.double().sqrt()
 
 
 def _half_trained(settings: Settings, context: Context) -> Stack:

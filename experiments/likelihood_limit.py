@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from experiments.context import Context, check_not_empty
+from experiments.context import Context, check_not_empty, check_rates
 from maxrl_lab import fit, objectives, specs, train
 from maxrl_lab.groups import Group
 from maxrl_lab.policies.stack import Stack
@@ -66,8 +66,7 @@ class Settings:
             specs.check_count(name, getattr(self, name))
         if not 0 < self.hardest < 0.5:
             raise ValueError(f"hardest must lie between 0 and 0.5, got {self.hardest}")
-        if min(self.learning_rates) <= 0:
-            raise ValueError(f"learning_rates must be positive, got {min(self.learning_rates)}")
+        check_rates(*self.learning_rates)
         self.methods()
 
     def methods(self) -> list[train.Method]:

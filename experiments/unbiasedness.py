@@ -25,7 +25,7 @@ class Settings:
     estimators: tuple[str, ...] = EVERY_ESTIMATOR
     """Estimators; N in an option stands for the number of rollouts."""
     rollouts: tuple[int, ...] = (2, 4, 8, 16)
-    """N."""
+    """N; even, for the estimators of order or k = N/2."""
     pass_rate: float = 0.2
     """Of the policy that is sampled."""
     groups: int = 20_000
@@ -85,7 +85,8 @@ def run(settings: Settings, context: Context) -> list[Row]:
                     "exact_weight": weight,
                     "sampled_weight": mean,
                     "standard_error": error,
-                    "z": (mean - weight) / error,
+                    "z": (mean - weight) / error if error else 0.0 if mean == weight else float("nan"),
+                    "false_alarm_rate": settings.false_alarm_rate,
                     "threshold": settings.threshold,
                 }
             )

@@ -43,7 +43,7 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
 def best_learning_rate(training: pd.DataFrame) -> pd.DataFrame:
     """Return each method's runs at the rate with the highest final mean pass rate over task sets."""
     final = training[training.step == training.step.max()]
-    means = final.groupby(["method", "learning_rate"], sort=False).pass_rate.mean()
+    means = final.groupby(["method", "learning_rate"], sort=False).pass_rate.agg(lambda runs: runs.mean(skipna=False))
     best = means.groupby("method").idxmax().dropna()
     return pd.concat([training[(training.method == name) & (training.learning_rate == rate)] for name, rate in best])
 
@@ -75,5 +75,7 @@ def _training(ax: Axes, rows: pd.DataFrame, column: str) -> None:
 
 
 def _order(name: str) -> float:
-    """The order T of an objective: 1 for the expected reward, infinite for maximum likelihood."""
-    return {"expected_reward": 1.0, "maximum_likelihood": float("inf")}.get(name) or float(name.partition("=")[2])
+    """The order T of an objective: 1 for the expected reward, infinite for likelihood; others come between."""
+    if style.base(name) == "truncated_likelihood":
+        return float(name.partition("=")[2])
+    return {"expected_reward": 1.0, "maximum_likelihood": float("inf")}.get(name, 1.5)

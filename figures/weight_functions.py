@@ -32,7 +32,7 @@ def draw(rows: pd.DataFrame) -> Figure:
         ax.legend(fontsize=9, loc="upper right")
         style.plain_ticks(ax)
     _gap(gap, rows)
-    for ax in (population, figure.axes[3]):
+    for ax in (population, finite[2]):
         ax.set_ylabel("weight w(p) of ∇p")
     figure.suptitle(
         "How hard does a gradient pull on a task of pass rate p?  Objectives, and what N rollouts really give (exact)"

@@ -8,6 +8,7 @@ weight (`identify`), and lists what goes wrong at the edges (`traps`). See `exac
 
 import dataclasses
 import importlib
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,18 +62,23 @@ class Report:
         return not any(trap.invalidates for trap in self.traps)
 
     @property
+    def tolerance(self) -> float:
+        """A residual up to this counts as equality: orders N and N-1 are about 1/(2N) apart."""
+        return min(identify.TOLERANCE, 0.1 / self.rollouts)
+
+    @property
     def objective(self) -> str | None:
         """The objective the function is unbiased for, up to a positive factor; None if it is none of the known ones."""
         match = self.nearest
         return (
-            match.objective
-            if self.valid and match and match.residual <= identify.TOLERANCE and match.scale > 0
-            else None
+            match.objective if self.valid and match and match.residual <= self.tolerance and match.scale > 0 else None
         )
 
     def compared_to(self, objective: exact.AnyObjective, scale: float | None = None) -> Match:
         """Return how far the weight is from an objective's, at the best scale or a given one."""
         target = objectives.resolve(objective, self.rollouts)
+        if scale is not None and not 0 < scale < math.inf:
+            raise ValueError(f"scale must be positive and finite, got {scale}")
         if not self.weight:
             return Match(target.spec, float("nan"), float("inf"))
         p, curve = (torch.tensor(values, dtype=torch.float64) for values in (self.pass_rate, self.weight))
@@ -80,17 +86,22 @@ class Report:
         return match if scale is None else identify.rescaled(match, curve, target, p, scale)
 
     def optimises(
-        self, objective: exact.AnyObjective, scale: float | None = None, tolerance: float = identify.TOLERANCE
+        self, objective: exact.AnyObjective, scale: float | None = None, tolerance: float | None = None
     ) -> bool:
-        """Return whether the function is unbiased for the objective, up to a positive factor or `scale` times."""
+        """Return whether the function is unbiased for the objective, up to a positive factor or `scale` times.
+
+        `tolerance` bounds the relative deviation; by default `self.tolerance`.
+        """
+        tolerance = self.tolerance if tolerance is None else tolerance
         match = self.compared_to(objective, scale)
         return self.valid and match.scale > 0 and match.residual <= tolerance
 
     def to_json(self) -> dict[str, Any]:
-        """Return the report as plain values."""
-        described = dataclasses.asdict(self)
+        """Return the report as plain values, with None for what is infinite or undefined."""
         nearest = self.nearest._asdict() if self.nearest else None
-        return {**described, "nearest": nearest, "objective": self.objective, "valid": self.valid}
+        described = {**dataclasses.asdict(self), "nearest": nearest, "objective": self.objective, "valid": self.valid}
+        plain: dict[str, Any] = _finite(described)
+        return plain
 
     def text(self) -> str:
         """Return the report as a table for people."""
@@ -111,7 +122,7 @@ class Report:
         match, sign = self.nearest, ""
         if match.scale < 0:
             sign = "DESCENDS "
-        elif match.residual > identify.TOLERANCE:
+        elif match.residual > self.tolerance:
             sign = "optimises no known objective exactly; nearest: "
         else:
             sign = "optimises "
@@ -155,7 +166,7 @@ def audit(function: exact.AnyEstimator, *, rollouts: int, batched: bool | None =
     called = estimators.resolve(function, rollouts)
     found = probe(called, rollouts, batched)
     invalid = tuple(traps.invalidating(found, rollouts, batched))
-    if any(trap.name in ("random", "order_dependent") for trap in invalid):
+    if any(trap.name in ("random", "order_dependent", "raises") for trap in invalid):
         return Report(name_of(called), rollouts, (), (), (), (), None, (), invalid)
     success, failure = read_coefficients(found, rollouts)
     edges = tuple(traps.at_the_edges(found, rollouts, success, failure))
@@ -185,16 +196,20 @@ def load(target: str, rollouts: int) -> Callable[..., Any]:
     The current folder is searched for modules. Raises `ValueError` if there is no such module or function.
     """
     module_name, colon, attribute = target.partition(":")
-    if module_name in estimators.ESTIMATORS or not colon:
+    if module_name in estimators.ESTIMATORS:
         return estimators.resolve(target, rollouts)
+    if not colon:
+        known = ", ".join(estimators.ESTIMATORS)
+        raise ValueError(f"unknown estimator {target!r}; choose one of: {known}; or name your own as module:function")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
         function: Any = importlib.import_module(module_name)
         for part in attribute.split("."):
             function = getattr(function, part)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"cannot load {target!r} (expected module:function): {error}") from None
+    except (Exception, SystemExit) as error:  # a user's module may do anything when it is imported
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"cannot load {target!r} (expected module:function): {reason}") from None
     if not callable(function):
         raise ValueError(f"{target!r} is a {type(function).__name__}, expected a function")
     return function  # type: ignore[no-any-return]
@@ -215,6 +230,14 @@ def _noise(success: Tensor, failure: Tensor) -> tuple[Noise, ...]:
     mean = exact.table_weight(success, failure, p) * gradient
     relative = torch.where(mean != 0, variance.sqrt() / mean.abs(), float("inf"))
     return tuple(Noise(*values) for values in zip(SHOWN_PASS_RATES, variance.tolist(), relative.tolist(), strict=True))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:

@@ -66,15 +66,20 @@ class Estimator:
         advantages reach N.) Raises `ValueError` for any other reward, naming it, and for a group too small.
         """
         rewards = check_rewards(rewards)
-        success, failure = (column.to(rewards.device) for column in self.coefficients(rewards.shape[-1]))
-        successes = (rewards != 0).sum(-1, keepdim=True)
         dtype = rewards.dtype if rewards.is_floating_point() else torch.get_default_dtype()
-        return torch.where(rewards != 0, success[successes], failure[successes]).to(dtype)
+        success, failure = (column.to(rewards.device, dtype) for column in self.coefficients(rewards.shape[-1]))
+        successes = (rewards != 0).sum(-1, keepdim=True)
+        return torch.where(rewards != 0, success[successes], failure[successes])
 
 
 def check_rewards(rewards: Tensor) -> Tensor:
     """Return `rewards` as a tensor (..., N), N >= 1; `ValueError` names the first value that is not 0 or 1."""
-    rewards = torch.as_tensor(rewards)
+    try:
+        rewards = torch.as_tensor(rewards)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"rewards must be a tensor or array of 0 and 1, got {type(rewards).__name__}: {error}"
+        ) from None
     if rewards.ndim == 0 or rewards.shape[-1] == 0:
         raise ValueError(f"rewards must have shape (..., N) with N >= 1, got {tuple(rewards.shape)}")
     if rewards.dtype == torch.bool:
@@ -220,7 +225,7 @@ def _need_rollouts(what: str, rollouts: int, minimum: int) -> None:
 def _check_grpo(ddof: specs.Option = 0, epsilon: specs.Option = 0.0) -> None:
     if ddof not in (0, 1):
         raise ValueError(f"grpo's ddof must be 0 or 1, got {ddof}")
-    if not 0 <= epsilon < float("inf"):
+    if not isinstance(epsilon, int | float) or not 0 <= epsilon < float("inf"):
         raise ValueError(f"grpo's epsilon must be >= 0 and finite, got {epsilon}")
 
 

@@ -37,6 +37,8 @@ def pass_at_k(correct: object, samples: object, k: int) -> Tensor:
     k = specs.check_count("k", k)
     c = torch.as_tensor(correct, dtype=torch.float64)
     c, n = torch.broadcast_tensors(c, torch.as_tensor(samples, dtype=torch.float64, device=c.device))
+    if not bool(((n == n.floor()) & n.isfinite()).all()):
+        raise ValueError(f"samples must be whole numbers, got {samples}")
     if bool((n < k).any()):
         raise ValueError(f"pass@k needs k <= samples, got k = {k} with {int(n.min())} samples")
     wrong = ~((c >= 0) & (c <= n) & (c == c.floor()))

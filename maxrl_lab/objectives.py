@@ -120,11 +120,11 @@ class TruncatedLikelihood(Objective):
         roots, masses = (torch.from_numpy(array).to(p) for array in np.polynomial.legendre.leggauss(20))
         nodes = ((torch.arange(panels).to(p)[:, None] + (roots + 1) / 2) / panels).flatten()
         x = length[..., None] * nodes
-        integrand = -torch.expm1(self.order * torch.log1p(-(-x).exp()))
+        integrand = -torch.expm1(float(self.order) * torch.log1p(-(-x).exp()))
         return -(integrand * (masses / 2 / panels).repeat(panels)).sum(-1) * length
 
     def _weight(self, p: Tensor) -> Tensor:
-        return torch.where(p > _SUBNORMAL, -torch.expm1(self.order * torch.log1p(-p)) / p, float(self.order))
+        return torch.where(p > _SUBNORMAL, -torch.expm1(float(self.order) * torch.log1p(-p)) / p, float(self.order))
 
 
 @dataclass(frozen=True)
@@ -139,10 +139,10 @@ class PassAtK(Objective):
         specs.check_count("k", self.k)
 
     def _value(self, p: Tensor) -> Tensor:
-        return -torch.expm1(self.k * torch.log1p(-p))
+        return -torch.expm1(float(self.k) * torch.log1p(-p))
 
     def _weight(self, p: Tensor) -> Tensor:
-        weight: Tensor = self.k * torch.special.xlog1py(self.k - 1, -p).exp()
+        weight: Tensor = float(self.k) * torch.special.xlog1py(float(self.k - 1), -p).exp()
         return weight
 
 

@@ -26,6 +26,10 @@ class NotEquivariantError(ValueError):
     """The function treats two rollouts of a group differently though only their positions differ."""
 
 
+class RaisedError(ValueError):
+    """The function raised at some rewards."""
+
+
 @dataclass(frozen=True)
 class Probe:
     """A function together with the call it understands: its container, and one group (N,) or a batch (B, N)."""
@@ -42,7 +46,12 @@ class Probe:
 
     def call(self, rewards: Tensor) -> Tensor:
         """Return the function's result for `rewards` as given, float64; `ValueError` if its shape is another."""
-        return _checked(self.answer(rewards), rewards)
+        try:
+            answer = self.answer(rewards)
+        except (Exception, SystemExit) as error:  # a foreign function may raise anything
+            shown = short(rewards.flatten())
+            raise RaisedError(f"{name_of(self.function)} raises at rewards {shown}: {error!r}") from error
+        return _checked(answer, rewards)
 
     def answer(self, rewards: Tensor) -> Tensor:
         """Return the function's result as it comes, as a tensor of its own type."""
@@ -59,20 +68,24 @@ def probe(function: Callable[..., Any], rollouts: int, batched: bool | None = No
     """
     rewards = torch.zeros(rollouts, dtype=torch.float64)
     rewards[0] = 1.0
-    failure: Exception | None = None
+    failure: BaseException | None = None
     for container, form in itertools.product(_CONTAINERS, (False, True)):
         if batched is None or form == batched:
             candidate, given = Probe(function, container, form), rewards[None] if form else rewards
             try:
                 answer = candidate.answer(given)
                 _checked(answer, given)
-            except Exception as error:  # a foreign function may raise anything at a call it does not understand
+            except (
+                Exception,
+                SystemExit,
+            ) as error:  # a foreign function may raise anything at a call it does not understand
                 failure = failure or error
             else:
                 return candidate if answer.dtype == torch.float64 else replace(candidate, precision=1e-5)
     shape = {True: "(B, N)", False: "(N,)", None: "(N,) or (B, N)"}[batched]
+    reason = str(failure) or type(failure).__name__
     raise ValueError(
-        f"{name_of(function)} does not turn rewards {shape} at N = {rollouts} into as many advantages: {failure}"
+        f"{name_of(function)} does not turn rewards {shape} at N = {rollouts} into as many advantages: {reason}"
     )
 
 

@@ -1,14 +1,15 @@
 """A run on disk: one folder with its complete settings, its rows, their provenance, and a checkpoint while it lasts.
 
-    settings.json    {"experiment": ..., "settings": {...}}, written first
+    settings.json    {"experiment": ..., "settings": {...}, "device": ...}, written first
     checkpoint/      one file a stage, until the run is complete: tensors and plain values, read with weights_only
-    rows.csv         long form, one measurement a row; the same bytes for the same settings on the same machine
+    rows.csv         long form, one measurement a row; the same bytes for the same settings on the same CPU
     provenance.json  "complete", and one entry per session: command, commit, versions, device, threads, wall seconds
 
 Every file is written to a temporary name, flushed to disk and renamed, so a killed run leaves whole files only.
 """
 
 import dataclasses
+import hashlib
 import io
 import json
 import os
@@ -88,6 +89,7 @@ def execute(
     if force:
         files.remove()
     described = json.loads(json.dumps({"experiment": experiment, "settings": dataclasses.asdict(settings)}))
+    described["device"] = device.partition(":")[0]  # a GPU draws other random numbers
     if files.settings.exists():
         _refuse_other_settings(folder, _read_json(files.settings), described)
     elif files.provenance.exists() or files.rows.exists() or files.checkpoint.exists():
@@ -97,15 +99,18 @@ def execute(
         return read_rows(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(files.settings, described)
-    session = _describe_session(device)
+    seeds = {name: value for name, value in described["settings"].items() if name in ("seed", "seeds")}
+    session = {**_describe_session(device), **seeds}
     _write_json(files.provenance, {"complete": False, "sessions": [*sessions, session]})
     start = time.perf_counter()
     rows = pd.DataFrame(compute(Checkpoint(files.checkpoint / "run")))
     if rows.empty:
         raise ValueError(f"{experiment} returned no rows")
     session["wall_seconds"] = round(time.perf_counter() - start, 3)
-    write_atomically(files.rows, rows.to_csv(index=False, lineterminator="\n").encode())
-    _write_json(files.provenance, {"complete": True, "sessions": [*sessions, session]})
+    content = rows.to_csv(index=False, lineterminator="\n").encode()
+    write_atomically(files.rows, content)
+    digest = hashlib.sha256(content).hexdigest()
+    _write_json(files.provenance, {"complete": True, "rows_sha256": digest, "sessions": [*sessions, session]})
     shutil.rmtree(files.checkpoint, ignore_errors=True)
     files.remove_temporary()
     return read_rows(folder)
@@ -114,18 +119,23 @@ def execute(
 def is_complete(folder: Path) -> bool:
     """Return whether the folder holds a finished run."""
     files = _Files(folder)
-    return files.rows.exists() and files.provenance.exists() and _read_json(files.provenance, "complete")["complete"]
+    return (
+        files.rows.exists()
+        and files.provenance.exists()
+        and _read_json(files.provenance, "complete")["complete"] is True
+    )
 
 
 def read_rows(folder: Path) -> pd.DataFrame:
     """Return a finished run's rows; `ValueError` if the folder holds none."""
     if not is_complete(folder):
         raise ValueError(f"no finished run in {folder}; run its experiment first")
-    file = _Files(folder).rows
-    try:  # the python engine reads every float exactly, with any pandas; only an empty cell is a missing value
-        return pd.read_csv(file, engine="python", keep_default_na=False, na_values=[""])
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ValueError(f"{file} is damaged ({error}); start again with --force") from None
+    files = _Files(folder)
+    content = files.rows.read_bytes()
+    if hashlib.sha256(content).hexdigest() != _read_json(files.provenance, "rows_sha256")["rows_sha256"]:
+        raise ValueError(f"{files.rows} is not what its run wrote (damaged or edited); start again with --force")
+    # the python engine reads every float exactly, with any pandas; only an empty cell is a missing value
+    return pd.read_csv(io.BytesIO(content), engine="python", keep_default_na=False, na_values=[""])
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -171,8 +181,9 @@ class _Files:
 
     def remove_temporary(self) -> None:
         """Remove what a killed session was writing."""
-        for file in self.folder.glob("*.tmp"):
-            file.unlink(missing_ok=True)
+        for written in (self.settings, self.rows, self.provenance):
+            for file in self.folder.glob(f"{written.name}.*.tmp"):
+                file.unlink(missing_ok=True)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -195,13 +206,17 @@ def _sessions(provenance: Path) -> list[dict[str, Any]]:
     if not provenance.exists():
         return []
     sessions: list[dict[str, Any]] = _read_json(provenance, "sessions")["sessions"]
+    if not isinstance(sessions, list) or any("wall_seconds" not in session for session in sessions):
+        raise ValueError(f"{provenance} is damaged (expected a list of sessions); start again with --force")
     return sessions
 
 
 def _refuse_other_settings(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     if found == wanted:
         return
-    old, new = ({"experiment": each.get("experiment"), **each.get("settings", {})} for each in (found, wanted))
+    if not isinstance(found.get("settings"), dict):
+        raise ValueError(f"{folder / 'settings.json'} is damaged (expected an object); start again with --force")
+    old, new = ({**each, **each["settings"], "settings": None} for each in (found, wanted))
     name = next(name for name in {**new, **old} if new.get(name, "absent") != old.get(name, "absent"))
     there, now = old.get(name, "absent"), new.get(name, "absent")
     raise ValueError(
@@ -228,6 +243,7 @@ def _commit() -> str | None:
     """The commit of the source tree, with '+changes' if it has been edited; None outside a git checkout."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
+        subprocess.run([*git, "ls-files", "--error-unmatch", Path(__file__).name], capture_output=True, check=True)
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
         changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):

@@ -9,8 +9,9 @@
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, Protocol
 
 import torch
@@ -97,8 +98,18 @@ def sampled_loss(group: Group, estimator: exact.AnyEstimator) -> Tensor:
     Log-probabilities are summed over a rollout, never averaged: dividing by its length would change the objective.
     """
     apply = estimators.resolve(estimator, group.rollouts)
-    advantages = torch.as_tensor(apply(group.rewards.to(group.log_probs))).to(group.log_probs)
+    if isinstance(apply, estimators.Estimator):
+        advantages = apply(group.rewards.to(group.log_probs))
+    else:  # never called on the batch: a function of one group would pool the tasks
+        success, failure = (each.to(group.log_probs) for each in _read_table(apply, group.rollouts))
+        successes = (group.rewards != 0).sum(-1, keepdim=True)
+        advantages = torch.where(group.rewards != 0, success[successes], failure[successes])
     return -(advantages.detach() * group.log_probs).mean((-2, -1))
+
+
+@lru_cache(maxsize=64)
+def _read_table(function: Callable[..., object], rollouts: int) -> tuple[Tensor, Tensor]:
+    return exact.coefficients(function, rollouts=rollouts)
 
 
 def exact_loss(log_pass_rate: Tensor, method: Method) -> Tensor:

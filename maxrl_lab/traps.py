@@ -8,7 +8,7 @@ from torch import Tensor
 
 from maxrl_lab import identify
 from maxrl_lab.estimators import Estimator, make
-from maxrl_lab.probe import NotEquivariantError, Probe, read_coefficients, short
+from maxrl_lab.probe import NotEquivariantError, Probe, RaisedError, read_coefficients, short
 
 EXPLOSION = 10.0
 """Advantages beyond this many times N are called an explosion; no estimator of the lab exceeds N."""
@@ -29,6 +29,16 @@ class Trap:
 def invalidating(found: Probe, rollouts: int, batched: bool | None) -> Iterator[Trap]:
     """Yield the traps that make a table of coefficients meaningless."""
     mixed = _group(max(1, rollouts // 2), rollouts)
+    try:
+        no_table = list(_table_traps(found, rollouts, mixed))
+    except RaisedError as error:
+        no_table = [Trap("raises", True, str(error))]
+    yield from no_table
+    if batched is not False and not no_table:
+        yield from _pooled(replace(found, batched=True), found, rollouts)
+
+
+def _table_traps(found: Probe, rollouts: int, mixed: Tensor) -> Iterator[Trap]:
     if any(not _same(found, found.group(mixed), found.group(mixed)) for _ in range(3)):
         yield Trap("random", True, f"two calls with rewards {short(mixed)} gave different advantages")
         return
@@ -36,8 +46,6 @@ def invalidating(found: Probe, rollouts: int, batched: bool | None) -> Iterator[
         read_coefficients(found, rollouts)
     except NotEquivariantError as error:
         yield Trap("order_dependent", True, str(error))
-    if batched is not False:
-        yield from _pooled(replace(found, batched=True), found, rollouts)
 
 
 def _pooled(batch: Probe, alone: Probe, rollouts: int) -> Iterator[Trap]:
@@ -54,8 +62,8 @@ def _pooled(batch: Probe, alone: Probe, rollouts: int) -> Iterator[Trap]:
                 "pooled_groups",
                 True,
                 f"rewards {short(rewards)} -> {short(single)} alone, but {short(advantages)} in a batch (B, N) with "
-                "other groups: pooling the successes of different tasks optimises log E[p], not E[log p] "
-                "(if the function is only ever given one group, say batched=False)",
+                "other groups: a group's advantages must not depend on other tasks (pooling their successes optimises "
+                "log E[p], not E[log p]); if the function is only ever given one group, say batched=False",
             )
             return
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from maxrl_lab import audit, estimators, identify
+from maxrl_lab import audit, estimators, exact, identify
 from maxrl_lab.pytest_plugin import check
 
 
@@ -273,3 +273,26 @@ def test_fixture_asks_for_a_scale():
     check(lambda rewards: 3 * rewards, "expected_reward", rollouts=4, scale=3.0)
     with pytest.raises(pytest.fail.Exception, match=r"times 1.0"):
         check(lambda rewards: 3 * rewards, "expected_reward", rollouts=4, scale=1.0)
+
+
+def test_a_function_that_raises_for_some_groups():
+    """Algorithm 1 in plain Python, without a guard at K = 0."""
+
+    def advantages(rewards):
+        mean = sum(rewards) / len(rewards)
+        return [float(reward) / float(mean) - 1 for reward in rewards]
+
+    report = audit.audit(advantages, rollouts=4, batched=False)
+    assert names(report) == {"raises"}
+    assert "raises at rewards [0, 0, 0, 0]: ZeroDivisionError" in report.traps[0].message
+    assert report.objective is None
+
+
+def test_orders_are_told_apart_in_large_groups():
+    table = torch.cat([torch.zeros(1, dtype=torch.float64), 8192 / torch.arange(1, 8193, dtype=torch.float64) - 1])
+    p = identify.grid(8192)
+    failure = torch.cat([torch.zeros(1), -torch.ones(8191), torch.zeros(1)]).double()
+    curve = exact.table_weight(table, failure, p)
+    report = audit.Report("f", 8192, (), (), tuple(p.tolist()), tuple(curve.tolist()), None, (), ())
+    assert report.optimises("truncated_likelihood:order=N-1")
+    assert not report.optimises("truncated_likelihood:order=N")

@@ -121,14 +121,14 @@ def test_list_shows_every_experiment_with_its_question(capsys):
         (["run", "classification", "--rollouts"], "rollouts"),
         (["run", "classification", "--estimators", "maxrll"], "unknown estimator 'maxrll'; choose one of"),
         (["run", "classification", "--estimators", "rloo", "--rollouts", "1"], "rloo needs at least 2 rollouts"),
-        (["run", "classification", "--learning_rates", "-1"], "learning_rates must be positive, got -1.0"),
+        (["run", "classification", "--learning_rates", "-1"], "learning rates must be positive and finite, got -1.0"),
         (["run", "weight_functions", "--objectives", "mle"], "unknown objective 'mle'; choose one of"),
         (["run", "weight_functions", "--lowest", "0.7"], "lowest must lie between 0 and 0.5, got 0.7"),
         (["run", "bias_variance", "--budget", "100"], "budget must be a multiple of every N"),
         (["run", "bias_variance", "--pass_rates", "1.5"], "pass_rates must lie strictly between 0 and 1, got 1.5"),
         (["run", "unbiasedness", "--pass_rate", "0"], "must lie between 0 and 1, got 0.0"),
         (["run", "likelihood_limit", "--hardest", "0.9"], "hardest must lie between 0 and 0.5, got 0.9"),
-        (["run", "gradient_norms", "--learning_rate", "0"], "learning_rate must be positive, got 0.0"),
+        (["run", "gradient_norms", "--learning_rate", "0"], "learning rates must be positive and finite, got 0.0"),
         (["run", "weight_functions", "--device", "tpu"], "--device must be auto, cpu, cuda or cuda:INDEX, got 'tpu'"),
         (["run", "weight_functions", "--device", "cuda:7"], "--device cuda:7: torch sees"),
         (["draw", "classification"], "no finished run in"),
@@ -140,6 +140,14 @@ def test_list_shows_every_experiment_with_its_question(capsys):
         (["audit", "pkpo:k=9"], "pkpo with k=9 needs at least 9 rollouts in a group, got N = 8"),
         (["audit", "maxrl", "--expect", "truncated_likelihood"], "objective 'truncated_likelihood' takes the options"),
         (["audit", "maxrl", "--scale", "2"], "--scale belongs to --expect"),
+        (
+            ["audit", "maxrl", "--expect", "expected_reward", "--scale", "-1"],
+            "scale must be positive and finite, got -1.0",
+        ),
+        (["audit", "maxrl", "--expect", ""], "unknown objective ''; choose one of: expected_reward"),
+        (["audit", "maxrl", "--plot", "curve.pdf"], "ends in .png, got 'curve.pdf'"),
+        (["audit", "own"], "or name your own as module:function"),
+        (["run", "likelihood_limit", "--learning_rates", "nan"], "learning rates must be positive and finite, got nan"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(arguments, message, tmp_path, monkeypatch, capsys):
@@ -158,12 +166,14 @@ def test_an_out_folder_that_is_a_file_is_refused(tmp_path, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_rows_with_other_columns_are_refused_by_the_figure(tmp_path, capsys):
+def test_edited_rows_are_refused_and_can_be_replaced(tmp_path, capsys):
     assert cli.main(["run", "weight_functions", "--preset", "smoke", *places(tmp_path)]) == 0
     rows = tmp_path / "rows/smoke/weight_functions/rows.csv"
     rows.write_text(rows.read_text().replace("pass_rate", "p", 1))
     assert cli.main(["draw", "weight_functions", "--preset", "smoke", *places(tmp_path)[:-1]]) == 2
-    assert "missing: pass_rate" in capsys.readouterr().err
+    assert "is not what its run wrote" in capsys.readouterr().err
+    rows.write_bytes(b"\x80")
+    assert cli.main(["run", "weight_functions", "--preset", "smoke", "--force", *places(tmp_path)]) == 0
 
 
 def test_help_is_printed_without_running(capsys):
@@ -229,3 +239,52 @@ def test_interrupting_says_how_to_continue(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(EXPERIMENTS["weight_functions"], "run", interrupt)
     assert cli.main(["run", "weight_functions", "--preset", "smoke", *places(tmp_path)]) == 130
     assert "continues from the last checkpoint" in capsys.readouterr().err
+
+
+def test_a_users_module_that_breaks_when_imported_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name, text in (
+        ("breaks_syntax", "def f(:"),
+        ("breaks_raise", "raise RuntimeError('a\\nb')"),
+        ("breaks_exit", "exit(0)"),
+    ):
+        (tmp_path / f"{name}.py").write_text(text)
+        assert cli.main(["audit", f"{name}:f"]) == 2
+        error = capsys.readouterr().err
+        assert f"cannot load '{name}:f'" in error
+        assert error.count("\n") == 1
+
+
+def test_json_is_json_whatever_the_function_does(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "prints_and_divides.py").write_text(
+        "def nothing(r):\n    print('debug')\n    return r * 0\ndef nan(r):\n    return r / r.mean()\n"
+    )
+    for name in ("nothing", "nan"):
+        assert cli.main(["audit", f"prints_and_divides:{name}", "--single-group", "--json"]) == 0
+        text = capsys.readouterr().out
+        assert json.loads(text, parse_constant=pytest.fail)["rollouts"] == 8
+
+
+def test_the_verdict_says_why_it_failed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pools_or_descends.py").write_text(
+        "def pools(r):\n    return r / r.mean().clamp(min=1e-9)\ndef descends(r):\n    return -r\n"
+    )
+    assert cli.main(["audit", "pools_or_descends:pools", "--expect", "truncated_likelihood:order=N"]) == 1
+    assert "DOES NOT HOLD (the coefficients do not describe the function: pooled_groups)" in capsys.readouterr().out
+    assert cli.main(["audit", "pools_or_descends:descends", "--expect", "expected_reward"]) == 1
+    assert "but it descends" in capsys.readouterr().out
+
+
+def test_force_replaces_a_run_whose_files_are_damaged(tmp_path):
+    command = ["run", "weight_functions", "--preset", "smoke", *places(tmp_path)]
+    assert cli.main(command) == 0
+    for name in ("settings.json", "provenance.json", "rows.csv"):
+        (tmp_path / "rows/smoke/weight_functions" / name).write_text("x")
+    assert cli.main(command) == 2
+    assert cli.main([*command, "--force"]) == 0
+
+
+def test_figures_of_one_rollout_count(tmp_path):
+    assert cli.main(["run", "weight_functions", "--preset", "smoke", "--rollouts", "4", *places(tmp_path)]) == 0

@@ -77,6 +77,12 @@ def test_unbiasedness_would_notice_a_biased_sampling_path(context, monkeypatch):
     assert row["z"] < -settings.threshold
 
 
+def test_unbiasedness_of_a_policy_that_never_succeeds_is_no_error(context):
+    settings = replace(unbiasedness.PRESETS["smoke"], pass_rate=1e-9, groups=10)
+    rows = pd.DataFrame(unbiasedness.run(settings, context))
+    assert (rows.standard_error == 0).any()
+
+
 def test_bias_and_variance_add_up_and_match_the_library(context):
     rows = pd.DataFrame(bias_variance.run(bias_variance.PRESETS["smoke"], context))
     assert (rows.squared_bias + rows.variance).tolist() == pytest.approx(rows.mean_squared_error.tolist())
@@ -166,7 +172,8 @@ def test_learning_rates_are_chosen_by_training_pass_rate_and_never_diverged():
 def test_gradient_norms_match_autograd_on_one_example():
     network = seeded(lambda: mlp([192, 5, 1000]), 0)
     pixels, labels = torch.randn(3, 192, generator=torch.Generator().manual_seed(0)), torch.tensor([1, 20, 300])
-    p, norm = gradient_norms.slopes(network, pixels, labels)
+    logs, slopes = gradient_norms.slopes(network, pixels, labels)
+    p, norm = logs.exp(), logs.exp() * slopes
     network.zero_grad()
     own = network(pixels[1:2]).softmax(-1)[0, 20]
     own.backward()

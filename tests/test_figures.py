@@ -83,3 +83,8 @@ def test_saved_pictures_are_reproducible(tmp_path):
     for name in ("one.png", "two.png"):
         style.save(audit.draw(run_audit("grpo", rollouts=4)), tmp_path / name)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+
+
+def test_objectives_are_drawn_in_the_order_from_rl_to_likelihood():
+    names = ["maximum_likelihood", "pass_at_k:k=4", "truncated_likelihood:order=64", "expected_reward"]
+    assert sorted(names, key=likelihood_limit._order) == [names[3], names[1], names[2], names[0]]

@@ -134,7 +134,7 @@ class TestProvenance:
 
     @pytest.mark.parametrize(("changes", "expected"), [("", "abc"), (" M maxrl_lab/fit.py\n", "abc+changes")])
     def test_the_commit_says_whether_the_tree_was_edited(self, tmp_path, monkeypatch, changes, expected):
-        outputs = {"rev-parse": "abc\n", "status": changes}
+        outputs = {"ls-files": "runs.py\n", "rev-parse": "abc\n", "status": changes}
         answer = lambda command, **_: SimpleNamespace(stdout=outputs[command[3]])  # noqa: E731
         monkeypatch.setattr(runs.subprocess, "run", answer)
         finish(tmp_path)

@@ -489,3 +489,11 @@ class TestMethod:
 
     def test_methods_are_equal_by_value_so_that_runs_can_be_grouped(self):
         assert len({Method("sampled", "maxrl", 4), Method("sampled", "maxrl", 4), Method("expected", "maxrl", 4)}) == 2
+
+
+def test_a_callable_written_for_one_group_does_not_pool_the_tasks():
+    rewards = torch.tensor([[1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 0.0]])
+    log_probs = torch.zeros(2, 4, requires_grad=True)
+    train.sampled_loss(Group(rewards, log_probs), lambda group: group - group.mean()).backward()
+    # each task's own mean, 1/4 and 3/4, over the 8 rollouts of the batch
+    assert (-8 * log_probs.grad).tolist() == [[0.75, -0.25, -0.25, -0.25], [0.25, 0.25, 0.25, -0.75]]
