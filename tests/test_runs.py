@@ -67,7 +67,7 @@ class TestFiles:
         finish(tmp_path, Settings(rate=0.25))
         # Every field, defaults included; a tuple is a list in JSON.
         fields = {"seeds": 3, "rate": 0.25, "estimator": "maxrl", "clip": None, "inner": {"rates": [0.1, 0.2]}}
-        assert read(tmp_path, "settings.json") == {"experiment": "sweep", "settings": fields}
+        assert read(tmp_path, "settings.json") == {"experiment": "sweep", "settings": fields, "device": "cpu"}
         assert runs.read_settings(tmp_path) == fields
 
     def test_settings_are_on_disk_before_the_first_computation(self, tmp_path):
@@ -580,3 +580,9 @@ def test_the_uninterrupted_run_measured_what_its_recipe_says(uninterrupted):
 
 if __name__ == "__main__":
     die_by_every_plan(Path(sys.argv[1]))
+
+
+def test_a_run_is_not_continued_on_another_kind_of_device(tmp_path):
+    finish(tmp_path)
+    with pytest.raises(ValueError, match=r"\(device = 'cpu' there, 'cuda' now\)"):
+        finish(tmp_path, device="cuda:0")
