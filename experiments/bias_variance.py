@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from experiments.context import EVERY_ESTIMATOR, Context, check_not_empty
+from experiments.context import EVERY_ESTIMATOR, Context, check_estimators, check_not_empty
 from maxrl_lab import exact, objectives, specs
 from maxrl_lab.runs import Row
 
@@ -46,8 +46,7 @@ class Settings:
         for count in self.rollouts:
             if self.budget % count:
                 raise ValueError(f"budget must be a multiple of every N, got budget {self.budget} with N = {count}")
-            for name in self.estimators:
-                exact.coefficients(name, rollouts=count)
+        check_estimators(self.estimators, self.rollouts)
 
 
 PRESETS = {

@@ -1,13 +1,14 @@
 """What every experiment is given besides its settings, and the estimators they all compare."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
+from maxrl_lab import exact
 from maxrl_lab.runs import Checkpoint
 
 EVERY_ESTIMATOR = (
@@ -44,6 +45,13 @@ def check_rates(*learning_rates: float) -> None:
     for rate in learning_rates:
         if not 0 < rate < math.inf:
             raise ValueError(f"learning rates must be positive and finite, got {rate}")
+
+
+def check_estimators(names: Iterable[str], rollouts: Sequence[int]) -> None:
+    """Raise `ValueError` unless every estimator exists at every N."""
+    for name in names:
+        for count in rollouts:
+            exact.coefficients(name, rollouts=count)
 
 
 def check_not_empty(**values: tuple[object, ...]) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
 from envs.classification import CLASSES, PIXELS, ClassificationBatch, three_digits
-from experiments.context import Context, check_not_empty, check_rates
+from experiments.context import Context, check_estimators, check_not_empty, check_rates
 from maxrl_lab import exact, fit, objectives, specs, train
 from maxrl_lab.policies.stack import Stack, mlp, seeded
 from maxrl_lab.randomness import generator
@@ -52,9 +52,7 @@ class Settings:
         check_rates(self.learning_rate)
         for name in self.objectives:
             objectives.resolve(name)
-        for name in self.estimators:
-            for count in self.rollouts:
-                exact.coefficients(name, rollouts=count)
+        check_estimators(self.estimators, self.rollouts)
 
 
 PRESETS = {

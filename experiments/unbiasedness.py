@@ -13,7 +13,7 @@ import torch
 from scipy import stats
 
 from envs.classification import ClassificationBatch
-from experiments.context import EVERY_ESTIMATOR, Context, check_not_empty
+from experiments.context import EVERY_ESTIMATOR, Context, check_estimators, check_not_empty
 from maxrl_lab import audit, exact, specs, train
 from maxrl_lab.runs import Row
 
@@ -46,9 +46,7 @@ class Settings:
         if not (0 < self.pass_rate < 1 and 0 < self.false_alarm_rate < 1):
             got = f"{self.pass_rate} and {self.false_alarm_rate}"
             raise ValueError(f"pass_rate and false_alarm_rate must lie between 0 and 1, got {got}")
-        for name in self.estimators:
-            for count in self.rollouts:
-                exact.coefficients(name, rollouts=count)
+        check_estimators(self.estimators, self.rollouts)
 
     @property
     def threshold(self) -> float:

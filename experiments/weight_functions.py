@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from experiments.context import EVERY_ESTIMATOR, Context, check_not_empty
+from experiments.context import EVERY_ESTIMATOR, Context, check_estimators, check_not_empty
 from maxrl_lab import exact, objectives, specs
 from maxrl_lab.runs import Row
 
@@ -51,9 +51,7 @@ class Settings:
             raise ValueError(f"lowest must lie between 0 and 0.5, got {self.lowest}")
         for name in self.objectives:
             objectives.resolve(name)
-        for name in self.estimators:
-            for count in self.rollouts:
-                exact.coefficients(name, rollouts=count)
+        check_estimators(self.estimators, self.rollouts)
 
 
 PRESETS = {
