@@ -510,3 +510,9 @@ def test_the_example_in_the_docstring_holds():
 
 def test_made_estimators_are_hashable_values():
     assert len({estimators.make("pkpo", k=2), estimators.make("pkpo", k=2), estimators.make("pkpo", k=3)}) == 2
+
+
+@pytest.mark.parametrize(("rewards", "kind"), [(None, "NoneType"), ("abc", "str")])
+def test_what_is_no_array_of_rewards_is_refused(rewards, kind):
+    with pytest.raises(ValueError, match=rf"\Arewards must be a tensor or array of 0 and 1, got {kind}: "):
+        estimators.make("maxrl")(rewards)
