@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+import pandas as pd
 import simple_parsing
 import torch
 
@@ -95,9 +96,7 @@ def run_experiment(arguments: Sequence[str]) -> int:
     parser.add_arguments(EXPERIMENTS[name].Settings, dest="settings", default=EXPERIMENTS[name].PRESETS[preset])
     flags = parser.parse_args(list(arguments[1:]))
     places = _places(flags)
-    _run(name, flags.settings, places, flags)
-    _draw(name, places)
-    _print_table(name, places)
+    _show(name, _run(name, flags.settings, places, flags), places)
     print(f"rows: {places.rows(name) / 'rows.csv'}\npicture: {places.picture(name)}")
     return 0
 
@@ -108,8 +107,7 @@ def draw_experiment(arguments: Sequence[str]) -> int:
     parser = _parser(f"draw {name}", f"draw the figure of {name} from its rows")
     _add_place_flags(parser)
     places = _places(parser.parse_args(list(arguments[1:])))
-    _draw(name, places)
-    _print_table(name, places)
+    _show(name, runs.read_rows(places.rows(name)), places)
     print(f"picture: {places.picture(name)}")
     return 0
 
@@ -123,10 +121,10 @@ def reproduce(arguments: Sequence[str]) -> int:
     made = []
     for name, module in EXPERIMENTS.items():
         start = time.perf_counter()
-        count = _run(name, module.PRESETS[flags.preset], places, flags)
-        _draw(name, places)
+        rows = _run(name, module.PRESETS[flags.preset], places, flags)
+        save(FIGURES[name].draw(rows), places.picture(name))
         now, trained = time.perf_counter() - start, runs.wall_seconds(places.rows(name))
-        made.append((name, str(count), f"{trained:.1f}", f"{now:.1f}", str(places.picture(name))))
+        made.append((name, str(len(rows)), f"{trained:.1f}", f"{now:.1f}", str(places.picture(name))))
     head = ("experiment", "rows", "run (s)", "now (s)", "picture")
     widths = [max(len(row[place]) for row in [head, *made]) for place in range(len(head))]
     print()
@@ -241,8 +239,8 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _run(name: str, settings: Any, places: Places, flags: argparse.Namespace) -> int:
-    """Run or continue an experiment; return the number of its rows."""
+def _run(name: str, settings: Any, places: Places, flags: argparse.Namespace) -> pd.DataFrame:
+    """Run or continue an experiment; return its rows."""
     device = _device(flags.device)
     folder = places.rows(name)
     was_complete = not flags.force and runs.is_complete(folder)
@@ -256,17 +254,13 @@ def _run(name: str, settings: Any, places: Places, flags: argparse.Namespace) ->
     )
     if was_complete:
         print(f"{name}: complete in {folder}, not run again; --force to replace it", file=sys.stderr)
-    return len(rows)
+    return rows
 
 
-def _draw(name: str, places: Places) -> None:
-    save(FIGURES[name].draw(runs.read_rows(places.rows(name))), places.picture(name))
-
-
-def _print_table(name: str, places: Places) -> None:
-    """Print the numbers behind the figure."""
-    table = FIGURES[name].summarise(runs.read_rows(places.rows(name)))
-    print(table.to_string(float_format=lambda value: f"{value:.4g}"), end="\n\n")
+def _show(name: str, rows: pd.DataFrame, places: Places) -> None:
+    """Draw the figure and print the numbers behind it."""
+    save(FIGURES[name].draw(rows), places.picture(name))
+    print(FIGURES[name].summarise(rows).to_string(float_format=lambda value: f"{value:.4g}"), end="\n\n")
 
 
 if __name__ == "__main__":

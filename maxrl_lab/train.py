@@ -97,19 +97,18 @@ def sampled_loss(group: Group, estimator: exact.AnyEstimator) -> Tensor:
 
     Log-probabilities are summed over a rollout, never averaged: dividing by its length would change the objective.
     """
-    apply = estimators.resolve(estimator, group.rollouts)
-    if isinstance(apply, estimators.Estimator):
-        advantages = apply(group.rewards.to(group.log_probs))
-    else:  # never called on the batch: a function of one group would pool the tasks
-        success, failure = (each.to(group.log_probs) for each in _read_table(apply, group.rollouts))
-        successes = (group.rewards != 0).sum(-1, keepdim=True)
-        advantages = torch.where(group.rewards != 0, success[successes], failure[successes])
-    return -(advantages.detach() * group.log_probs).mean((-2, -1))
+    # the table, never the function on the batch: a function of one group would pool the tasks
+    table = _read_table(estimators.resolve(estimator, group.rollouts), group.rollouts)
+    success, failure = (column.to(group.log_probs) for column in table)
+    right = group.rewards != 0
+    successes = right.sum(-1, keepdim=True)
+    advantages = torch.where(right, success[successes], failure[successes])
+    return -(advantages * group.log_probs).mean((-2, -1))
 
 
 @lru_cache(maxsize=64)
-def _read_table(function: Callable[..., object], rollouts: int) -> tuple[Tensor, Tensor]:
-    return exact.coefficients(function, rollouts=rollouts)
+def _read_table(estimator: Callable[..., object], rollouts: int) -> tuple[Tensor, Tensor]:
+    return exact.coefficients(estimator, rollouts=rollouts)
 
 
 def exact_loss(log_pass_rate: Tensor, method: Method) -> Tensor:
