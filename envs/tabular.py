@@ -1,0 +1,315 @@
+"""Batches of finite decision processes whose outcome is right or wrong: table rollouts, exact pass rates and moments.
+
+A task is a table. Success and failure states absorb, so a rollout is right if it stands on a success state after H
+steps. A Markov policy on it is a table too, of log-probabilities `log_policy`, (T, B, S, A), T = 1 for a stationary
+policy and T = H for one that depends on time; (B, S, A) is short for T = 1, and a leading axis R stands for the runs of
+a sweep, (R, T, B, S, A). A network therefore runs once per distinct observation and update, never once per step.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from envs import tabular_exact, tabular_rollout
+from envs.tabular_exact import ScoreMoments
+from envs.tabular_rollout import Paths
+from maxrl_lab.groups import Group
+from maxrl_lab.randomness import generator
+
+_ROW_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class TabularTasks:
+    """B tasks of at most S states and A actions, with the same horizon.
+
+    Tasks with fewer states are padded with failure states that nothing reaches. Raises `ValueError`, with the task and
+    the numbers, for shapes that do not fit, rows that are not distributions, and tasks that no policy can solve.
+    """
+
+    successors: Tensor
+    """(B, S, A) the next state if moves are deterministic, else (B, S, A, C) the C possible next states."""
+    start: Tensor
+    """(B, S) start distribution."""
+    success: Tensor
+    """(B, S) bool: absorbing, right."""
+    failure: Tensor
+    """(B, S) bool: absorbing, wrong."""
+    horizon: int
+    """H, the largest number of steps."""
+    probabilities: Tensor | None = None
+    """(B, S, A, C) of the successors; None if deterministic."""
+    observations: Tensor | None = None
+    """(B, S) row of `features` that a policy sees in each state; None if the tasks have no observations."""
+    features: Tensor | None = None
+    """(O, ...) the distinct observations of all tasks."""
+
+    def __post_init__(self) -> None:
+        """Check shapes, indices, distributions, and that every task can be solved within the horizon."""
+        self._check_shapes()
+        self._check_rows()
+        self._check_solvable()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(B, S, A)."""
+        tasks, states, actions = self.successors.shape[:3]
+        return tasks, states, actions
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tables are."""
+        return self.successors.device
+
+    @cached_property
+    def active(self) -> Tensor:
+        """(B, S) bool: neither success nor failure nor padding."""
+        return ~(self.success | self.failure)
+
+    @cached_property
+    def distance(self) -> Tensor:
+        """(B, S) least number of steps to success, float64, infinite where there is no way (slips taken as luck)."""
+        nexts = self.next_states
+        steps = torch.where(self.success, 0.0, torch.inf).to(torch.float64)
+        for _ in range(self.shape[1]):
+            nearest = steps.flatten()[nexts].amin((-1, -2)) + 1
+            improved = torch.where(self.active, torch.minimum(steps, nearest), steps)
+            if torch.equal(improved, steps):
+                break
+            steps = improved
+        return steps
+
+    @cached_property
+    def next_states(self) -> Tensor:
+        """(B, S, A, C) where moves lead, as flat indices b S + s; absorbing states and impossible moves stay."""
+        tasks, states, _ = self.shape
+        first = torch.arange(tasks, device=self.device).view(-1, 1, 1, 1) * states
+        own = torch.arange(tasks * states, device=self.device).view(tasks, states, 1, 1)
+        nexts = first + (self.successors if self.successors.ndim == 4 else self.successors[..., None])
+        nexts = torch.where(self.active[..., None, None], nexts, own)
+        return nexts if self.probabilities is None else torch.where(self.probabilities > 0, nexts, own)
+
+    def to(self, device: torch.device | str) -> "TabularTasks":
+        """Return the tasks on another device."""
+        if torch.device(device) == self.device:
+            return self
+        tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return _unchecked(tensors, self.horizon)
+
+    def select(self, tasks: Sequence[int]) -> "TabularTasks":
+        """Return some of the tasks, in the order given; the features stay."""
+        chosen = torch.as_tensor(list(tasks), device=self.device)
+        kept = {name: getattr(self, name) for name in _TABLES}
+        tensors = {name: value[chosen] for name, value in kept.items() if value is not None}
+        if self.features is not None:
+            tensors["features"] = self.features
+        return _unchecked(tensors, self.horizon)
+
+    def rollout(self, log_policy: Tensor, rollouts: int, stream: torch.Generator) -> Group:
+        """Return N rollouts per task under the policy: a group (B, N), or (R, B, N) with the same random numbers.
+
+        Only table look-ups; `log_probs` are differentiable in `log_policy`, `lengths` count the steps before the end.
+        """
+        uniforms = tabular_rollout.draw(self, rollouts, stream)
+        group, _ = tabular_rollout.roll_out(self, self._as_runs(log_policy), uniforms[None], [0] * _runs(log_policy))
+        return group if log_policy.ndim == 5 else _first_run(group)
+
+    def paths(self, log_policy: Tensor, rollouts: int, stream: torch.Generator) -> tuple[Group, Paths]:
+        """Return the same group as `rollout`, and the states and actions that led to it."""
+        uniforms = tabular_rollout.draw(self, rollouts, stream)
+        group, trace = tabular_rollout.roll_out(
+            self, self._as_runs(log_policy), uniforms[None], [0] * _runs(log_policy)
+        )
+        paths = tabular_rollout.paths(self, trace, rollouts)
+        if log_policy.ndim == 5:
+            return group, paths
+        return _first_run(group), Paths(paths.states[0], paths.actions[0])
+
+    def pass_rate(self, log_policy: Tensor) -> Tensor:
+        """Return the exact probability of success of each task, (B,) or (R, B), float64, differentiable."""
+        rates = tabular_exact.pass_rate(self, self._as_runs(log_policy))
+        return rates if log_policy.ndim == 5 else rates[0]
+
+    def moments(self, log_policy: Tensor, gram: Tensor | None = None) -> ScoreMoments:
+        """Return what `exact.variance` needs of each task under one policy; see `tabular_exact.moments`."""
+        if log_policy.ndim == 5:
+            raise ValueError("moments takes one policy, (B, S, A) or (T, B, S, A), got a stack of runs")
+        return tabular_exact.moments(self, self._as_runs(log_policy)[0], gram)
+
+    def _as_runs(self, log_policy: Tensor) -> Tensor:
+        """(R, T, B, S, A), checked."""
+        full = log_policy.reshape((1,) * max(0, 5 - log_policy.ndim) + tuple(log_policy.shape))
+        tasks, states, actions = self.shape
+        if full.ndim != 5 or full.shape[1] not in (1, self.horizon) or full.shape[2:] != self.shape:
+            raise ValueError(
+                f"log_policy must have shape ([R,] [T,] {tasks}, {states}, {actions}) with T = 1 or {self.horizon}, "
+                f"got {tuple(log_policy.shape)}"
+            )
+        if bool(log_policy.isnan().any()):
+            raise ValueError("log_policy must hold log-probabilities, got NaN")
+        return full
+
+    def _check_shapes(self) -> None:
+        wanted = self.successors.shape[:2]
+        if self.successors.ndim not in (3, 4) or min(self.successors.shape) < 1:
+            raise ValueError(f"successors must be (B, S, A) or (B, S, A, C), got {tuple(self.successors.shape)}")
+        if (self.successors.ndim == 4) != (self.probabilities is not None):
+            raise ValueError("successors (B, S, A, C) come with probabilities, successors (B, S, A) without")
+        if self.probabilities is not None and self.probabilities.shape != self.successors.shape:
+            got = f"{tuple(self.probabilities.shape)} and {tuple(self.successors.shape)}"
+            raise ValueError(f"probabilities and successors must have the same shape, got {got}")
+        for name in ("start", "success", "failure", "observations"):
+            value = getattr(self, name)
+            if value is not None and value.shape != wanted:
+                raise ValueError(f"{name} must have shape {tuple(wanted)}, got {tuple(value.shape)}")
+        if (self.observations is None) != (self.features is None):
+            raise ValueError("observations and features come together")
+        if isinstance(self.horizon, bool) or not isinstance(self.horizon, int) or self.horizon < 1:
+            raise ValueError(f"horizon must be a whole number of steps >= 1, got {self.horizon!r}")
+
+    def _check_rows(self) -> None:
+        _check_index("successors", self.successors, self.shape[1])
+        if self.observations is not None and self.features is not None:
+            _check_index("observations", self.observations, len(self.features))
+        _check_distribution("start", self.start)
+        if self.probabilities is not None:
+            _check_distribution("probabilities", self.probabilities)
+        both = self.success & self.failure
+        if bool(both.any()):
+            task, state = both.nonzero()[0].tolist()
+            raise ValueError(f"a state is a success or a failure, got both in task {task}, state {state}")
+
+    def _check_solvable(self) -> None:
+        steps = torch.where(self.start > 0, self.distance, torch.inf).amin(1)
+        if bool((steps > self.horizon).any()):
+            task = int((steps > self.horizon).nonzero()[0])
+            need = f"{steps[task]:.0f} steps" if steps[task] < torch.inf else "a way that does not exist"
+            raise ValueError(f"task {task} cannot be solved: it needs {need}, the horizon is {self.horizon}")
+
+
+_TABLES = ("successors", "start", "success", "failure", "probabilities", "observations")
+
+
+def _unchecked(tensors: dict[str, Tensor], horizon: int) -> TabularTasks:
+    """Tables that come from checked ones are not checked again."""
+    tasks = object.__new__(TabularTasks)
+    for name in (*_TABLES, "features"):
+        object.__setattr__(tasks, name, tensors.get(name))
+    object.__setattr__(tasks, "horizon", horizon)
+    return tasks
+
+
+def concatenate(parts: Sequence[TabularTasks]) -> TabularTasks:
+    """Return all tasks of all parts as one batch: states padded, equal observations merged.
+
+    The parts need the same actions, horizon and kind of observation; stochastic and deterministic ones may be mixed.
+    """
+    if not parts:
+        raise ValueError("expected at least one batch of tasks, got none")
+    for name, values in {
+        "actions": {part.shape[2] for part in parts},
+        "horizon": {part.horizon for part in parts},
+        "observation shapes": {None if p.features is None else tuple(p.features.shape[1:]) for p in parts},
+    }.items():
+        if len(values) > 1:
+            raise ValueError(f"tasks of one batch need the same {name}, got {sorted(map(str, values))}")
+    states = max(part.shape[1] for part in parts)
+    stochastic = max(1 if part.successors.ndim == 3 else part.successors.shape[3] for part in parts)
+    any_stochastic = any(part.probabilities is not None for part in parts)
+    features, rows = _merge([part.features for part in parts if part.features is not None])
+    columns: dict[str, list[Tensor]] = {name: [] for name in _TABLES}
+    for place, part in enumerate(parts):
+        missing = states - part.shape[1]
+        successors, probabilities = part.successors, part.probabilities
+        if any_stochastic:
+            if probabilities is None:
+                successors, probabilities = (
+                    successors[..., None],
+                    torch.ones_like(successors, dtype=torch.float64)[..., None],
+                )
+            successors, probabilities = (
+                _pad(value, 3, stochastic - value.shape[3]) for value in (successors, probabilities)
+            )
+            probabilities = _pad(probabilities, 1, missing)
+            probabilities[:, part.shape[1] :, :, 0] = 1.0
+            columns["probabilities"].append(probabilities)
+        columns["successors"].append(_pad(successors, 1, missing))
+        columns["start"].append(_pad(part.start, 1, missing))
+        columns["success"].append(_pad(part.success, 1, missing))
+        columns["failure"].append(_pad(part.failure, 1, missing, fill=True))
+        if part.observations is not None:
+            columns["observations"].append(_pad(rows[place][part.observations], 1, missing))
+    tensors = {name: torch.cat(values) for name, values in columns.items() if values}
+    return TabularTasks(**tensors, features=features, horizon=parts[0].horizon)
+
+
+def _merge(features: list[Tensor]) -> tuple[Tensor | None, list[Tensor]]:
+    """Distinct observations of all parts, and for each part the new row of every old one."""
+    if not features:
+        return None, []
+    merged, rows = torch.cat(features).unique(dim=0, return_inverse=True)
+    return merged, list(rows.split([len(each) for each in features]))
+
+
+def _pad(value: Tensor, axis: int, count: int, fill: bool = False) -> Tensor:
+    shape = list(value.shape)
+    shape[axis] = count
+    return torch.cat([value, value.new_full(shape, fill)], axis)
+
+
+def _check_index(name: str, value: Tensor, size: int) -> None:
+    wrong = (value < 0) | (value >= size)
+    if bool(wrong.any()):
+        raise ValueError(f"{name} must lie in 0..{size - 1}, got {int(value[wrong][0])}")
+
+
+def _check_distribution(name: str, value: Tensor) -> None:
+    wrong = ~((value >= 0).all(-1) & ((value.sum(-1) - 1).abs() <= _ROW_TOLERANCE))
+    if bool(wrong.any()):
+        place = wrong.nonzero()[0].tolist()
+        got = f"the sum {float(value[tuple(place)].sum()):g} and the smallest {float(value[tuple(place)].min()):g}"
+        raise ValueError(f"{name} must be >= 0 and sum to 1, got {got} at {tuple(place)}")
+
+
+def _runs(log_policy: Tensor) -> int:
+    return log_policy.shape[0] if log_policy.ndim == 5 else 1
+
+
+def _first_run(group: Group) -> Group:
+    return Group(group.rewards[0], group.log_probs[0], None if group.lengths is None else group.lengths[0])
+
+
+class TabularBatch:
+    """The trainer's view of tasks under R policies: rollouts and exact log pass rates; see `train.Batch`.
+
+    log_policy: (R, B, S, A) or (R, T, B, S, A), differentiable. `seeds` (R,) and `step` address the random numbers:
+    runs with one seed draw the same ones. Raises `ValueError` naming the step if a policy is not finite any more.
+    """
+
+    def __init__(self, tasks: TabularTasks, log_policy: Tensor, seeds: Sequence[int], step: int) -> None:
+        if len(seeds) != len(log_policy):
+            raise ValueError(f"expected a seed for every run, got {len(seeds)} for {len(log_policy)} runs")
+        diverged = log_policy.detach().flatten(1).isnan().any(1)
+        if bool(diverged.any()):
+            run = int(diverged.nonzero()[0])
+            raise ValueError(
+                f"the policy of run {run} (seed {seeds[run]}) is NaN after {step} updates: it has diverged"
+            )
+        self.tasks, self.seeds, self.step = tasks, list(seeds), step
+        self.log_policy = log_policy[:, None] if log_policy.ndim == 4 else log_policy
+
+    def rollout(self, runs: Sequence[int], rollouts: int) -> Group:
+        """Return N rollouts of each task for the named runs, (len(runs), B, N)."""
+        seeds = [self.seeds[run] for run in runs]
+        distinct = list(dict.fromkeys(seeds))
+        streams = [generator("rollouts", seed, self.step, rollouts, device=self.tasks.device) for seed in distinct]
+        uniforms = torch.stack([tabular_rollout.draw(self.tasks, rollouts, stream) for stream in streams])
+        policy = self.log_policy[list(runs)]
+        return tabular_rollout.roll_out(self.tasks, policy, uniforms, [distinct.index(seed) for seed in seeds])[0]
+
+    def log_pass_rate(self, runs: Sequence[int]) -> Tensor:
+        """Return the exact log pass rates (len(runs), B)."""
+        return self.tasks.pass_rate(self.log_policy[list(runs)]).log()

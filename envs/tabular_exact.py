@@ -1,0 +1,166 @@
+"""The exact pass rate of a policy on tabular tasks, and the exact second moments of its score, by backward recursion.
+
+With v_t(s) the probability of success from state s at time t, and S the score of what is left of the rollout:
+
+    v_t(s) = sum_a pi(a|s) sum_s' P(s'|s,a) v_{t+1}(s')
+    q_t(s) = E[|S|^2 1{success}]
+           = sum_a pi(a|s) sum_s' P(s'|s,a) [ |l|^2 v_{t+1}(s') + 2 l . g_{t+1}(s') + q_{t+1}(s') ]           [lab]
+
+where l = grad log pi(a|s) and g = grad v. The gradient is a combination of scores, g_t(s) = sum_c D_t(s)[c] l_c over
+the cells c = (s, a) of the table, so every product above needs the scores only through their Gram matrix
+G[c, c'] = l_c . l_c'. For a softmax table that is known; for a network it is J J^T with J its Jacobian.
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from envs.tabular import TabularTasks
+
+MAX_CELLS = 6000
+"""Largest S x A of one task for moments: they take (S A)^2 numbers."""
+
+
+class ScoreMoments(NamedTuple):
+    """Of each task, shape (B,), float64: the keyword arguments of `exact.variance`."""
+
+    pass_rate: Tensor
+    """p."""
+    gradient_norm_squared: Tensor
+    """|grad p|^2."""
+    success_moment: Tensor
+    """E[|S|^2 1{success}]."""
+    failure_moment: Tensor
+    """E[|S|^2 1{failure}]."""
+
+
+def pass_rate(tasks: "TabularTasks", log_policy: Tensor) -> Tensor:
+    """Return the probability of success (R, B) of policies (R, T, B, S, A), differentiable, float64.
+
+    O(R B S A C H) look-ups. The run axis comes last inside, so that a look-up copies a row of R numbers.
+    """
+    runs, times, count, states, actions = log_policy.shape
+    nexts = tasks.next_states.flatten()
+    policy = log_policy.double().exp().permute(1, 2, 3, 4, 0).reshape(times, count * states, actions, runs)
+    value = tasks.success.double().flatten()[:, None].expand(-1, runs)
+    active = tasks.active.flatten()[:, None]
+    for step in reversed(range(tasks.horizon)):
+        after = _mean_over_successors(tasks, value.index_select(0, nexts)).view(count * states, actions, runs)
+        value = torch.where(active, (policy[step % times] * after).sum(1), value)
+    return torch.einsum("bs,bsr->rb", tasks.start.double(), value.view(count, states, runs))
+
+
+def _mean_over_successors(tasks: "TabularTasks", values: Tensor) -> Tensor:
+    """(B S A C, R) -> (B S A, R)."""
+    if tasks.probabilities is None:
+        return values
+    chances = tasks.probabilities.double()
+    return (values.view(-1, chances.shape[-1], values.shape[-1]) * chances.view(-1, chances.shape[-1], 1)).sum(1)
+
+
+def moments(tasks: "TabularTasks", log_policy: Tensor, gram: Tensor | None = None) -> ScoreMoments:
+    """Return the exact moments of the score of each task's rollouts under one policy (T, B, S, A).
+
+    gram: (B, S A, S A), the products of the gradients of log pi(a|s) for the parameters of interest; by default these
+    are the policy table's own logits. Raises `ValueError` for more than `MAX_CELLS` cells, and for a Gram matrix with a
+    policy that depends on time.
+    """
+    times, count, states, actions = log_policy.shape
+    if states * actions > MAX_CELLS:
+        raise ValueError(
+            f"moments need (S A)^2 numbers: S A must be at most {MAX_CELLS}, got {states} x {actions} = "
+            f"{states * actions}"
+        )
+    if gram is not None and times > 1:
+        raise ValueError("moments of a policy that depends on time are for its own logits, not for a Gram matrix")
+    cells = states * actions
+    if gram is not None and gram.shape != (count, cells, cells):
+        raise ValueError(f"gram must have shape {(count, cells, cells)}, got {tuple(gram.shape)}")
+    policy = log_policy.detach().double().exp()
+    found = [
+        _moments_of_one(_OneTask(tasks, task), policy[:, task], None if gram is None else gram[task].double())
+        for task in range(count)
+    ]
+    return ScoreMoments(*(torch.stack(values) for values in zip(*found, strict=True)))
+
+
+class _OneTask:
+    """The tables of one task: transition (S, A, S) as successors and chances (S, A, C)."""
+
+    def __init__(self, tasks: "TabularTasks", task: int) -> None:
+        states = tasks.shape[1]
+        self.horizon = tasks.horizon
+        self.start = tasks.start[task].double()
+        self.success = tasks.success[task].double()
+        self.active = tasks.active[task]
+        self.nexts = tasks.next_states[task] - task * states
+        chances = tasks.probabilities
+        self.chances = torch.ones_like(self.nexts, dtype=torch.float64) if chances is None else chances[task].double()
+
+    def after(self, values: Tensor) -> Tensor:
+        """Mean over successors of per-state values (S, ...) -> (S, A, ...)."""
+        chances = self.chances.reshape(*self.chances.shape, *(1,) * (values.ndim - 1))
+        return (values[self.nexts] * chances).sum(2)
+
+    def masked(self, values: Tensor) -> Tensor:
+        """0 on absorbing states."""
+        return values * self.active.reshape(-1, *(1,) * (values.ndim - 1))
+
+
+def _moments_of_one(task: _OneTask, policy: Tensor, gram: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The four moments of one task; `policy` is (T, S, A)."""
+    if gram is None and len(policy) > 1:
+        return _moments_in_time(task, policy)
+    pi = policy[0]
+    states, actions = pi.shape
+    gram = _softmax_gram(pi) if gram is None else gram
+    squares = gram.diagonal().view(states, actions)
+    own = torch.arange(states * actions, device=pi.device).view(states, actions)
+    value, slopes = task.success, pi.new_zeros(states, states * actions)
+    right, total = pi.new_zeros(states), pi.new_zeros(states)
+    for _ in range(task.horizon):
+        value_after = task.after(value)
+        cross = task.after(slopes @ gram).view(states, actions, -1).gather(2, own[..., None]).squeeze(2)
+        right = task.masked((pi * (squares * value_after + 2 * cross + task.after(right))).sum(1))
+        total = task.masked((pi * (squares + task.after(total))).sum(1))
+        slopes = task.masked((pi[..., None] * task.after(slopes)).sum(1).scatter_add(1, own, pi * value_after))
+        value = torch.where(task.active, (pi * value_after).sum(1), value)
+    slope = task.start @ slopes
+    return task.start @ value, slope @ gram @ slope, task.start @ right, task.start @ (total - right)
+
+
+def _moments_in_time(task: _OneTask, policy: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The same for logits of their own at each time: scores of different times have no product."""
+    value = task.success
+    right, total, norm = torch.zeros_like(value), torch.zeros_like(value), torch.zeros((), dtype=torch.float64)
+    reached, slopes = _forward(task, policy), []
+    for pi, at in zip(policy.flip(0), reached.flip(0), strict=True):
+        squares = 1 - 2 * pi + pi.square().sum(1, keepdim=True)
+        value_after = task.after(value)
+        now = (pi * value_after).sum(1)
+        slopes.append((at * task.active)[:, None] * pi * (value_after - now[:, None]))
+        right = task.masked((pi * (squares * value_after + task.after(right))).sum(1))
+        total = task.masked((pi * (squares + task.after(total))).sum(1))
+        value = torch.where(task.active, now, value)
+    norm = torch.stack(slopes).square().sum()
+    return task.start @ value, norm, task.start @ right, task.start @ (total - right)
+
+
+def _forward(task: _OneTask, policy: Tensor) -> Tensor:
+    """Probability (T, S) of standing on each state at each time."""
+    at, reached = task.start, []
+    for pi in policy:
+        reached.append(at)
+        flow = ((at * task.active)[:, None] * pi)[..., None] * task.chances
+        at = (at * ~task.active).scatter_add(0, task.nexts.flatten(), flow.flatten())
+    return torch.stack(reached)
+
+
+def _softmax_gram(policy: Tensor) -> Tensor:
+    """G of the logits of a table: only cells of one state have a product, 1{a=a'} - pi(a) - pi(a') + |pi|^2."""
+    states, actions = policy.shape
+    eye = torch.eye(actions, dtype=policy.dtype, device=policy.device)
+    blocks = eye - policy[:, :, None] - policy[:, None, :] + policy.square().sum(1)[:, None, None]
+    return torch.block_diag(*blocks)
