@@ -1,12 +1,14 @@
-"""Gymnasium's plug-in entry point: `gymnasium.make("maxrl_lab/GridWorld-v0")` works wherever the lab is installed."""
+"""The lab's environments by name. Gymnasium 1.0 dropped plug-in entry points, so `import envs` registers them."""
+
+import gymnasium
+
+GRID_WORLD = "maxrl_lab/GridWorld-v0"
 
 
 def register() -> None:
-    """Register the lab's environments; Gymnasium adds the namespace `maxrl_lab`."""
-    from gymnasium.envs.registration import register as add
-
-    add(
-        id="GridWorld-v0",
+    """Make `gymnasium.make("maxrl_lab/GridWorld-v0")` work (`envs:maxrl_lab/GridWorld-v0` also imports the lab)."""
+    gymnasium.register(
+        id=GRID_WORLD,
         entry_point="envs.gridworld_env:GridWorldEnv",
         vector_entry_point="envs.gridworld_env:GridWorldVectorEnv",
     )

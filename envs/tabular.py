@@ -209,13 +209,10 @@ def concatenate(parts: Sequence[TabularTasks]) -> TabularTasks:
     """
     if not parts:
         raise ValueError("expected at least one batch of tasks, got none")
-    for name, values in {
-        "actions": {part.shape[2] for part in parts},
-        "horizon": {part.horizon for part in parts},
-        "observation shapes": {None if p.features is None else tuple(p.features.shape[1:]) for p in parts},
-    }.items():
-        if len(values) > 1:
-            raise ValueError(f"tasks of one batch need the same {name}, got {sorted(map(str, values))}")
+    _check_equal("actions", [part.shape[2] for part in parts])
+    _check_equal("horizon", [part.horizon for part in parts])
+    shapes = [None if part.features is None else tuple(part.features.shape[1:]) for part in parts]
+    _check_equal("shape of observations", shapes)
     states = max(part.shape[1] for part in parts)
     stochastic = max(1 if part.successors.ndim == 3 else part.successors.shape[3] for part in parts)
     any_stochastic = any(part.probabilities is not None for part in parts)
@@ -244,6 +241,12 @@ def concatenate(parts: Sequence[TabularTasks]) -> TabularTasks:
             columns["observations"].append(_pad(rows[place][part.observations], 1, missing))
     tensors = {name: torch.cat(values) for name, values in columns.items() if values}
     return TabularTasks(**tensors, features=features, horizon=parts[0].horizon)
+
+
+def _check_equal(name: str, values: Sequence[object]) -> None:
+    if len(set(values)) > 1:
+        got = " and ".join(map(str, dict.fromkeys(values)))
+        raise ValueError(f"tasks of one batch need the same {name}, got {got}")
 
 
 def _merge(features: list[Tensor]) -> tuple[Tensor | None, list[Tensor]]:

@@ -160,7 +160,7 @@ def _forward(task: _OneTask, policy: Tensor) -> Tensor:
 
 def _softmax_gram(policy: Tensor) -> Tensor:
     """G of the logits of a table: only cells of one state have a product, 1{a=a'} - pi(a) - pi(a') + |pi|^2."""
-    states, actions = policy.shape
-    eye = torch.eye(actions, dtype=policy.dtype, device=policy.device)
+    eye = torch.eye(policy.shape[1], dtype=policy.dtype, device=policy.device)
     blocks = eye - policy[:, :, None] - policy[:, None, :] + policy.square().sum(1)[:, None, None]
-    return torch.block_diag(*blocks)
+    gram: Tensor = torch.block_diag(*blocks)
+    return gram
