@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
+
 from maxrl_lab import specs
 from maxrl_lab.randomness import generator
 
@@ -41,7 +42,9 @@ class Level:
     goal: Cell
 
     def __post_init__(self) -> None:
-        """Check shapes and the start and goal cells."""
+        """Check types, shapes and the start and goal cells."""
+        if not self.walls.dtype == self.pits.dtype == bool:
+            raise ValueError(f"walls and pits must be bool, got {self.walls.dtype}, {self.pits.dtype}")
         if self.walls.ndim != 2 or self.walls.shape != self.pits.shape or len(set(self.walls.shape)) > 1:
             raise ValueError(f"walls and pits must be squares of one size, got {self.walls.shape}, {self.pits.shape}")
         for name, (row, col) in (("start", self.start), ("goal", self.goal)):
@@ -180,10 +183,10 @@ def make_levels(
     make = specs.lookup(LAYOUTS, "layout", layout)
     if not MIN_SIZE <= specs.check_count("size", size) <= MAX_SIZE:
         raise ValueError(f"size must lie in {MIN_SIZE}..{MAX_SIZE}, got {size}")
-    specs.check_count("count", count)
-    specs.check_count("pits", pits, minimum=0)
-    if distance is not None:
-        specs.check_count("distance", distance)
+    # as ints: the key of the random numbers would take numpy's 9 for another number than 9
+    size, count = int(size), specs.check_count("count", count)
+    pits, seed = specs.check_count("pits", pits, minimum=0), specs.check_count("seed", seed, minimum=0)
+    distance = None if distance is None else specs.check_count("distance", distance)
     if split not in ("train", "test"):
         raise ValueError(f"split must be 'train' or 'test', got {split!r}")
     random = np.random.default_rng(generator("levels", layout, size, distance or 0, pits, seed).initial_seed())

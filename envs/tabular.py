@@ -133,6 +133,11 @@ class TabularTasks:
         rates = tabular_exact.pass_rate(self, self._as_runs(log_policy))
         return rates if log_policy.ndim == 5 else rates[0]
 
+    def occupancy(self, log_policy: Tensor) -> Tensor:
+        """Return the exact probability of each state after t = 0..H steps, (H+1, B, S) or (H+1, R, B, S)."""
+        reached = tabular_exact.occupancy(self, self._as_runs(log_policy))
+        return reached if log_policy.ndim == 5 else reached[:, 0]
+
     def moments(self, log_policy: Tensor, gram: Tensor | None = None) -> ScoreMoments:
         """Return what `exact.variance` needs of each task under one policy; see `tabular_exact.moments`."""
         if log_policy.ndim == 5:

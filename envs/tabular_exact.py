@@ -52,6 +52,23 @@ def pass_rate(tasks: "TabularTasks", log_policy: Tensor) -> Tensor:
     return torch.einsum("bs,bsr->rb", tasks.start.double(), value.view(count, states, runs))
 
 
+def occupancy(tasks: "TabularTasks", log_policy: Tensor) -> Tensor:
+    """Return the probability of standing on each state after t = 0..H steps, (H+1, R, B, S), float64."""
+    runs, times, count, states, _ = log_policy.shape
+    nexts = tasks.next_states.flatten().expand(runs, -1)
+    policy = log_policy.detach().double().exp()
+    chances = torch.ones(1, dtype=torch.float64) if tasks.probabilities is None else tasks.probabilities.double()
+    at = tasks.start.double().expand(runs, -1, -1)
+    reached = [at]
+    for step in range(tasks.horizon):
+        moving = (at * tasks.active)[..., None] * policy[:, step % times]
+        flow = (moving[..., None] * chances.to(at.device)).flatten(1)
+        resting = (at * ~tasks.active).flatten(1)
+        at = resting.scatter_add(1, nexts, flow).view(runs, count, states)
+        reached.append(at)
+    return torch.stack(reached)
+
+
 def _mean_over_successors(tasks: "TabularTasks", values: Tensor) -> Tensor:
     """(B S A C, R) -> (B S A, R)."""
     if tasks.probabilities is None:
@@ -79,10 +96,12 @@ def moments(tasks: "TabularTasks", log_policy: Tensor, gram: Tensor | None = Non
     if gram is not None and gram.shape != (count, cells, cells):
         raise ValueError(f"gram must have shape {(count, cells, cells)}, got {tuple(gram.shape)}")
     policy = log_policy.detach().double().exp()
-    found = [
-        _moments_of_one(_OneTask(tasks, task), policy[:, task], None if gram is None else gram[task].double())
-        for task in range(count)
-    ]
+    if times > 1:
+        reached = occupancy(tasks, log_policy[None])[:-1, 0]
+        found = [_moments_in_time(_OneTask(tasks, task), policy[:, task], reached[:, task]) for task in range(count)]
+    else:
+        grams = [_softmax_gram(pi) for pi in policy[0]] if gram is None else gram.double()
+        found = [_moments_of_one(_OneTask(tasks, task), policy[0, task], grams[task]) for task in range(count)]
     return ScoreMoments(*(torch.stack(values) for values in zip(*found, strict=True)))
 
 
@@ -109,13 +128,9 @@ class _OneTask:
         return values * self.active.reshape(-1, *(1,) * (values.ndim - 1))
 
 
-def _moments_of_one(task: _OneTask, policy: Tensor, gram: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The four moments of one task; `policy` is (T, S, A)."""
-    if gram is None and len(policy) > 1:
-        return _moments_in_time(task, policy)
-    pi = policy[0]
+def _moments_of_one(task: _OneTask, pi: Tensor, gram: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The four moments of one task under a stationary policy (S, A)."""
     states, actions = pi.shape
-    gram = _softmax_gram(pi) if gram is None else gram
     squares = gram.diagonal().view(states, actions)
     own = torch.arange(states * actions, device=pi.device).view(states, actions)
     value, slopes = task.success, pi.new_zeros(states, states * actions)
@@ -131,11 +146,14 @@ def _moments_of_one(task: _OneTask, policy: Tensor, gram: Tensor | None) -> tupl
     return task.start @ value, slope @ gram @ slope, task.start @ right, task.start @ (total - right)
 
 
-def _moments_in_time(task: _OneTask, policy: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The same for logits of their own at each time: scores of different times have no product."""
+def _moments_in_time(task: _OneTask, policy: Tensor, reached: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The same for a table with logits of their own at each time (H, S, A): their scores have no products.
+
+    `reached` (H, S) is the probability of standing on each state at each time.
+    """
     value = task.success
-    right, total, norm = torch.zeros_like(value), torch.zeros_like(value), torch.zeros((), dtype=torch.float64)
-    reached, slopes = _forward(task, policy), []
+    right, total = torch.zeros_like(value), torch.zeros_like(value)
+    slopes = []
     for pi, at in zip(policy.flip(0), reached.flip(0), strict=True):
         squares = 1 - 2 * pi + pi.square().sum(1, keepdim=True)
         value_after = task.after(value)
@@ -146,16 +164,6 @@ def _moments_in_time(task: _OneTask, policy: Tensor) -> tuple[Tensor, Tensor, Te
         value = torch.where(task.active, now, value)
     norm = torch.stack(slopes).square().sum()
     return task.start @ value, norm, task.start @ right, task.start @ (total - right)
-
-
-def _forward(task: _OneTask, policy: Tensor) -> Tensor:
-    """Probability (T, S) of standing on each state at each time."""
-    at, reached = task.start, []
-    for pi in policy:
-        reached.append(at)
-        flow = ((at * task.active)[:, None] * pi)[..., None] * task.chances
-        at = (at * ~task.active).scatter_add(0, task.nexts.flatten(), flow.flatten())
-    return torch.stack(reached)
 
 
 def _softmax_gram(policy: Tensor) -> Tensor:

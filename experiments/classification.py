@@ -11,8 +11,6 @@ images is used for all reported seeds, and the sweep is in the rows. All runs ar
     maxrl-lab run classification        (two to three minutes; `full` wants a GPU)
 """
 
-import math
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +19,7 @@ from torch import Tensor
 
 from envs.classification import CLASSES, PIXELS, ClassificationBatch, three_digits
 from experiments.context import Context, check_not_empty, check_rates
+from experiments.sweep import Run, blocks, choose_learning_rates, reported_runs, swept_runs
 from maxrl_lab import evaluate, fit, specs, train
 from maxrl_lab.policies.stack import Stack, mlp, seeded
 from maxrl_lab.randomness import generator
@@ -118,67 +117,18 @@ PRESETS = {
 }
 
 
-@dataclass(frozen=True)
-class Run:
-    """One network's training."""
-
-    method: train.Method
-    learning_rate: float
-    seed: int
-
-    def row(self, stage: str, step: int) -> Row:
-        """Return the columns that name this run and moment."""
-        return {
-            "stage": stage,
-            "method": self.method.target,
-            "rollouts": self.method.rollouts,
-            "learning_rate": self.learning_rate,
-            "seed": self.seed,
-            "step": step,
-        }
-
-
 def run(settings: Settings, context: Context) -> list[Row]:
     """Return the sweep's final rows, the reported runs' learning curves, and their final coverage."""
-    swept = [
-        Run(method, rate, seed)
-        for seed in range(settings.seeds, settings.seeds + settings.sweep_seeds)
-        for method in settings.methods()
-        for rate in settings.learning_rates
-    ]
+    swept = swept_runs(settings.methods(), settings.learning_rates, settings.seeds, settings.sweep_seeds)
     sweep = [row for row in _train(swept, "sweep", settings, context) if row["step"] == settings.steps]
-    best = choose_learning_rates(sweep)
-    reported = [
-        Run(method, best[method.target, method.rollouts], seed)
-        for seed in range(settings.seeds)
-        for method in settings.methods()
-    ]
-    return sweep + _train(reported, "report", settings, context)
-
-
-def choose_learning_rates(sweep: Sequence[Row]) -> dict[tuple[str, int | None], float]:
-    """Return the rate with the highest mean final training pass@1 per (method, rollouts).
-
-    A rate at which any seed diverged (NaN) is not chosen; the smallest of equally good rates is.
-    """
-    scores: dict[tuple[str, int | None], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for row in sweep:
-        scores[row["method"], row["rollouts"]][row["learning_rate"]].append(row["train_pass_at_1"])
-    best = {}
-    for key, by_rate in scores.items():
-        means = {rate: sum(values) / len(values) for rate, values in sorted(by_rate.items())}
-        usable = {rate: mean for rate, mean in means.items() if not math.isnan(mean)} or means
-        best[key] = max(usable, key=usable.__getitem__)
-    return best
+    best = choose_learning_rates(sweep, "train_pass_at_1")
+    return sweep + _train(reported_runs(settings.methods(), best, settings.seeds), "report", settings, context)
 
 
 def _train(runs: Sequence[Run], stage: str, settings: Settings, context: Context) -> list[Row]:
-    """Train all runs, at most `runs_at_once` together."""
-    blocks = range(0, len(runs), settings.runs_at_once)
     rows: list[Row] = []
-    for number, start in enumerate(blocks, 1):
-        name = f"{stage}-{number}"
-        rows += _train_block(runs[start : start + settings.runs_at_once], stage, name, settings, context)
+    for number, block in blocks(runs, settings.runs_at_once):
+        rows += _train_block(block, stage, f"{stage}-{number}", settings, context)
     return rows
 
 

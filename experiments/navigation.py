@@ -1,0 +1,254 @@
+"""With sparse right-or-wrong rewards and tasks from easy to hopeless: what does each estimator learn, on which tasks?
+
+The navigation twin of Fig. 3, 5, 7 and 17 of arXiv:2602.02710v1: small policies learn to reach goals within a step
+limit, in Prim mazes whose untrained pass rates run from 0.5 to 1e-9, and in MiniGrid's own levels. In the paper MaxRL
+solves more tasks with fewer rollouts, and keeps pass@k where RLOO and GRPO lose it. Every pass rate here is exact
+(dynamic programming over the table of the level), on training and on held-out levels, so curves have no evaluation
+noise; intervals are over seeds, which are initial parameters and rollouts (the levels are the same for all).
+
+Learning rates are swept alike for every method and optimiser, on a seed that is not reported, and chosen by mean final
+pass@1 on the training levels. Adam divides out an estimator's constant scale, SGD does not, hence both.
+
+    maxrl-lab run navigation        (two to three minutes; `full` wants a GPU)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from envs.tabular import TabularBatch
+from experiments.context import Context, check_estimators, check_not_empty, check_rates
+from experiments.sweep import Run, blocks, choose_learning_rates, reported_runs, swept_runs
+from experiments.worlds import GridSettings, World, minigrid_world, pass_rates
+from maxrl_lab import evaluate, fit, specs, train
+from maxrl_lab.runs import Row
+
+KS = (1, 8, 64, 512)
+"""k of the learning curves of pass@k."""
+METHODS = ("reinforce", "rloo", "grpo", "pkpo:k=N/2", "maxrl", "maxrl_leave_one_out", "maxrl_cross_fitted")
+"""What is compared: MaxRL as Algorithm 1 (order N-1) and in two forms of exact order N."""
+MINIGRID = ("Empty-5x5", "SimpleCrossingS9N1", "LavaGapS5", "DoorKey-5x5", "MultiRoom-N2-S4", "FourRooms")
+"""MiniGrid levels of the default setting."""
+
+
+@dataclass(frozen=True)
+class Settings(GridSettings):
+    """Worlds, methods and optimisation."""
+
+    minigrid_names: tuple[str, ...] = MINIGRID
+    """MiniGrid levels (`envs.minigrid.LEVELS`); none: no MiniGrid."""
+    minigrid_levels: int = 3
+    """Training seeds of each MiniGrid level; held out are as many others."""
+    minigrid_horizon: int = 64
+    """Step limit H in MiniGrid."""
+    minigrid_rollouts: tuple[int, ...] = (16,)
+    """N in MiniGrid."""
+    minigrid_hidden: tuple[int, ...] = (64, 64)
+    """Widths of the hidden layers of MiniGrid's perceptron."""
+    estimators: tuple[str, ...] = METHODS
+    """Compared; N in an option stands for the number of rollouts."""
+    rollouts: tuple[int, ...] = (4, 16, 128)
+    """N in the gridworld, with Adam."""
+    sgd_rollouts: tuple[int, ...] = (16,)
+    """N in the gridworld, with SGD; none: no SGD."""
+    adam_rates: tuple[float, ...] = (0.001, 0.003, 0.01)
+    """Learning rates swept with Adam."""
+    sgd_rates: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0)
+    """Learning rates swept with SGD without momentum."""
+    seeds: int = 5
+    """Reported runs per method."""
+    sweep_seeds: int = 1
+    """Seeds of the sweep; none of them is reported."""
+    steps: int = 150
+    """Updates, each on N rollouts of every training level."""
+    measurements: int = 10
+    """Evaluations during training."""
+    coverage_ks: tuple[int, ...] = (1, 4, 16, 64, 256, 1024, 4096)
+    """k of the final coverage curve."""
+    runs_at_once: int = 120
+    """Runs trained as one batched program; bounds memory, changes no result."""
+
+    def __post_init__(self) -> None:
+        """Check counts and names."""
+        super().__post_init__()
+        check_not_empty(estimators=self.estimators, rollouts=self.rollouts, coverage_ks=self.coverage_ks)
+        check_not_empty(adam_rates=self.adam_rates, sgd_rates=self.sgd_rates)
+        for name in ("minigrid_levels", "minigrid_horizon", "seeds", "sweep_seeds", "steps", "measurements"):
+            specs.check_count(name, getattr(self, name))
+        specs.check_count("runs_at_once", self.runs_at_once)
+        for count in (*self.coverage_ks, *self.minigrid_hidden):
+            specs.check_count("coverage_ks and minigrid_hidden", count)
+        check_rates(*self.adam_rates, *self.sgd_rates)
+        check_estimators(self.estimators, (*self.rollouts, *self.sgd_rollouts, *self.minigrid_rollouts))
+
+    def sections(self) -> list["Section"]:
+        """Return the comparisons: each has a world, an optimiser with its learning rates, and rollout counts."""
+        made = [Section("gridworld", "adam", self.adam_rates, self.rollouts)]
+        if self.sgd_rollouts:
+            made.append(Section("gridworld", "sgd", self.sgd_rates, self.sgd_rollouts))
+        if self.minigrid_names and self.minigrid_rollouts:
+            made.append(Section("minigrid", "adam", self.adam_rates, self.minigrid_rollouts))
+        return made
+
+    def make_world(self, name: str) -> World:
+        """Return the tasks and the policy of `gridworld` or `minigrid`."""
+        if name == "gridworld":
+            return self.world()
+        seeds = self.minigrid_levels
+        return minigrid_world(self.minigrid_names, seeds, seeds, self.minigrid_horizon, self.minigrid_hidden)
+
+
+@dataclass(frozen=True)
+class Section:
+    """One comparison of all estimators."""
+
+    world: str
+    optimiser: str
+    rates: tuple[float, ...]
+    rollouts: tuple[int, ...]
+
+    def methods(self, names: Sequence[str]) -> list[train.Method]:
+        """Return every estimator at every N."""
+        return [
+            train.Method("sampled", specs.format_at(name, count), count) for name in names for count in self.rollouts
+        ]
+
+
+_SMALL = Settings(
+    size=7,
+    distances=(2, 4),
+    levels=2,
+    held_out=2,
+    horizon=8,
+    width=4,
+    minigrid_names=("Empty-5x5",),
+    minigrid_levels=1,
+    minigrid_horizon=12,
+    minigrid_rollouts=(4,),
+    minigrid_hidden=(8,),
+    rollouts=(4, 8),
+    sgd_rollouts=(4,),
+    adam_rates=(0.003, 0.01),
+    sgd_rates=(0.3, 1.0),
+    seeds=2,
+    steps=4,
+    measurements=2,
+    coverage_ks=(1, 8),
+)
+
+PRESETS = {
+    "smoke": _SMALL,
+    "quick": Settings(),
+    "full": Settings(
+        size=17,
+        distances=(2, 4, 8, 16, 24, 32, 48),
+        levels=64,
+        held_out=64,
+        horizon=64,
+        width=32,
+        minigrid_names=(*MINIGRID, "DoorKey-6x6", "LavaCrossingS9N1", "Unlock", "GoToDoor-5x5", "Fetch-5x5-N2"),
+        minigrid_levels=16,
+        minigrid_rollouts=(4, 16, 64, 128),
+        rollouts=(4, 8, 16, 32, 64, 128),
+        adam_rates=(0.0003, 0.001, 0.003, 0.01),
+        seeds=10,
+        sweep_seeds=2,
+        steps=2000,
+        measurements=40,
+        runs_at_once=30,
+    ),
+}
+
+
+def run(settings: Settings, context: Context) -> list[Row]:
+    """Return rows of stage sweep, report (curves), coverage and difficulty, for every section."""
+    rows: list[Row] = []
+    for section in settings.sections():
+        world = settings.make_world(section.world).to(context.device)
+        methods = section.methods(settings.estimators)
+        swept = swept_runs(methods, section.rates, settings.seeds, settings.sweep_seeds)
+        sweep = _train(swept, "sweep", section, world, settings, context)
+        finals = [row for row in sweep if row["step"] == settings.steps and row["split"] == "train"]
+        best = choose_learning_rates(finals, "pass_at_1")
+        reported = reported_runs(methods, best, settings.seeds)
+        rows += finals + _train(reported, "report", section, world, settings, context)
+    return rows
+
+
+def _train(
+    runs: Sequence[Run], stage: str, section: Section, world: World, settings: Settings, context: Context
+) -> list[Row]:
+    rows: list[Row] = []
+    for number, block in blocks(runs, settings.runs_at_once):
+        name = f"{section.world}-{section.optimiser}-{stage}-{number}"
+        rows += _train_block(block, stage, name, section, world, settings, context)
+    return rows
+
+
+def _train_block(
+    runs: Sequence[Run], stage: str, name: str, section: Section, world: World, settings: Settings, context: Context
+) -> list[Row]:
+    seeds = [each.seed for each in runs]
+    stack = world.stack(seeds)
+    measurements = settings.measurements if stage == "report" else 1
+
+    def batch(step: int) -> TabularBatch:
+        log_policy = stack.log_policy(world.train.inputs, world.train.rows)
+        return TabularBatch(world.train.tables, log_policy, seeds, step)
+
+    def measure(step: int) -> list[Row]:
+        rows = []
+        last = step == settings.steps and stage == "report"
+        for split, tasks in world.splits.items():
+            head = {"world": section.world, "optimiser": section.optimiser, "split": split}
+            for each, rates in zip(runs, pass_rates(stack, tasks).cpu(), strict=True):
+                named = {**head, **each.row(stage, step), "total_rollouts": _spent(each, step, world)}
+                rows.append({**named, **_curve(rates, each), **_NO_DETAIL})
+                if last:
+                    detail = _coverage(rates, settings.coverage_ks) + _by_difficulty(rates, tasks.difficulty)
+                    rows += [{**named, **_NO_DETAIL, **columns} for columns in detail]
+        return rows
+
+    return fit.fit(
+        stack,
+        [each.method for each in runs],
+        [each.learning_rate for each in runs],
+        fit.Recipe(
+            steps=settings.steps,
+            optimiser=section.optimiser,
+            measure_every=max(1, settings.steps // measurements),
+        ),
+        batch=batch,
+        measure=measure,
+        checkpoint=context.checkpoint.stage(name),
+        progress=context.progress(f"navigation {name}"),
+    )
+
+
+_NO_DETAIL: Row = {"k": None, "coverage": None, "difficulty": None, "pass_rate": None}
+
+
+def _spent(run: Run, step: int, world: World) -> int:
+    return step * (run.method.rollouts or 0) * world.train.tables.shape[0]
+
+
+def _curve(rates: Tensor, run: Run) -> Row:
+    """pass@k of the learning curves, and the expected share of tasks with a success among N rollouts."""
+    curves = dict(zip(KS, evaluate.exact_coverage(rates, KS).tolist(), strict=True))
+    signal = float(evaluate.exact_coverage(rates, [run.method.rollouts or 1])[0])
+    return {**{f"pass_at_{k}": curve for k, curve in curves.items()}, "signal": signal}
+
+
+def _coverage(rates: Tensor, ks: Sequence[int]) -> list[Row]:
+    values = evaluate.exact_coverage(rates, ks).tolist()
+    return [{"stage": "coverage", "k": k, "coverage": value} for k, value in zip(ks, values, strict=True)]
+
+
+def _by_difficulty(rates: Tensor, difficulty: Sequence[str]) -> list[Row]:
+    return [
+        {"stage": "difficulty", "difficulty": name, "pass_rate": float(rates[torch.tensor(places)].mean())}
+        for name in dict.fromkeys(difficulty)
+        if (places := [place for place, each in enumerate(difficulty) if each == name])
+    ]

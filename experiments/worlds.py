@@ -1,0 +1,165 @@
+"""The navigation experiments' tasks: gridworld mazes from easy to hopeless, and MiniGrid's own levels."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from envs import gridworld, levels, minigrid
+from envs.levels import Level
+from envs.tabular import TabularTasks, concatenate
+from experiments.context import check_not_empty
+from maxrl_lab import specs
+from maxrl_lab.policies.convolutional import FullyConvolutional
+from maxrl_lab.policies.stack import Stack, mlp, seeded
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """One split: tables, what a network is fed, and how hard each task is."""
+
+    tables: TabularTasks
+    inputs: Tensor
+    """(O, ...) evaluated once per update."""
+    rows: Tensor
+    """(B, S) the network's output for each state."""
+    difficulty: tuple[str, ...]
+    """(B,) names."""
+
+    def to(self, device: torch.device) -> "Tasks":
+        """Return the split on another device."""
+        return Tasks(self.tables.to(device), self.inputs.to(device), self.rows.to(device), self.difficulty)
+
+
+@dataclass(frozen=True)
+class World:
+    """What is trained on, what is held out, and a fresh policy for it."""
+
+    train: Tasks
+    held_out: Tasks
+    network: Callable[[], nn.Module]
+
+    @property
+    def splits(self) -> dict[str, Tasks]:
+        """Name to tasks."""
+        return {"train": self.train, "held_out": self.held_out}
+
+    def to(self, device: torch.device) -> "World":
+        """Return the world on another device."""
+        return World(self.train.to(device), self.held_out.to(device), self.network)
+
+    def stack(self, seeds: Sequence[int]) -> Stack:
+        """Return a fresh policy per run, drawn by its seed, where the tasks are."""
+        return Stack([seeded(self.network, seed) for seed in seeds]).to(self.train.inputs.device)
+
+
+def pass_rates(stack: Stack, tasks: Tasks) -> Tensor:
+    """Return every policy's exact pass rates (R, B), float64."""
+    with torch.no_grad():
+        log_policy = stack.log_policy(tasks.inputs, tasks.rows)
+        return tasks.tables.pass_rate(log_policy[:, None]).clamp(max=1.0)
+
+
+@dataclass(frozen=True)
+class GridSettings:
+    """Gridworld levels, and the network that reads them."""
+
+    layout: str = "prim"
+    """open, obstacles, prim or four_rooms."""
+    size: int = 9
+    """Cells along a side, the outer walls included."""
+    distances: tuple[int, ...] = (2, 4, 8, 12, 16)
+    """Moves from start to goal: the difficulty."""
+    levels: int = 8
+    """Training levels of each distance."""
+    held_out: int = 8
+    """Held-out levels of each distance."""
+    horizon: int = 24
+    """Step limit H."""
+    policy: str = "convolutional"
+    """convolutional: sees the whole level; perceptron: sees two cells around it and the direction of the goal."""
+    width: int = 16
+    """Channels of the convolutional policy, a quarter of the perceptron's hidden units."""
+
+    def __post_init__(self) -> None:
+        """Check names and counts; the levels themselves are checked when they are made."""
+        specs.lookup(POLICIES, "policy", self.policy)
+        specs.lookup(levels.LAYOUTS, "layout", self.layout)
+        check_not_empty(distances=self.distances)
+        for name in ("size", "levels", "held_out", "horizon", "width"):
+            specs.check_count(name, getattr(self, name))
+        for distance in self.distances:
+            specs.check_count("distances", distance)
+            if distance > self.horizon:
+                raise ValueError(f"distances must be within the horizon of {self.horizon} steps, got {distance}")
+
+    def make_levels(self, split: str) -> list[Level]:
+        """Return the levels of a split (`train` or `held_out`), from near to far."""
+        kind: Literal["train", "test"] = "train" if split == "train" else "test"
+        count = self.levels if split == "train" else self.held_out
+        return [
+            level
+            for distance in self.distances
+            for level in levels.make_levels(self.layout, self.size, count=count, distance=distance, split=kind)
+        ]
+
+    def world(self) -> World:
+        """Return the levels as tasks for the chosen policy."""
+        return POLICIES[self.policy](self)
+
+
+def _convolutional(settings: GridSettings) -> World:
+    """One pass over the picture gives the logits of all cells."""
+
+    def tasks(split: str) -> Tasks:
+        made = settings.make_levels(split)
+        tables = gridworld.tasks(made, horizon=settings.horizon, radius=None)
+        rows = torch.arange(tables.shape[0] * tables.shape[1]).view(tables.shape[:2])
+        return Tasks(tables, gridworld.pictures(made), rows, _distances(made))
+
+    actions = len(levels.ACTIONS)
+    network = lambda: FullyConvolutional(3, actions, settings.size, settings.width)  # noqa: E731
+    return World(tasks("train"), tasks("held_out"), network)
+
+
+def _perceptron(settings: GridSettings) -> World:
+    """Distinct surroundings are evaluated once."""
+
+    def tasks(split: str) -> Tasks:
+        made = settings.make_levels(split)
+        rows, features = gridworld.egocentric(made, radius=2)
+        return Tasks(gridworld.tasks(made, horizon=settings.horizon, radius=None), features, rows, _distances(made))
+
+    train, hidden = tasks("train"), 4 * settings.width
+    sizes = [train.inputs.shape[1], hidden, hidden, len(levels.ACTIONS)]
+    return World(train, tasks("held_out"), lambda: mlp(sizes))
+
+
+def _distances(made: Sequence[Level]) -> tuple[str, ...]:
+    return tuple(f"{level.distance:.0f}" for level in made)
+
+
+POLICIES: dict[str, Callable[[GridSettings], World]] = {"convolutional": _convolutional, "perceptron": _perceptron}
+"""Name to the world as such a policy sees it."""
+
+
+def minigrid_world(
+    names: Sequence[str], train_seeds: int, held_out_seeds: int, horizon: int, hidden: Sequence[int]
+) -> World:
+    """Return MiniGrid levels, a task per name and seed, for a perceptron on MiniGrid's own 7 x 7 view."""
+    first = range(train_seeds)
+    second = range(train_seeds, train_seeds + held_out_seeds)
+    splits = {}
+    for split, seeds in (("train", first), ("held_out", second)):
+        tables = concatenate([minigrid.tasks(name, seeds, horizon=horizon) for name in names])
+        splits[split] = tables, tuple(name for name in names for _ in seeds)
+    encoder = minigrid.Encoder(splits["train"][0].features)
+    made = {}
+    for split, (tables, difficulty) in splits.items():
+        if tables.features is None or tables.observations is None:
+            raise ValueError("MiniGrid's tasks come with observations, got none")
+        made[split] = Tasks(tables, encoder(tables.features), tables.observations, difficulty)
+    width, actions = made["train"].inputs.shape[1], made["train"].tables.shape[2]
+    return World(made["train"], made["held_out"], lambda: mlp([width, *hidden, actions]))
