@@ -27,6 +27,8 @@ _TEST_SHARE = 4
 """One level in so many, by a hash of its content, is a held-out level."""
 _ATTEMPTS = 200
 """Draws per level before the request is refused."""
+_HOPELESS_AFTER = 2000
+"""Draws after which a request is refused that no draw has met."""
 _OBSTACLE_SHARE = 0.25
 
 
@@ -192,7 +194,9 @@ def make_levels(
     random = np.random.default_rng(generator("levels", layout, size, distance or 0, pits, seed).initial_seed())
     levels: dict[int, Level] = {}
     farthest = 0
-    for _ in range(_ATTEMPTS * count):
+    for attempt in range(_ATTEMPTS * count):
+        if attempt == _HOPELESS_AFTER and not levels:
+            break
         level, reached = _draw(make(size, random), distance, pits, random)
         farthest = max(farthest, reached)
         if level is not None and (level.digest % _TEST_SHARE == 0) == (split == "test"):

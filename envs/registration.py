@@ -6,9 +6,13 @@ GRID_WORLD = "maxrl_lab/GridWorld-v0"
 
 
 def register() -> None:
-    """Make `gymnasium.make("maxrl_lab/GridWorld-v0")` work (`envs:maxrl_lab/GridWorld-v0` also imports the lab)."""
-    gymnasium.register(
-        id=GRID_WORLD,
-        entry_point="envs.gridworld_env:GridWorldEnv",
-        vector_entry_point="envs.gridworld_env:GridWorldVectorEnv",
-    )
+    """Make `gymnasium.make("maxrl_lab/GridWorld-v0")` work (`envs:maxrl_lab/GridWorld-v0` also imports the lab).
+
+    A second call changes nothing.
+    """
+    if GRID_WORLD not in gymnasium.registry:
+        gymnasium.register(
+            id=GRID_WORLD,
+            entry_point="envs.gridworld_env:GridWorldEnv",
+            vector_entry_point="envs.gridworld_env:GridWorldVectorEnv",
+        )

@@ -19,7 +19,8 @@ from envs.tabular_rollout import Paths
 from maxrl_lab.groups import Group
 from maxrl_lab.randomness import generator
 
-_ROW_TOLERANCE = 1e-9
+_ROW_TOLERANCE = {torch.float64: 1e-9}
+_SINGLE_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,7 @@ class TabularTasks:
 
     def __post_init__(self) -> None:
         """Check shapes, indices, distributions, and that every task can be solved within the horizon."""
+        self._check_types()
         self._check_shapes()
         self._check_rows()
         self._check_solvable()
@@ -114,15 +116,13 @@ class TabularTasks:
         Only table look-ups; `log_probs` are differentiable in `log_policy`, `lengths` count the steps before the end.
         """
         uniforms = tabular_rollout.draw(self, rollouts, stream)
-        group, _ = tabular_rollout.roll_out(self, self._as_runs(log_policy), uniforms[None], [0] * _runs(log_policy))
+        group, _ = tabular_rollout.roll_out(self, self.checked(log_policy), uniforms[None], [0] * _runs(log_policy))
         return group if log_policy.ndim == 5 else _first_run(group)
 
     def paths(self, log_policy: Tensor, rollouts: int, stream: torch.Generator) -> tuple[Group, Paths]:
         """Return the same group as `rollout`, and the states and actions that led to it."""
         uniforms = tabular_rollout.draw(self, rollouts, stream)
-        group, trace = tabular_rollout.roll_out(
-            self, self._as_runs(log_policy), uniforms[None], [0] * _runs(log_policy)
-        )
+        group, trace = tabular_rollout.roll_out(self, self.checked(log_policy), uniforms[None], [0] * _runs(log_policy))
         paths = tabular_rollout.paths(self, trace, rollouts)
         if log_policy.ndim == 5:
             return group, paths
@@ -130,22 +130,22 @@ class TabularTasks:
 
     def pass_rate(self, log_policy: Tensor) -> Tensor:
         """Return the exact probability of success of each task, (B,) or (R, B), float64, differentiable."""
-        rates = tabular_exact.pass_rate(self, self._as_runs(log_policy))
+        rates = tabular_exact.pass_rate(self, self.checked(log_policy))
         return rates if log_policy.ndim == 5 else rates[0]
 
     def occupancy(self, log_policy: Tensor) -> Tensor:
         """Return the exact probability of each state after t = 0..H steps, (H+1, B, S) or (H+1, R, B, S)."""
-        reached = tabular_exact.occupancy(self, self._as_runs(log_policy))
+        reached = tabular_exact.occupancy(self, self.checked(log_policy))
         return reached if log_policy.ndim == 5 else reached[:, 0]
 
     def moments(self, log_policy: Tensor, gram: Tensor | None = None) -> ScoreMoments:
         """Return what `exact.variance` needs of each task under one policy; see `tabular_exact.moments`."""
         if log_policy.ndim == 5:
             raise ValueError("moments takes one policy, (B, S, A) or (T, B, S, A), got a stack of runs")
-        return tabular_exact.moments(self, self._as_runs(log_policy)[0], gram)
+        return tabular_exact.moments(self, self.checked(log_policy)[0], gram)
 
-    def _as_runs(self, log_policy: Tensor) -> Tensor:
-        """(R, T, B, S, A), checked."""
+    def checked(self, log_policy: Tensor) -> Tensor:
+        """Return the policy as (R, T, B, S, A); `ValueError` for another shape or rows that are not distributions."""
         full = log_policy.reshape((1,) * max(0, 5 - log_policy.ndim) + tuple(log_policy.shape))
         tasks, states, actions = self.shape
         if full.ndim != 5 or full.shape[1] not in (1, self.horizon) or full.shape[2:] != self.shape:
@@ -153,9 +153,19 @@ class TabularTasks:
                 f"log_policy must have shape ([R,] [T,] {tasks}, {states}, {actions}) with T = 1 or {self.horizon}, "
                 f"got {tuple(log_policy.shape)}"
             )
-        if bool(log_policy.isnan().any()):
-            raise ValueError("log_policy must hold log-probabilities, got NaN")
+        total = log_policy.detach().logsumexp(-1).exp()
+        wrong = self.active & ~((total - 1).abs() <= _SINGLE_TOLERANCE * actions)
+        if bool(wrong.any()):
+            got = f"{float(total[wrong][0]):g} in state {int(wrong.nonzero()[0, -1])}"
+            raise ValueError(f"log_policy must hold log-probabilities whose exponentials sum to 1, got {got}")
         return full
+
+    def _check_types(self) -> None:
+        for names, wanted in _TYPES.items():
+            for name in names:
+                value = getattr(self, name)
+                if value is not None and value.dtype not in wanted:
+                    raise ValueError(f"{name} must be of type {' or '.join(map(str, wanted))}, got {value.dtype}")
 
     def _check_shapes(self) -> None:
         wanted = self.successors.shape[:2]
@@ -195,6 +205,11 @@ class TabularTasks:
             raise ValueError(f"task {task} cannot be solved: it needs {need}, the horizon is {self.horizon}")
 
 
+_TYPES = {
+    ("successors", "observations"): (torch.int64,),
+    ("success", "failure"): (torch.bool,),
+    ("start", "probabilities"): (torch.float32, torch.float64),
+}
 _TABLES = ("successors", "start", "success", "failure", "probabilities", "observations")
 
 
@@ -275,7 +290,8 @@ def _check_index(name: str, value: Tensor, size: int) -> None:
 
 
 def _check_distribution(name: str, value: Tensor) -> None:
-    wrong = ~((value >= 0).all(-1) & ((value.sum(-1) - 1).abs() <= _ROW_TOLERANCE))
+    tolerance = _ROW_TOLERANCE.get(value.dtype, _SINGLE_TOLERANCE)
+    wrong = ~((value >= 0).all(-1) & ((value.double().sum(-1) - 1).abs() <= tolerance))
     if bool(wrong.any()):
         place = wrong.nonzero()[0].tolist()
         got = f"the sum {float(value[tuple(place)].sum()):g} and the smallest {float(value[tuple(place)].min()):g}"
@@ -293,13 +309,14 @@ def _first_run(group: Group) -> Group:
 class TabularBatch:
     """The trainer's view of tasks under R policies: rollouts and exact log pass rates; see `train.Batch`.
 
-    log_policy: (R, B, S, A) or (R, T, B, S, A), differentiable. `seeds` (R,) and `step` address the random numbers:
-    runs with one seed draw the same ones. Raises `ValueError` naming the step if a policy is not finite any more.
+    log_policy: (R, T, B, S, A), differentiable. `seeds` (R,) and `step` address the random numbers: runs with one seed
+    draw the same ones. Raises `ValueError` naming the run and the step if a policy has become NaN.
     """
 
     def __init__(self, tasks: TabularTasks, log_policy: Tensor, seeds: Sequence[int], step: int) -> None:
-        if len(seeds) != len(log_policy):
-            raise ValueError(f"expected a seed for every run, got {len(seeds)} for {len(log_policy)} runs")
+        if log_policy.ndim != 5 or len(seeds) != len(log_policy):
+            got = f"{tuple(log_policy.shape)} and {len(seeds)} seeds"
+            raise ValueError(f"expected log_policy (R, T, B, S, A) and R seeds, got {got}")
         diverged = log_policy.detach().flatten(1).isnan().any(1)
         if bool(diverged.any()):
             run = int(diverged.nonzero()[0])
@@ -307,7 +324,7 @@ class TabularBatch:
                 f"the policy of run {run} (seed {seeds[run]}) is NaN after {step} updates: it has diverged"
             )
         self.tasks, self.seeds, self.step = tasks, list(seeds), step
-        self.log_policy = log_policy[:, None] if log_policy.ndim == 4 else log_policy
+        self.log_policy = tasks.checked(log_policy)
 
     def rollout(self, runs: Sequence[int], rollouts: int) -> Group:
         """Return N rollouts of each task for the named runs, (len(runs), B, N)."""
@@ -319,5 +336,5 @@ class TabularBatch:
         return tabular_rollout.roll_out(self.tasks, policy, uniforms, [distinct.index(seed) for seed in seeds])[0]
 
     def log_pass_rate(self, runs: Sequence[int]) -> Tensor:
-        """Return the exact log pass rates (len(runs), B)."""
-        return self.tasks.pass_rate(self.log_policy[list(runs)]).log()
+        """Return the exact log pass rates (len(runs), B); a rate that underflows counts as 1e-300, without gradient."""
+        return tabular_exact.pass_rate(self.tasks, self.log_policy[list(runs)]).clamp(min=1e-300).log()

@@ -49,7 +49,8 @@ def pass_rate(tasks: "TabularTasks", log_policy: Tensor) -> Tensor:
     for step in reversed(range(tasks.horizon)):
         after = _mean_over_successors(tasks, value.index_select(0, nexts)).view(count * states, actions, runs)
         value = torch.where(active, (policy[step % times] * after).sum(1), value)
-    return torch.einsum("bs,bsr->rb", tasks.start.double(), value.view(count, states, runs))
+    rates = torch.einsum("bs,bsr->rb", tasks.start.double(), value.view(count, states, runs))
+    return rates.clamp(max=1.0)  # a sum of rounded probabilities may exceed 1 by 1e-16
 
 
 def occupancy(tasks: "TabularTasks", log_policy: Tensor) -> Tensor:
@@ -100,9 +101,10 @@ def moments(tasks: "TabularTasks", log_policy: Tensor, gram: Tensor | None = Non
         reached = occupancy(tasks, log_policy[None])[:-1, 0]
         found = [_moments_in_time(_OneTask(tasks, task), policy[:, task], reached[:, task]) for task in range(count)]
     else:
-        grams = [_softmax_gram(pi) for pi in policy[0]] if gram is None else gram.double()
-        found = [_moments_of_one(_OneTask(tasks, task), policy[0, task], grams[task]) for task in range(count)]
-    return ScoreMoments(*(torch.stack(values) for values in zip(*found, strict=True)))
+        grams = map(_softmax_gram, policy[0]) if gram is None else iter(gram.double())
+        found = [_moments_of_one(_OneTask(tasks, task), policy[0, task], next(grams)) for task in range(count)]
+    pass_rates, *others = (torch.stack(values) for values in zip(*found, strict=True))
+    return ScoreMoments(pass_rates.clamp(max=1.0), *others)
 
 
 class _OneTask:

@@ -70,7 +70,7 @@ def roll_out(tasks: "TabularTasks", log_policy: Tensor, uniforms: Tensor, draws:
         cells.append(row + action)
         slip = uniforms[:, horizon + step].index_select(0, chosen).flatten() if moves.stochastic else None
         position = moves.next(position + action, slip)
-    used = torch.stack(cells)
+    used = torch.stack(cells) if cells else position.new_zeros(0, len(position))
     log_probs = log_policy.masked_fill(~tasks.active[..., None], 0.0).flatten()
     shape = (runs, uniforms.shape[2], rollouts)
     last = position.div(actions, rounding_mode="floor")

@@ -1,7 +1,7 @@
 """The navigation experiments' tasks: gridworld mazes from easy to hopeless, and MiniGrid's own levels."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -27,10 +27,20 @@ class Tasks:
     """(B, S) the network's output for each state."""
     difficulty: tuple[str, ...]
     """(B,) names."""
+    rows_per_input: int = 1
+    """More than 1 for a network that gives the logits of many states at once."""
 
     def to(self, device: torch.device) -> "Tasks":
         """Return the split on another device."""
-        return Tasks(self.tables.to(device), self.inputs.to(device), self.rows.to(device), self.difficulty)
+        moved = {"tables": self.tables.to(device), "inputs": self.inputs.to(device), "rows": self.rows.to(device)}
+        return replace(self, **moved)
+
+    def only(self, task: int) -> "Tasks":
+        """Return one of the tasks, with the inputs that it needs."""
+        each = self.rows_per_input
+        used, place = (self.rows[task] // each).unique(return_inverse=True)
+        rows = (place * each + self.rows[task] % each)[None]
+        return Tasks(self.tables.select([task]), self.inputs[used], rows, (self.difficulty[task],), each)
 
 
 @dataclass(frozen=True)
@@ -58,8 +68,7 @@ class World:
 def pass_rates(stack: Stack, tasks: Tasks) -> Tensor:
     """Return every policy's exact pass rates (R, B), float64."""
     with torch.no_grad():
-        log_policy = stack.log_policy(tasks.inputs, tasks.rows)
-        return tasks.tables.pass_rate(log_policy[:, None]).clamp(max=1.0)
+        return tasks.tables.pass_rate(stack.log_policy(tasks.inputs, tasks.rows))
 
 
 @dataclass(frozen=True)
@@ -117,7 +126,7 @@ def _convolutional(settings: GridSettings) -> World:
         made = settings.make_levels(split)
         tables = gridworld.tasks(made, horizon=settings.horizon, radius=None)
         rows = torch.arange(tables.shape[0] * tables.shape[1]).view(tables.shape[:2])
-        return Tasks(tables, gridworld.pictures(made), rows, _distances(made))
+        return Tasks(tables, gridworld.pictures(made), rows, _distances(made), rows_per_input=rows.shape[1])
 
     actions = len(levels.ACTIONS)
     network = lambda: FullyConvolutional(3, actions, settings.size, settings.width)  # noqa: E731
@@ -156,10 +165,9 @@ def minigrid_world(
         tables = concatenate([minigrid.tasks(name, seeds, horizon=horizon) for name in names])
         splits[split] = tables, tuple(name for name in names for _ in seeds)
     encoder = minigrid.Encoder(splits["train"][0].features)
-    made = {}
-    for split, (tables, difficulty) in splits.items():
-        if tables.features is None or tables.observations is None:
-            raise ValueError("MiniGrid's tasks come with observations, got none")
-        made[split] = Tasks(tables, encoder(tables.features), tables.observations, difficulty)
+    made = {
+        split: Tasks(tables, encoder(tables.features), tables.observations, difficulty)
+        for split, (tables, difficulty) in splits.items()
+    }
     width, actions = made["train"].inputs.shape[1], made["train"].tables.shape[2]
     return World(made["train"], made["held_out"], lambda: mlp([width, *hidden, actions]))

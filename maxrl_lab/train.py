@@ -1,8 +1,9 @@
-"""The on-policy step, once, for every family of tasks, and the three ways to take it.
+"""The on-policy step, once, for every family of tasks, and the ways to take it.
 
     sampled    draw N rollouts a task, apply the estimator: what practice does
     expected   the estimator's exact mean w_N(p) grad p: its bias alone, no noise
     objective  an objective's exact gradient w(p) grad p: neither
+    inverse    draw until m rollouts have succeeded, at most N: likelihood at random cost (`inverse_sampling`)
 
 `sampled` less `expected` is pure variance, `expected` less `objective` pure bias. Many runs are one batched program
 (axis R): each run has a method and a learning rate of its own.
@@ -17,22 +18,22 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from maxrl_lab import estimators, exact, objectives, specs
+from maxrl_lab import estimators, exact, inverse_sampling, objectives, specs
 from maxrl_lab.groups import Group
 
-Mode = Literal["sampled", "expected", "objective"]
+Mode = Literal["sampled", "expected", "objective", "inverse"]
 
 
 @dataclass(frozen=True)
 class Method:
-    """What a run's gradient is: an estimator on N rollouts, its exact mean at N, or an objective's gradient."""
+    """What a run's gradient is: an estimator on N rollouts, its exact mean, an objective's, or inverse sampling's."""
 
     mode: Mode
-    """`sampled`, `expected` or `objective`."""
+    """`sampled`, `expected`, `objective` or `inverse`."""
     target: str
-    """The estimator's text form (`maxrl`, `pkpo:k=4`), or the objective's in mode `objective`."""
+    """Text form of the estimator (`pkpo:k=4`), the objective, or the scheme (`inverse_sampling:successes=2`)."""
     rollouts: int | None = None
-    """N; None in mode `objective`."""
+    """N, the cap in mode `inverse`; None in mode `objective`."""
 
     def __post_init__(self) -> None:
         """Check that the target exists and fits N."""
@@ -42,8 +43,11 @@ class Method:
                 raise ValueError(f"mode 'objective' takes no rollouts, got {self.rollouts}")
         elif self.mode in ("sampled", "expected"):
             exact.coefficients(self.target, rollouts=specs.check_count("rollouts", self.rollouts))
+        elif self.mode == "inverse":
+            inverse_sampling.resolve(self.target)
+            specs.check_count("rollouts", self.rollouts)
         else:
-            raise ValueError(f"mode must be sampled, expected or objective, got {self.mode!r}")
+            raise ValueError(f"mode must be sampled, expected, objective or inverse, got {self.mode!r}")
 
 
 class Batch(Protocol):
@@ -66,19 +70,19 @@ def losses(batch: Batch, methods: Sequence[Method]) -> Tensor:
     order = [run for runs in together.values() for run in runs]
     sampled = _roll_out(batch, together)
     parts = [
-        sampled_loss(sampled[method], method.target)
-        if method.mode == "sampled"
-        else exact_loss(batch.log_pass_rate(runs), method)
+        exact_loss(batch.log_pass_rate(runs), method)
+        if method not in sampled
+        else (inverse_loss if method.mode == "inverse" else sampled_loss)(sampled[method], method.target)
         for method, runs in together.items()
     ]
     return torch.cat(parts)[torch.tensor(order).argsort()]
 
 
 def _roll_out(batch: Batch, together: dict[Method, list[int]]) -> dict[Method, Group]:
-    """Roll out all runs with the same N at once; a group per sampled method."""
+    """Roll out all runs with the same N at once; a group per method that samples."""
     by_rollouts: dict[int, list[Method]] = defaultdict(list)
     for method in together:
-        if method.mode == "sampled" and method.rollouts is not None:
+        if method.mode in ("sampled", "inverse") and method.rollouts is not None:
             by_rollouts[method.rollouts].append(method)
     groups = {}
     for rollouts, methods in by_rollouts.items():
@@ -104,6 +108,12 @@ def sampled_loss(group: Group, estimator: exact.AnyEstimator) -> Tensor:
     successes = right.sum(-1, keepdim=True)
     advantages = torch.where(right, success[successes], failure[successes])
     return -(advantages * group.log_probs).mean((-2, -1))
+
+
+def inverse_loss(group: Group, scheme: str) -> Tensor:
+    """Return the same for inverse sampling, shape (...): rollouts after the m-th success count as not drawn."""
+    advantages = inverse_sampling.advantages(group.rewards, successes=inverse_sampling.resolve(scheme))
+    return -(advantages.to(group.log_probs) * group.log_probs).mean((-2, -1))
 
 
 @lru_cache(maxsize=64)

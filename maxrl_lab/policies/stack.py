@@ -32,14 +32,14 @@ class Stack(nn.Module):
         return outputs
 
     def log_policy(self, inputs: Tensor, rows: Tensor) -> Tensor:
-        """Return every network's log-probabilities of actions in every state, (R, B, S, A).
+        """Return every network's log-probabilities of actions in every state, (R, 1, B, S, A): a stationary policy.
 
         inputs: (O, ...) the distinct observations, each evaluated once and shared by all networks, to logits (O, A);
         rows: (B, S) the observation of each state.
         """
         logits: Tensor = self(inputs.expand(len(self.networks), *inputs.shape))
         log_probs = logits.log_softmax(-1).index_select(1, rows.flatten())
-        return log_probs.view(len(logits), *rows.shape, -1)
+        return log_probs.view(len(logits), 1, *rows.shape, -1)
 
 
 def mlp(sizes: Sequence[int]) -> nn.Sequential:

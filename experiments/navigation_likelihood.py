@@ -1,0 +1,176 @@
+"""With an exact likelihood in a real environment: how near does sampled MaxRL come, and what does inverse sampling cost?
+
+The navigation twin of Fig. 2 of arXiv:2602.02710v1: in mazes the probability of reaching the goal is computed exactly,
+so a policy can be trained on the exact gradient of log p. Beside it MaxRL of exact order N (leave-one-out) on growing
+N, and inverse sampling (`maxrl_lab.inverse_sampling`): rollouts are drawn until m have succeeded, at most `cap`, which
+is maximum likelihood up to (1-p)^cap, at a random cost that is large exactly where p is small. Each method is shown
+against updates and against the rollouts it needed; for inverse sampling that is the exact expectation of its cost.
+
+All start from the same parameters. Learning rates are swept alike, on a seed that is not reported, and chosen by the
+mean final pass@1 on the training levels.
+
+    maxrl-lab run navigation_likelihood        (half a minute)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from envs.tabular import TabularBatch
+from experiments.context import Context, check_estimators, check_not_empty, check_rates
+from experiments.sweep import Run, blocks, choose_learning_rates, reported_runs, swept_runs
+from experiments.worlds import GridSettings, World, pass_rates
+from maxrl_lab import evaluate, fit, inverse_sampling, specs, train
+from maxrl_lab.runs import Row
+
+
+@dataclass(frozen=True)
+class Settings(GridSettings):
+    """Levels, methods and optimisation."""
+
+    distances: tuple[int, ...] = (2, 4, 6, 8, 10)
+    """Moves from start to goal."""
+    estimator: str = "maxrl_leave_one_out"
+    """Sampled at every N."""
+    rollouts: tuple[int, ...] = (4, 16, 64, 256)
+    """N."""
+    successes: tuple[int, ...] = (1, 4)
+    """m of inverse sampling."""
+    cap: int = 256
+    """Most rollouts of a task that inverse sampling draws in one update."""
+    learning_rates: tuple[float, ...] = (0.001, 0.003, 0.01)
+    """Swept alike for every method, with Adam."""
+    seeds: int = 5
+    """Reported runs per method."""
+    sweep_seeds: int = 1
+    """Seeds of the sweep; none of them is reported."""
+    steps: int = 150
+    """Updates."""
+    measurements: int = 15
+    """Evaluations during training."""
+    runs_at_once: int = 60
+    """Runs trained as one batched program; bounds memory, changes no result."""
+
+    def __post_init__(self) -> None:
+        """Check counts and names."""
+        super().__post_init__()
+        check_not_empty(rollouts=self.rollouts, learning_rates=self.learning_rates)
+        for name in ("cap", "seeds", "sweep_seeds", "steps", "measurements", "runs_at_once"):
+            specs.check_count(name, getattr(self, name))
+        check_rates(*self.learning_rates)
+        check_estimators((self.estimator,), self.rollouts)
+        self.methods()
+
+    def methods(self) -> list[train.Method]:
+        """Return the exact gradient, the estimator at every N, and inverse sampling at every m."""
+        return [
+            train.Method("objective", "maximum_likelihood"),
+            *(train.Method("sampled", specs.format_at(self.estimator, count), count) for count in self.rollouts),
+            *(train.Method("inverse", f"inverse_sampling:successes={count}", self.cap) for count in self.successes),
+        ]
+
+
+PRESETS = {
+    "smoke": Settings(
+        size=7,
+        distances=(2, 4),
+        levels=2,
+        held_out=2,
+        horizon=8,
+        width=4,
+        rollouts=(4,),
+        successes=(1,),
+        cap=8,
+        learning_rates=(0.003, 0.01),
+        seeds=2,
+        steps=4,
+        measurements=2,
+    ),
+    "quick": Settings(),
+    "full": Settings(
+        size=13,
+        distances=(2, 4, 8, 12, 16, 20),
+        levels=32,
+        held_out=32,
+        horizon=40,
+        width=32,
+        rollouts=(4, 16, 64, 256, 1024),
+        successes=(1, 2, 4, 8),
+        cap=1024,
+        learning_rates=(0.0003, 0.001, 0.003, 0.01),
+        seeds=10,
+        sweep_seeds=2,
+        steps=1000,
+        measurements=50,
+        runs_at_once=10,
+    ),
+}
+
+
+def run(settings: Settings, context: Context) -> list[Row]:
+    """Return the sweep's final rows and the reported curves: a row per run, measured step and split."""
+    world = settings.world().to(context.device)
+    swept = swept_runs(settings.methods(), settings.learning_rates, settings.seeds, settings.sweep_seeds)
+    sweep = _train(swept, "sweep", world, settings, context)
+    finals = [row for row in sweep if row["step"] == settings.steps and row["split"] == "train"]
+    best = choose_learning_rates(finals, "pass_at_1")
+    return finals + _train(reported_runs(settings.methods(), best, settings.seeds), "report", world, settings, context)
+
+
+def _train(runs: Sequence[Run], stage: str, world: World, settings: Settings, context: Context) -> list[Row]:
+    rows: list[Row] = []
+    for number, block in blocks(runs, settings.runs_at_once):
+        rows += _train_block(block, stage, f"{stage}-{number}", world, settings, context)
+    return rows
+
+
+def _train_block(
+    runs: Sequence[Run], stage: str, name: str, world: World, settings: Settings, context: Context
+) -> list[Row]:
+    seeds = [each.seed for each in runs]
+    stack = world.stack(seeds)
+
+    def batch(step: int) -> TabularBatch:
+        return TabularBatch(world.train.tables, stack.log_policy(world.train.inputs, world.train.rows), seeds, step)
+
+    def measure(step: int) -> list[Row]:
+        on_training = pass_rates(stack, world.train).cpu()
+        costs = [mean_cost(each.method, rates) for each, rates in zip(runs, on_training, strict=True)]
+        rows = []
+        for split, rates in (("train", on_training), ("held_out", pass_rates(stack, world.held_out).cpu())):
+            for place, each in enumerate(runs):
+                rows.append(
+                    {
+                        **each.row(stage, step),
+                        "split": split,
+                        "cost": costs[place],
+                        "pass_at_1": float(rates[place].mean()),
+                        "pass_at_64": float(evaluate.exact_coverage(rates[place], [64])[0]),
+                        "log_pass_rate": float(rates[place].log().mean()),
+                    }
+                )
+        return rows
+
+    measurements = settings.measurements if stage == "report" else 1
+    recipe = fit.Recipe(steps=settings.steps, optimiser="adam", measure_every=max(1, settings.steps // measurements))
+    return fit.fit(
+        stack,
+        [each.method for each in runs],
+        [each.learning_rate for each in runs],
+        recipe,
+        batch=batch,
+        measure=measure,
+        checkpoint=context.checkpoint.stage(name),
+        progress=context.progress(f"navigation_likelihood {name}"),
+    )
+
+
+def mean_cost(method: train.Method, rates: Tensor) -> float | None:
+    """Return the exact mean number of rollouts a task and update at these pass rates; None for an exact gradient."""
+    if method.rollouts is None:
+        return None
+    if method.mode != "inverse":
+        return float(method.rollouts)
+    successes = inverse_sampling.resolve(method.target)
+    return float(inverse_sampling.expected_cost(rates, successes=successes, cap=method.rollouts).mean())

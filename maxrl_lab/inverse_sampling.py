@@ -1,0 +1,81 @@
+"""Inverse sampling: draw until m rollouts have succeeded, average the successes' scores.  [lab]
+
+The classical way to estimate a reciprocal without bias (Haldane 1945): each success's score has mean grad p / p
+(Theorem 1 of arXiv:2602.02710v1), and when to stop depends on rewards alone, so the average is an unbiased estimate of
+grad log p, maximum likelihood itself, at the random cost of m / p rollouts on average. With at most `cap` rollouts, and
+0 if all of them fail, what is left is
+
+    E[g] = (1 - (1-p)^cap) grad log p,
+
+MaxRL's objective of order T = cap, whatever m: the cap's bias is exactly (1-p)^cap, relatively.
+"""
+
+import numpy as np
+import torch
+from scipy import special
+from torch import Tensor
+
+from maxrl_lab import estimators, objectives, specs
+
+
+def resolve(text: str) -> int:
+    """Return m from the text form `inverse_sampling:successes=m`; `ValueError` for any other text."""
+    name, options = specs.parse(text)
+    specs.lookup({"inverse_sampling": advantages}, "sampling scheme", name)
+    specs.check_options(advantages, "sampling scheme", name, options)
+    return specs.check_count("successes", options["successes"])
+
+
+def advantages(rewards: Tensor, *, successes: int) -> Tensor:
+    """Return A with (1/cap) sum_i A_i S_i the average score of the first m successes; float64, (..., cap).
+
+    Rollouts are in the order drawn; those after the m-th success count as not drawn, and get 0.
+    """
+    specs.check_count("successes", successes)
+    right = estimators.check_rewards(rewards) != 0
+    counted = right & (right.cumsum(-1) <= successes)
+    found = counted.sum(-1, keepdim=True).clamp(min=1)
+    return counted.double() * rewards.shape[-1] / found
+
+
+def cost(rewards: Tensor, *, successes: int) -> Tensor:
+    """Return how many rollouts (...,) were drawn, of at most cap, until the m-th success."""
+    before = estimators.check_rewards(rewards).long().cumsum(-1) - (rewards != 0).long()
+    return (before < specs.check_count("successes", successes)).sum(-1)
+
+
+def expected_cost(pass_rate: object, *, successes: int, cap: int) -> Tensor:
+    """Return the mean number of rollouts drawn, sum_{n < cap} P(Binomial(n, p) < m); float64, shape of `pass_rate`."""
+    p = objectives.as_pass_rate(pass_rate).detach()
+    draws = np.arange(specs.check_count("cap", cap))
+    chances = special.bdtr(successes - 1, draws, p.cpu().numpy()[..., None])
+    return torch.from_numpy(np.where(draws < successes, 1.0, chances)).sum(-1)
+
+
+def weight(pass_rate: object, *, cap: int) -> Tensor:
+    """Return w(p) with E[g] = w(p) grad p: (1 - (1-p)^cap) / p; float64, shape of `pass_rate`."""
+    return objectives.TruncatedLikelihood(cap).weight(pass_rate)
+
+
+def variance(
+    *, successes: int, cap: int, pass_rate: object, gradient_norm_squared: object, success_moment: object
+) -> Tensor:
+    """Return the exact variance (trace of the covariance) of one estimate, shape of `pass_rate`.
+
+        E|g|^2 = E[1/K; K>=1] M1 + (P(K>=1) - E[1/K; K>=1]) |mu1|^2,     K = min(m, Binomial(cap, p))
+
+    with M1 = `success_moment` / p = E[|S|^2 | r=1] and mu1 = grad p / p; all broadcast, as in `exact.variance`.
+    Raises `ValueError` for a pass rate of 0, where there is no success to condition on.
+    """
+    p = objectives.as_pass_rate(pass_rate).detach()
+    if bool((p == 0).any()):
+        raise ValueError("the variance of inverse sampling needs pass rates above 0, got 0")
+    norm, q1 = (torch.as_tensor(value, dtype=torch.float64) for value in (gradient_norm_squared, success_moment))
+    most = min(specs.check_count("successes", successes), specs.check_count("cap", cap))
+    at_least = torch.from_numpy(special.bdtrc(np.arange(most), cap, p.cpu().numpy()[..., None])).to(p.device)
+    # 1/K telescopes over the events K >= j: 1 at j = 1, then 1/j - 1/(j-1)
+    j = torch.arange(1, most + 1, dtype=torch.float64, device=p.device)
+    reciprocal = at_least @ torch.cat([j[:1], 1 / j[1:] - 1 / (j[1:] - 1)])
+    any_success = at_least[..., 0]
+    mean_squared = norm / p**2
+    return reciprocal * q1 / p + (any_success - reciprocal - any_success**2) * mean_squared
