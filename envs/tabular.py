@@ -110,6 +110,12 @@ class TabularTasks:
             tensors["features"] = self.features
         return _unchecked(tensors, self.horizon)
 
+    def observed(self) -> tuple[Tensor, Tensor]:
+        """Return `features` (O, ...) and `observations` (B, S); `ValueError` if the tasks have none."""
+        if self.features is None or self.observations is None:
+            raise ValueError("expected tasks with observations, got tasks without")
+        return self.features, self.observations
+
     def rollout(self, log_policy: Tensor, rollouts: int, stream: torch.Generator) -> Group:
         """Return N rollouts per task under the policy: a group (B, N), or (R, B, N) with the same random numbers.
 

@@ -1,4 +1,4 @@
-"""On a policy that is really learning: which estimator is nearest to the likelihood gradient, on easy and on hard levels?
+"""On a policy that is learning: which estimator is nearest to the likelihood gradient, on easy and on hard levels?
 
 At checkpoints of MaxRL training runs in mazes, the exact bias and the exact variance of every estimator are computed
 through the network, level by level: the moments of the score come from a backward recursion over the table
@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from envs.tabular import ScoreMoments, TabularBatch
+from envs.tabular import TabularBatch
+from envs.tabular_exact import ScoreMoments
 from experiments.context import EVERY_ESTIMATOR, Context, check_estimators, check_not_empty, check_rates
 from experiments.worlds import GridSettings, Tasks
 from maxrl_lab import exact, fit, inverse_sampling, specs, train

@@ -1,4 +1,4 @@
-"""With an exact likelihood in a real environment: how near does sampled MaxRL come, and what does inverse sampling cost?
+"""With an exact likelihood in a real environment: how near does MaxRL come, and what does inverse sampling cost?
 
 The navigation twin of Fig. 2 of arXiv:2602.02710v1: in mazes the probability of reaching the goal is computed exactly,
 so a policy can be trained on the exact gradient of log p. Beside it MaxRL of exact order N (leave-one-out) on growing

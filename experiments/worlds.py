@@ -32,8 +32,8 @@ class Tasks:
 
     def to(self, device: torch.device) -> "Tasks":
         """Return the split on another device."""
-        moved = {"tables": self.tables.to(device), "inputs": self.inputs.to(device), "rows": self.rows.to(device)}
-        return replace(self, **moved)
+        tables, inputs, rows = self.tables.to(device), self.inputs.to(device), self.rows.to(device)
+        return replace(self, tables=tables, inputs=inputs, rows=rows)
 
     def only(self, task: int) -> "Tasks":
         """Return one of the tasks, with the inputs that it needs."""
@@ -158,16 +158,13 @@ def minigrid_world(
     names: Sequence[str], train_seeds: int, held_out_seeds: int, horizon: int, hidden: Sequence[int]
 ) -> World:
     """Return MiniGrid levels, a task per name and seed, for a perceptron on MiniGrid's own 7 x 7 view."""
-    first = range(train_seeds)
-    second = range(train_seeds, train_seeds + held_out_seeds)
-    splits = {}
-    for split, seeds in (("train", first), ("held_out", second)):
+    encoder = None
+    splits = []
+    for seeds in (range(train_seeds), range(train_seeds, train_seeds + held_out_seeds)):
         tables = concatenate([minigrid.tasks(name, seeds, horizon=horizon) for name in names])
-        splits[split] = tables, tuple(name for name in names for _ in seeds)
-    encoder = minigrid.Encoder(splits["train"][0].features)
-    made = {
-        split: Tasks(tables, encoder(tables.features), tables.observations, difficulty)
-        for split, (tables, difficulty) in splits.items()
-    }
-    width, actions = made["train"].inputs.shape[1], made["train"].tables.shape[2]
-    return World(made["train"], made["held_out"], lambda: mlp([width, *hidden, actions]))
+        features, rows = tables.observed()
+        encoder = encoder or minigrid.Encoder(features)  # a network knows what it saw in training
+        splits.append(Tasks(tables, encoder(features), rows, tuple(name for name in names for _ in seeds)))
+    train, held_out = splits
+    sizes = [train.inputs.shape[1], *hidden, train.tables.shape[2]]
+    return World(train, held_out, lambda: mlp(sizes))
