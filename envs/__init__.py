@@ -1,6 +1,6 @@
 """Where rollouts come from: tasks that know nothing of estimators."""
 
-from envs.exploring import tabulate
+from envs.foreign import tabulate
 from envs.registration import register
 
 __all__ = ["tabulate"]

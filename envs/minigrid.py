@@ -5,25 +5,18 @@ Nothing is copied while exploring: a snapshot refers to the objects of the level
 themselves, and a state is where each object is. Observations are made once per state, by MiniGrid.
 """
 
-import hashlib
-import io
 import os
-import tempfile
-import warnings
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import InitVar, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
-import torch
-from torch import Tensor
 
-from envs.exploring import FAILURE, RUNNING, SUCCESS, Array, Move, Table, explore
+from envs import table_cache
+from envs.exploring import Array, Move, Table, explore
 from envs.tabular import TabularTasks, concatenate
-from maxrl_lab.runs import write_atomically
 from maxrl_lab.specs import check_count, lookup
 
 LEVELS = {
@@ -65,7 +58,6 @@ MISSION_LENGTH = 64
 """Character codes of the mission in an observation, padded with 0."""
 MAX_STATES = 200_000
 _FORMAT = 1
-_ARRAYS = ("successors", "outcome", "observations", "features")
 
 
 def tasks(
@@ -94,43 +86,8 @@ def tasks(
     if not chosen:
         raise ValueError("expected at least one seed, got none")
     horizon = check_count("horizon", _make(level).max_steps if horizon is None else horizon)
-    folder = _folder() if cache is None else Path(cache)
+    folder = table_cache.folder() if cache is None else Path(cache)
     return concatenate([_task(level, seed, view, folder, horizon) for seed in chosen])
-
-
-@dataclass(frozen=True, eq=False)
-class Encoder:
-    """Network inputs from integer features: one-hot, for every column that varies in the features it was made from.
-
-    Raises `ValueError` unless these are integers, (O, F), of which some column varies.
-    """
-
-    features: InitVar[Tensor | None]
-    columns: Tensor = field(init=False)
-    """(W,) the column that each input looks at."""
-    values: Tensor = field(init=False)
-    """(W,) the value that turns it on."""
-    width: int = field(init=False)
-    """F, the number of columns."""
-
-    def __post_init__(self, features: Tensor | None) -> None:
-        if features is None or features.ndim != 2 or features.is_floating_point():
-            found = "None" if features is None else f"{features.dtype} {tuple(features.shape)}"
-            raise ValueError(f"features must be integers of shape (O, F), got {found}")
-        distinct = [column.unique() for column in features.long().unbind(1)]
-        varying = [(column, values) for column, values in enumerate(distinct) if len(values) > 1]
-        if not varying:
-            raise ValueError(f"expected features of which a column varies, got {len(features)} equal rows")
-        columns = torch.cat([torch.full_like(values, column) for column, values in varying])
-        object.__setattr__(self, "columns", columns)
-        object.__setattr__(self, "values", torch.cat([values for _, values in varying]))
-        object.__setattr__(self, "width", features.shape[1])
-
-    def __call__(self, features: Tensor) -> Tensor:
-        """Return float32 (O, W); a value that was not among those it was made from turns nothing on."""
-        if features.ndim != 2 or features.shape[1] != self.width:
-            raise ValueError(f"features must have shape (O, {self.width}), got {tuple(features.shape)}")
-        return (features.long()[:, self.columns] == self.values).float()
 
 
 class _Level:
@@ -208,10 +165,10 @@ def _make(level: str) -> Any:
 def _task(level: str, seed: int, view: str, folder: Path, horizon: int) -> TabularTasks:
     name = f"minigrid{metadata.version('minigrid')}-{level}-seed{seed}-{view}-format{_FORMAT}"
     file = folder / f"{name}.npz"
-    table = _read(file)
+    table = table_cache.read(file)
     if table is None:
         table = _explore(level, seed, view)
-        _write(file, table)
+        table_cache.write(file, table)
     try:
         return table.tasks(horizon)
     except ValueError as error:
@@ -226,65 +183,3 @@ def _explore(level: str, seed: int, view: str) -> Table:
     if env.np_random.bit_generator.state != before:
         raise ValueError(f"{level} draws random numbers when it steps, so that one table does not describe it")
     return table
-
-
-def _folder() -> Path:
-    if own := os.environ.get("MAXRL_LAB_CACHE"):
-        return Path(own)
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "maxrl_lab"
-    except RuntimeError:  # nobody's home
-        return Path(tempfile.gettempdir()) / "maxrl_lab"
-
-
-def _write(file: Path, table: Table) -> None:
-    arrays: dict[str, Any] = {
-        "successors": table.successors[..., 0].astype(np.int32),
-        "outcome": table.outcome,
-        "observations": table.observations.astype(np.int32),
-        "features": table.features,
-    }
-    content = io.BytesIO()
-    np.savez_compressed(content, checksum=_checksum(file.name, arrays), **arrays)
-    try:
-        write_atomically(file, content.getvalue())
-    except OSError as error:
-        warnings.warn(f"the table is not kept for the next time: {error}", RuntimeWarning, stacklevel=4)
-
-
-def _read(file: Path) -> Table | None:
-    """Return the table in a file, None if there is none or it is not what `_write` wrote under that name."""
-    try:
-        with np.load(file, allow_pickle=False) as found:
-            arrays = {name: found[name] for name in _ARRAYS}
-            trusted = np.array_equal(found["checksum"], _checksum(file.name, arrays))
-    except Exception:  # numpy and zipfile raise many kinds for a damaged file; all mean the same here
-        return None
-    if not trusted or not _makes_sense(**arrays):
-        return None
-    successors = arrays["successors"].astype(np.int64)[..., None]
-    start = np.zeros(len(successors))
-    start[0] = 1.0
-    observations = arrays["observations"].astype(np.int64)
-    return Table(successors, np.ones(successors.shape), start, arrays["outcome"], observations, arrays["features"])
-
-
-def _checksum(name: str, arrays: dict[str, Array]) -> Array:
-    """SHA-256 of the file's name and of each array's name, type, shape and bytes: (32,) uint8."""
-    digest = hashlib.sha256(name.encode())
-    for each, array in sorted(arrays.items()):
-        digest.update(f"{each} {array.dtype.str} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return np.frombuffer(digest.digest(), dtype=np.uint8)
-
-
-def _makes_sense(successors: Array, outcome: Array, observations: Array, features: Array) -> bool:
-    shapes = successors.ndim == 2 and features.ndim == 2 and outcome.shape == observations.shape == successors.shape[:1]
-    types = [str(each.dtype) for each in (successors, outcome, observations, features)]
-    if not shapes or types != ["int32", "int8", "int32", "uint8"] or min(successors.shape) < 1:
-        return False
-    return bool(
-        (successors.min() >= 0 and successors.max() < len(successors))
-        and (observations.min() >= 0 and observations.max() < len(features))
-        and np.isin(outcome, (RUNNING, SUCCESS, FAILURE)).all()
-    )

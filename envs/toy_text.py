@@ -4,7 +4,7 @@ from gymnasium.envs.toy_text.cliffwalking import CliffWalkingEnv
 from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
 from gymnasium.envs.toy_text.taxi import TaxiEnv
 
-from envs.exploring import tabulate
+from envs.foreign import tabulate
 from envs.tabular import TabularTasks
 from maxrl_lab.specs import lookup
 

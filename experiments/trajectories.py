@@ -86,9 +86,10 @@ def run(settings: Settings, context: Context) -> list[Row]:
     return [{**_COLUMNS, **row} for row in rows]
 
 
-_COLUMNS: Row = dict.fromkeys(
-    "view level distance text method rollouts learning_rate pass_rate path success time row col visits".split()
-)
+_COLUMNS: Row = {
+    **dict.fromkeys(("view", "level", "distance", "text", "method", "rollouts", "learning_rate", "pass_rate")),
+    **dict.fromkeys(("path", "success", "time", "row", "col", "visits")),
+}
 
 
 def _train(runs: Sequence[Run], world: World, settings: Settings, context: Context) -> tuple[Stack, list[Row]]:

@@ -13,6 +13,7 @@ from envs.tabular import TabularTasks, concatenate
 from experiments.context import check_not_empty
 from maxrl_lab import specs
 from maxrl_lab.policies.convolutional import FullyConvolutional
+from maxrl_lab.policies.one_hot import OneHot
 from maxrl_lab.policies.stack import Stack, mlp, seeded
 
 
@@ -163,7 +164,7 @@ def minigrid_world(
     for seeds in (range(train_seeds), range(train_seeds, train_seeds + held_out_seeds)):
         tables = concatenate([minigrid.tasks(name, seeds, horizon=horizon) for name in names])
         features, rows = tables.observed()
-        encoder = encoder or minigrid.Encoder(features)  # a network knows what it saw in training
+        encoder = encoder or OneHot(features)  # a network knows what it saw in training
         splits.append(Tasks(tables, encoder(features), rows, tuple(name for name in names for _ in seeds)))
     train, held_out = splits
     sizes = [train.inputs.shape[1], *hidden, train.tables.shape[2]]

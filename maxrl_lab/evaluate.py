@@ -4,6 +4,7 @@ What is computed from n samples is an unbiased estimate; what is computed from p
 """
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
@@ -137,14 +138,16 @@ def bootstrap_interval(values: object, confidence: float = 0.95, resamples: int 
     seeds = len(data)
     reach = stats.t.ppf((1 + confidence) / 2, seeds - 1) * math.sqrt(seeds / (seeds - 1))
     level = 1 - 2 * stats.norm.sf(reach)
-    low, high = stats.bootstrap(
-        (data,),
-        np.mean,
-        axis=0,
-        n_resamples=resamples,
-        batch=_BOOTSTRAP_BATCH,
-        confidence_level=level,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # equal values have an interval of width 0
+        low, high = stats.bootstrap(
+            (data,),
+            np.mean,
+            axis=0,
+            n_resamples=resamples,
+            batch=_BOOTSTRAP_BATCH,
+            confidence_level=level,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
     return Interval(mean, low, high)

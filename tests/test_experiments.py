@@ -17,6 +17,7 @@ from experiments import (
     weight_functions,
 )
 from experiments.context import EVERY_ESTIMATOR, Context
+from experiments.sweep import choose_learning_rates
 from maxrl_lab import estimators, exact, specs
 from maxrl_lab.policies.stack import mlp, seeded
 from maxrl_lab.runs import Checkpoint
@@ -165,7 +166,7 @@ def test_learning_rates_are_chosen_by_training_pass_rate_and_never_diverged():
     sweep += [row(0.1, 0.3, "rloo"), row(0.3, nan, "rloo"), row(0.1, 0.3, "rloo"), row(0.3, 0.9, "rloo")]
     # two seeds of grpo: the mean decides (0.25 against 0.3), and the smaller of equal rates
     sweep += [row(rate, score, "grpo") for rate, score in ((1, 0.5), (1, 0.0), (3, 0.3), (3, 0.3), (9, 0.3), (9, 0.3))]
-    best = classification.choose_learning_rates(sweep)
+    best = choose_learning_rates(sweep, "train_pass_at_1")
     assert best == {("maxrl", 4): 0.3, ("maxrl", 8): 0.3, ("rloo", 4): 0.1, ("grpo", 4): 3}
 
 

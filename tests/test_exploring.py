@@ -13,7 +13,7 @@ from gymnasium.envs.toy_text.taxi import TaxiEnv
 
 import envs
 from envs import minigrid
-from envs.exploring import tabulate
+from envs.foreign import tabulate
 
 LEFT, RIGHT, PRESS = range(3)
 

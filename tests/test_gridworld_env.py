@@ -15,7 +15,8 @@ from gymnasium.vector import AutoresetMode
 from scipy.stats import chisquare
 
 from envs.gridworld import tasks
-from envs.gridworld_env import MARKS, GridWorldEnv, GridWorldVectorEnv, picture, replay
+from envs.gridworld_env import GridWorldEnv, GridWorldVectorEnv
+from envs.gridworld_picture import MARKS, picture, replay
 from envs.levels import ACTIONS, make_levels, parse
 from envs.registration import GRID_WORLD, register
 from maxrl_lab.randomness import generator

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from envs import minigrid
+from envs import minigrid, table_cache
 
 FAMILIES = {
     "Empty": ["Empty-5x5", "Empty-6x6", "Empty-8x8", "Empty-16x16"],
@@ -270,7 +270,7 @@ def mean_nothing(file, _other):
         arrays = dict(found)
     del arrays["checksum"]
     arrays["successors"][0, 0] = len(arrays["successors"])
-    np.savez(file, checksum=minigrid._checksum(file.name, arrays), **arrays)
+    np.savez(file, checksum=table_cache._checksum(file.name, arrays), **arrays)
 
 
 DAMAGES = [
@@ -349,7 +349,7 @@ class TestCache:
         content = file.read_bytes()
         for place in range(0, len(content), 7):
             file.write_bytes(content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :])
-            table = minigrid._read(file)
+            table = table_cache.read(file)
             assert table is None or same(table.tasks(100), good)
 
     @pytest.mark.parametrize("blocked", ["a file is in the way", "a file is the folder"])
@@ -376,33 +376,3 @@ class TestCache:
 def write(path, content):
     path.write_bytes(content)
     return path
-
-
-class TestEncoder:
-    FEATURES = torch.tensor([[3, 0, 7], [3, 1, 9], [3, 1, 8]], dtype=torch.uint8)
-
-    def test_one_hot_by_hand(self):
-        # Column 0 does not vary; column 1 has the values 0, 1 and column 2 the values 7, 8, 9.
-        encoded = minigrid.Encoder(self.FEATURES)(self.FEATURES)
-        assert encoded.dtype == torch.float32
-        assert encoded.tolist() == [[1, 0, 1, 0, 0], [0, 1, 0, 0, 1], [0, 1, 0, 1, 0]]
-
-    def test_unknown_values_turn_nothing_on(self):
-        held_out = torch.tensor([[4, 2, 8], [3, 0, 200]], dtype=torch.uint8)
-        assert minigrid.Encoder(self.FEATURES)(held_out).tolist() == [[0, 0, 0, 1, 0], [1, 0, 0, 0, 0]]
-
-    def test_rows_of_a_level_stay_distinct(self, cache):
-        features = minigrid.tasks("Fetch-5x5-N2", [0, 1, 2], cache=cache).features
-        encoded = minigrid.Encoder(features)(features)
-        assert len(encoded.unique(dim=0)) == len(features)
-
-    def test_features_that_do_not_fit_are_refused(self, refuses):
-        encoder = minigrid.Encoder(self.FEATURES)
-        with refuses("features must have shape (O, 3), got (2, 4)"):
-            encoder(torch.zeros(2, 4, dtype=torch.uint8))
-        with refuses("features must be integers of shape (O, F), got torch.float32 (2, 4)"):
-            minigrid.Encoder(torch.zeros(2, 4))
-        with refuses("features must be integers of shape (O, F), got None"):
-            minigrid.Encoder(None)
-        with refuses("expected features of which a column varies, got 2 equal rows"):
-            minigrid.Encoder(torch.zeros(2, 4, dtype=torch.uint8))

@@ -1,0 +1,129 @@
+"""Exact bias and variance of every estimator on the levels of a learning policy, and which one is nearest."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures import style
+
+COLUMNS = (
+    "seed", "step", "estimator", "rollouts", "level", "distance", "budget", "pass_rate", "squared_bias", "variance",
+    "mean_squared_error", "budget_mean_squared_error",
+)  # fmt: skip
+_SHOWN = ("rloo", "grpo", "pkpo", "maxrl_order", "maxrl", "maxrl_leave_one_out", "maxrl_no_baseline")
+_INVERSE = "#117733"
+_EDGES = (1e-12, 1e-6, 1e-4, 1e-3, 1e-2, 0.1, 0.3, 0.6, 0.9, 1.0)
+"""Bins of the pass rate."""
+
+
+def draw(rows: pd.DataFrame) -> Figure:
+    """Return six panels: bias, variance, error at one N; error at equal rollouts; who is nearest; where levels are."""
+    style.check_columns(rows, COLUMNS)
+    counts = sorted(rows.rollouts.dropna().unique())
+    count = min(counts, key=lambda n: abs(n - 16))
+    binned = rows[rows.pass_rate < _EDGES[-2]].assign(bin=lambda found: pd.cut(found.pass_rate, _EDGES))
+    at_n = binned[binned.rollouts == count]
+    budget = int(rows.budget.iloc[0])
+    figure = Figure(figsize=(16, 9.6))
+    axes = figure.subplots(2, 3)
+    for ax, column, title in zip(
+        axes[0],
+        ("squared_bias", "variance", "mean_squared_error"),
+        ("squared bias", "variance", "their sum"),
+        strict=True,
+    ):
+        _curves(ax, at_n, column)
+        ax.set_title(f"{title}, one group of N = {count:g}")
+    best = binned[binned.rollouts.isna() | (binned.rollouts == count)]
+    _curves(axes[1, 0], best, "budget_mean_squared_error")
+    axes[1, 0].set_title(
+        f"error at equal rollouts: {budget} per level\n(groups of {count:g}; inverse sampling: expected)"
+    )
+    _winners(axes[1, 1], nearest(rows))
+    _where(axes[1, 2], rows)
+    axes[0, 0].set_ylabel("median over levels, in units of |∇ log p|²")
+    axes[1, 0].set_ylabel("median over levels, in units of |∇ log p|²")
+    handles, labels = axes[1, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=9.5)
+    figure.suptitle(
+        "Distance to the maximum-likelihood gradient through a network that is learning mazes "
+        f"(exact; {rows.level.nunique()} levels x {rows.step.nunique()} checkpoints x {rows.seed.nunique()} runs)"
+    )
+    return figure
+
+
+def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return, per bin of the pass rate, on how many levels and checkpoints each estimator is nearest, N free."""
+    won = nearest(rows)
+    return pd.crosstab(won["name"], won["bin"])
+
+
+def nearest(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return, per seed, checkpoint and level, the row with the least error at equal rollouts, with its `bin` of p."""
+    chosen = rows.loc[rows.groupby(["seed", "step", "level"]).budget_mean_squared_error.idxmin()]
+    names = [_name(row.estimator, row.rollouts) for row in chosen.itertuples()]
+    return chosen.assign(bin=pd.cut(chosen.pass_rate, _EDGES), name=names)
+
+
+def _name(estimator: str, rollouts: float) -> str:
+    """A name without the options that depend on N, so that it can be counted."""
+    if np.isnan(rollouts):
+        return "inverse sampling"
+    short = {"maxrl_order": "MaxRL of order N/2", "pkpo": "PKPO k=N/2"}
+    return f"{short.get(style.base(estimator)) or style.label(estimator)}, N = {rollouts:.0f}"
+
+
+def _curves(ax: Axes, rows: pd.DataFrame, column: str) -> None:
+    """Median over the levels of a bin of p, at the bin's median p."""
+    for name in dict.fromkeys(rows.estimator):
+        if style.base(name) not in (*_SHOWN, "inverse_sampling"):
+            continue
+        groups = rows[rows.estimator == name].groupby("bin", observed=True)
+        inverse = style.base(name) == "inverse_sampling"
+        label = f"inverse sampling, m = {name.partition('=')[2]}" if inverse else style.label(name)
+        colour = _INVERSE if inverse else style.colour(name)
+        pattern = ((1, 1) if name.endswith("=1") else (4, 1.5)) if inverse else style.dashes(name)
+        curve = groups[column].median().clip(lower=1e-6)
+        ax.plot(groups.pass_rate.median(), curve, "o", color=colour, dashes=pattern, linestyle="-", label=label, ms=3)
+    ax.set(xscale="log", yscale="log", xlabel="pass rate p of the level")
+    style.plain_ticks(ax)
+
+
+def _winners(ax: Axes, won: pd.DataFrame) -> None:
+    """Share of levels on which each estimator is nearest, by pass rate."""
+    table = pd.crosstab(won["bin"], won["name"], normalize="index")
+    bottom = np.zeros(len(table))
+    order = sorted(table.columns, key=lambda name: -table[name].sum())
+    hatches = {4: "..", 16: "//", 64: "", 256: "xx"}
+    for name in order:
+        colours = won[won["name"] == name].estimator.map(style.colour)
+        count = won[won["name"] == name].rollouts.iloc[0]
+        inverse = np.isnan(count)
+        ax.bar(
+            range(len(table)),
+            table[name],
+            bottom=bottom,
+            color=_INVERSE if inverse else colours.iloc[0],
+            hatch="**" if inverse else hatches.get(int(count), "++"),
+            edgecolor="white",
+            label=name,
+        )
+        bottom += table[name].to_numpy()
+    ticks = [f"{interval.left:g}–{interval.right:g}" for interval in table.index]
+    ax.set_xticks(range(len(table)), ticks, rotation=40, ha="right", fontsize=9)
+    ax.set(xlabel="pass rate p of the level", ylabel="share of levels", ylim=(0, 1))
+    ax.set_title("who is nearest at equal rollouts, N free")
+    ax.legend(fontsize=7.5, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+
+
+def _where(ax: Axes, rows: pd.DataFrame) -> None:
+    """Pass rates at the checkpoints, by distance."""
+    levels = rows.drop_duplicates(["seed", "step", "level"])
+    for place, (step, found) in enumerate(levels.groupby("step")):
+        colour = ("#BBBBBB", "#56B4E9", "#0072B2", "#000000")[place % 4]
+        shift = 0.25 * (place - (levels.step.nunique() - 1) / 2)
+        ax.plot(found.distance + shift, found.pass_rate, "o", ms=4, alpha=0.7, color=colour, label=f"update {step:g}")
+    ax.set(yscale="log", xlabel="moves from start to goal", ylabel="pass rate p")
+    ax.set_title("the levels at the checkpoints")
+    ax.legend(fontsize=8.5, loc="lower left")

@@ -1,0 +1,103 @@
+"""Sampled MaxRL and inverse sampling beside training on the exact likelihood gradient, by updates and by rollouts."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures import style
+
+COLUMNS = (
+    "stage", "method", "rollouts", "learning_rate", "seed", "step", "split", "cost", "pass_at_1", "pass_at_64",
+    "log_pass_rate",
+)  # fmt: skip
+_INVERSE = ("#009E73", "#56B4E9", "#CC79A7", "#999933")
+
+
+def draw(rows: pd.DataFrame) -> Figure:
+    """Return six panels: likelihood and pass@1 by update and by rollouts, held-out pass@64, and the cost."""
+    style.check_columns(rows, COLUMNS)
+    report = with_total_cost(rows[rows.stage == "report"]).assign(loss=lambda found: -found.log_pass_rate)
+    train, held_out = report[report.split == "train"], report[report.split == "held_out"]
+    figure = Figure(figsize=(15.5, 9.2))
+    axes = figure.subplots(2, 3)
+    _panel(axes[0, 0], train, "step", "loss")
+    axes[0, 0].set(yscale="log", xlabel="update", ylabel="−mean log p (nats)", title="training levels, by update")
+    _panel(axes[0, 1], train, "total_cost", "loss")
+    axes[0, 1].set(yscale="log", xscale="log", xlabel="rollouts per level, in all", title="the same by rollouts")
+    _panel(axes[0, 2], train, "total_cost", "pass_at_1")
+    axes[0, 2].set(xscale="log", xlabel="rollouts per level, in all", ylabel="pass@1", title="training levels")
+    _panel(axes[1, 0], held_out, "step", "pass_at_1")
+    axes[1, 0].set(xlabel="update", ylabel="pass@1", title="held-out levels")
+    _panel(axes[1, 1], held_out, "step", "pass_at_64")
+    axes[1, 1].set(xlabel="update", ylabel="pass@64", title="held-out levels")
+    _panel(axes[1, 2], train[train.cost.notna()], "step", "cost")
+    axes[1, 2].set(yscale="log", xlabel="update", ylabel="rollouts per level and update", title="cost (expected)")
+    for ax in (axes[0, 0], axes[0, 1], axes[1, 2]):
+        style.plain_ticks(ax)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9.5)
+    seeds = report.seed.nunique()
+    figure.suptitle(
+        "Mazes with an exact likelihood: how near do rollouts come to the exact gradient of log p?\n"
+        f"all pass rates exact; mean and 95% bootstrap interval over {seeds} seeds; rate swept alike for every method"
+    )
+    return figure
+
+
+def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return each method's final metrics on both splits and its total rollouts per level, with 95% intervals."""
+    report = with_total_cost(rows[rows.stage == "report"])
+    final = report[report.step == report.step.max()]
+    metrics = ["pass_at_1", "pass_at_64", "log_pass_rate", "total_cost"]
+    return style.final_table(final, ["method", "rollouts", "learning_rate", "split"], metrics)
+
+
+def with_total_cost(report: pd.DataFrame) -> pd.DataFrame:
+    """Add the rollouts per level since the start: the trapezoidal rule over the measured expected costs per update."""
+    keys = ["method", "rollouts", "seed", "split"]
+    parts = []
+    for _, run in report.groupby(keys, dropna=False, sort=False):
+        ordered = run.sort_values("step")
+        cost, step = ordered.cost.to_numpy(float), ordered.step.to_numpy(float)
+        spent = np.concatenate([[0.0], np.cumsum((cost[1:] + cost[:-1]) / 2 * np.diff(step))])
+        parts.append(ordered.assign(total_cost=spent))
+    return pd.concat(parts)
+
+
+def _methods(rows: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, str, object, tuple[float, ...]]]:
+    """Rows, label, colour and pattern of every method: sampled ones light to dark with N."""
+    sampled = sorted(rows[~rows.method.str.contains("inverse|likelihood")].rollouts.unique())
+    inverse = [name for name in rows.method.unique() if style.base(name) == "inverse_sampling"]
+    for (name, count, rate), runs in rows.groupby(["method", "rollouts", "learning_rate"], dropna=False, sort=False):
+        if style.base(name) == "maximum_likelihood":
+            yield runs, f"exact gradient of log p (lr {rate:g})", "black", (4, 1.5)
+        elif name in inverse:
+            text = f"inverse sampling, m = {name.partition('=')[2]}, cap {count:g} (lr {rate:g})"
+            yield runs, text, _INVERSE[inverse.index(name) % len(_INVERSE)], (1, 1)
+        else:
+            shade = colormaps["autumn_r"](0.2 + 0.75 * sampled.index(count) / max(1, len(sampled) - 1))
+            yield runs, f"{style.label(name)}, N = {count:g} (lr {rate:g})", shade, ()
+
+
+def _panel(ax: Axes, rows: pd.DataFrame, x: str, y: str) -> None:
+    for runs, text, colour, pattern in _methods(rows):
+        if x == "total_cost":
+            _by_cost(ax, runs, y, text, colour, pattern)
+        else:
+            style.band(ax, runs, x, y, "", color=colour, label=text, dashes=pattern or (None, None))
+
+
+def _by_cost(ax: Axes, runs: pd.DataFrame, y: str, text: str, colour: object, pattern: tuple[float, ...]) -> None:
+    """Seeds differ in cost: mean metric at mean cost per step; the exact gradient has none and is a line at its end."""
+    if runs.total_cost.isna().any():
+        ax.axhline(runs[runs.step == runs.step.max()][y].mean(), color=colour, dashes=(4, 1.5), linewidth=1.2)
+        return
+    steps, interval = style.over_seeds(runs, "step", y)
+    cost = runs.groupby("step").total_cost.mean().reindex(steps).to_numpy()
+    shown = cost > 0
+    ax.plot(cost[shown], interval.mean[shown], color=colour, dashes=pattern or (None, None), label=text)
+    ax.fill_between(cost[shown], interval.low[shown], interval.high[shown], color=colour, alpha=0.2, linewidth=0)

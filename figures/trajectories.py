@@ -1,0 +1,73 @@
+"""Where the trained policies go: visit heat-maps with right and wrong paths, a row per method, a column per level."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from figures import style
+
+COLUMNS = (
+    "view", "level", "distance", "text", "method", "rollouts", "learning_rate", "pass_rate", "path", "success", "time",
+    "row", "col", "visits",
+)  # fmt: skip
+_RIGHT, _WRONG = "#0072B2", "#E69F00"
+_PATHS = 3
+"""Most paths of each kind drawn in a panel."""
+
+
+def draw(rows: pd.DataFrame) -> Figure:
+    """Return the grid of levels and methods."""
+    style.check_columns(rows, COLUMNS)
+    levels = rows[rows["view"] == "level"].sort_values("distance")
+    methods = list(rows.method.dropna().unique())
+    figure = Figure(figsize=(3.1 * len(levels) + 1.2, 3.3 * len(methods) + 0.9))
+    axes = figure.subplots(len(methods), len(levels), squeeze=False)
+    for line, method in zip(axes, methods, strict=True):
+        for ax, level in zip(line, levels.itertuples(), strict=True):
+            own = rows[(rows.level == level.level) & (rows.method == method)]
+            image = _heat(ax, str(level.text), own[own["view"] == "visits"])
+            _draw_paths(ax, own[own["view"] == "path"])
+            ax.set_title(f"{level.distance:.0f} moves, p = {own.pass_rate.iloc[0]:.2g}", fontsize=11)
+        line[0].set_ylabel(f"{style.label(method)} (lr {own.learning_rate.iloc[0]:g})", fontsize=12)
+    figure.colorbar(image, ax=axes, shrink=0.5, label="expected steps on the cell (exact)")
+    count = rows.rollouts.dropna().iloc[0]
+    figure.suptitle(
+        f"Training levels after training with N = {count:g}; S start, G goal, p exact pass rate; "
+        "blue: paths that reach the goal in time, orange: paths that do not (at most three of each)"
+    )
+    return figure
+
+
+def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the exact pass rate of each method on each level shown."""
+    shown = rows[rows["view"] == "visits"]
+    return shown.pivot_table(index=["level", "distance"], columns="method", values="pass_rate", sort=False)
+
+
+def _heat(ax: Axes, text: str, visits: pd.DataFrame) -> AxesImage:
+    """Walls dark grey, expected visits on a logarithmic scale, start and goal lettered."""
+    cells = np.array([list(line) for line in text.split()])
+    heat = np.full(cells.shape, np.nan)
+    heat[visits["row"].astype(int), visits["col"].astype(int)] = visits.visits
+    ax.imshow(np.where(cells == "#", 0.2, np.nan), cmap="gray", vmin=0, vmax=1)
+    image = ax.imshow(np.where(heat > 0, heat, np.nan), cmap="Purples", norm=LogNorm(0.01, 30))
+    for mark in "SG":
+        row, col = np.argwhere(cells == mark)[0]
+        ax.text(col, row, mark, ha="center", va="center", fontsize=12, fontweight="bold", color="black", zorder=5)
+    ax.set(xticks=[], yticks=[])
+    ax.grid(visible=False)
+    return image
+
+
+def _draw_paths(ax: Axes, rows: pd.DataFrame) -> None:
+    """A line per path, shifted a little so that paths on the same cells can be told apart."""
+    for success, colour in ((False, _WRONG), (True, _RIGHT)):
+        paths = rows[rows.success.astype("boolean") == success]
+        for place, (_, path) in enumerate(list(paths.groupby("path"))[:_PATHS]):
+            shift = (place - 1) * 0.16 + (0.05 if success else -0.05)
+            ordered = path.sort_values("time")
+            ax.plot(ordered.col + shift, ordered.row + shift, "-", color=colour, linewidth=1.6, alpha=0.9)
+            ax.plot(ordered.col.iloc[-1] + shift, ordered.row.iloc[-1] + shift, "o", color=colour, markersize=4)

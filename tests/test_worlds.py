@@ -1,0 +1,258 @@
+"""The navigation tasks: what a policy is fed in each state, and that its output lands on the right one."""
+
+import dataclasses
+
+import pytest
+import torch
+from small_worlds import enumerated_pass_rate
+
+from envs import gridworld, levels, minigrid
+from experiments.worlds import GridSettings, Tasks, minigrid_world, pass_rates
+from maxrl_lab.policies.stack import Stack
+
+SMALL = GridSettings(size=7, distances=(2, 5), levels=2, held_out=3, horizon=8, width=4)
+TINY = GridSettings(layout="open", size=5, distances=(1, 2), levels=1, held_out=1, horizon=4, width=3)
+GRID = {policy: dataclasses.replace(SMALL, policy=policy) for policy in ("convolutional", "perceptron")}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """MiniGrid's tables go to a folder of this test."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("MAXRL_LAB_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def worlds(cache):
+    made = {policy: settings.world() for policy, settings in GRID.items()}
+    made["minigrid"] = minigrid_world(("Empty-5x5", "LavaGapS5"), 2, 3, horizon=9, hidden=(6,))
+    return made
+
+
+NAMES = (*GRID, "minigrid")
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"policy": "mlp"}, "unknown policy 'mlp'; choose one of: convolutional, perceptron"),
+            ({"layout": "maze"}, "unknown layout 'maze'; choose one of: open, obstacles, prim, four_rooms"),
+            ({"distances": ()}, "distances needs at least one value, got none"),
+            ({"distances": (2, 0)}, "distances must be a whole number >= 1, got 0"),
+            ({"distances": (2, 25)}, "distances must be within the horizon of 24 steps, got 25"),
+            ({"horizon": 15}, "distances must be within the horizon of 15 steps, got 16"),
+            ({"size": 0}, "size must be a whole number >= 1, got 0"),
+            ({"levels": 0}, "levels must be a whole number >= 1, got 0"),
+            ({"held_out": -1}, "held_out must be a whole number >= 1, got -1"),
+            ({"horizon": 2.5}, "horizon must be a whole number >= 1, got 2.5"),
+            ({"width": 0}, "width must be a whole number >= 1, got 0"),
+        ],
+    )
+    def test_wrong_ones_are_refused(self, refuses, changes, message):
+        with refuses(message):
+            GridSettings(**changes)
+
+    def test_distance_may_reach_the_horizon(self):
+        assert GridSettings(distances=(24,)).horizon == 24
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [({"size": 4}, "size must lie in 5..33, got 4"), ({"size": 8}, "a Prim maze needs an odd size, got 8")],
+    )
+    def test_sizes_are_refused_when_levels_are_made(self, refuses, changes, message):
+        settings = dataclasses.replace(SMALL, **changes)
+        with refuses(message):
+            settings.make_levels("train")
+
+
+class TestLevels:
+    def test_counts_and_order(self):
+        assert [level.distance for level in SMALL.make_levels("train")] == [2, 2, 5, 5]
+        assert [level.distance for level in SMALL.make_levels("held_out")] == [2, 2, 2, 5, 5, 5]
+
+    @pytest.mark.parametrize("layout", levels.LAYOUTS)
+    def test_no_level_is_trained_on_and_held_out(self, layout):
+        settings = dataclasses.replace(SMALL, layout=layout, levels=6, held_out=6, distances=(2, 4))
+        train, held_out = ({level.text() for level in settings.make_levels(split)} for split in ("train", "held_out"))
+        assert (len(train), len(held_out)) == (12, 12)
+        assert not train & held_out
+
+    @pytest.mark.parametrize("policy", GRID)
+    def test_difficulty_is_the_way_through_the_table(self, worlds, policy):
+        # the tables know distances by value iteration, the labels by breadth-first search
+        for tasks in worlds[policy].splits.values():
+            starts = tasks.tables.start.argmax(1, keepdim=True)
+            assert tasks.tables.distance.gather(1, starts).flatten().tolist() == [float(d) for d in tasks.difficulty]
+
+    def test_splits_are_the_levels_made(self, worlds):
+        world = worlds["convolutional"]
+        assert list(world.splits) == ["train", "held_out"]
+        for split, tasks in world.splits.items():
+            assert torch.equal(tasks.inputs, gridworld.pictures(SMALL.make_levels(split)))
+
+
+class TestWhatAPolicySees:
+    def test_convolutional_each_cell_has_the_output_of_its_place(self, worlds):
+        world = worlds["convolutional"]
+        stack = world.stack([3, 4])
+        for split, tasks in world.splits.items():
+            found = stack.log_policy(tasks.inputs, tasks.rows)
+            for task, level in enumerate(GRID["convolutional"].make_levels(split)):
+                for run, network in enumerate(stack.networks):
+                    logits = network(gridworld.pictures([level])).view(7, 7, 4)
+                    for row in range(7):
+                        for col in range(7):
+                            wanted = logits[row, col].log_softmax(-1)
+                            assert torch.allclose(found[run, 0, task, row * 7 + col], wanted, atol=1e-5)
+
+    def test_perceptron_each_cell_has_the_output_of_its_surroundings(self, worlds):
+        world = worlds["perceptron"]
+        stack = world.stack([3])
+        for split, tasks in world.splits.items():
+            found = stack.log_policy(tasks.inputs, tasks.rows)[0, 0]
+            for task, level in enumerate(GRID["perceptron"].make_levels(split)):
+                free = ~(level.walls | level.pits)
+                free[level.goal] = False
+                for row, col in zip(*free.nonzero(), strict=True):
+                    seen = torch.tensor(surroundings(level, int(row), int(col)))
+                    wanted = stack.networks[0](seen).log_softmax(-1)
+                    assert torch.allclose(found[task, row * 7 + col], wanted, atol=1e-5)
+
+    def test_minigrid_each_state_has_the_output_of_its_observation(self, worlds, cache):
+        world = worlds["minigrid"]
+        stack = world.stack([3])
+        for seeds, tasks in ((range(2), world.train), (range(2, 5), world.held_out)):
+            found = stack.log_policy(tasks.inputs, tasks.rows)[0, 0]
+            encoder = minigrid.Encoder(training_features())
+            for task, (name, seed) in enumerate((name, seed) for name in ("Empty-5x5", "LavaGapS5") for seed in seeds):
+                alone = minigrid.tasks(name, [seed], horizon=9)
+                features, rows = alone.observed()
+                wanted = stack.networks[0](encoder(features[rows[0]])).log_softmax(-1)
+                active = alone.active[0]
+                assert torch.equal(tasks.tables.active[task, : len(active)], active)
+                assert torch.allclose(found[task, : len(active)][active], wanted[active], atol=1e-5)
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_policies_are_drawn_by_their_seed(self, worlds, name):
+        world = worlds[name]
+        first, second, again = pass_rates(world.stack([1, 2, 1]), world.train)
+        assert torch.allclose(first, again, rtol=1e-5)
+        assert not torch.allclose(first, second, rtol=1e-2)
+        (alone,) = pass_rates(world.stack([2]), world.train)
+        assert torch.allclose(alone, second, rtol=1e-5)
+
+
+def surroundings(level, row, col):
+    """Walls, pits and goal of the 5 x 5 cells around, outside being wall, then the way to the goal in units of 7."""
+    near = [(row + down, col + right) for down in range(-2, 3) for right in range(-2, 3)]
+    inside = [0 <= r < 7 and 0 <= c < 7 for r, c in near]
+    walls = [float(not ok or level.walls[cell]) for ok, cell in zip(inside, near, strict=True)]
+    pits = [float(ok and level.pits[cell]) for ok, cell in zip(inside, near, strict=True)]
+    goal = [float(cell == level.goal) for cell in near]
+    return [*walls, *pits, *goal, (level.goal[0] - row) / 7, (level.goal[1] - col) / 7]
+
+
+def training_features():
+    seen = [minigrid.tasks(name, range(2), horizon=9).observed()[0] for name in ("Empty-5x5", "LavaGapS5")]
+    return torch.cat(seen)
+
+
+class TestMinigrid:
+    def test_a_task_per_name_and_seed(self, worlds):
+        world = worlds["minigrid"]
+        assert world.train.difficulty == ("Empty-5x5",) * 2 + ("LavaGapS5",) * 2
+        assert world.held_out.difficulty == ("Empty-5x5",) * 3 + ("LavaGapS5",) * 3
+        assert world.train.tables.shape[0] == 4
+        assert world.held_out.tables.shape[0] == 6
+
+    def test_held_out_observations_are_encoded_in_the_training_columns(self, worlds, cache):
+        # by hand: an input per value that a varying column takes in training, in order
+        training = training_features().long()
+        pairs = [
+            (column, value)
+            for column in range(training.shape[1])
+            if len(values := training[:, column].unique().tolist()) > 1
+            for value in values
+        ]
+        held_out = worlds["minigrid"].held_out
+        assert worlds["minigrid"].train.inputs.shape[1] == held_out.inputs.shape[1] == len(pairs)
+        features, rows = held_out.tables.observed()
+        assert torch.equal(rows, held_out.rows)
+        for place, (column, value) in enumerate(pairs):
+            assert torch.equal(held_out.inputs[:, place], (features[:, column] == value).float())
+
+    def test_a_single_level_is_the_same_for_every_seed(self, cache):
+        world = minigrid_world(("Empty-5x5",), 1, 1, horizon=12, hidden=(8,))
+        assert torch.equal(world.train.tables.successors, world.held_out.tables.successors)
+        assert torch.equal(world.train.inputs, world.held_out.inputs)
+        assert any(cache.iterdir())
+
+    def test_hidden_layers(self, worlds):
+        sizes = [tuple(each.weight.shape) for each in worlds["minigrid"].network() if hasattr(each, "weight")]
+        assert sizes == [(6, worlds["minigrid"].train.inputs.shape[1]), (7, 6)]
+
+
+class TestOnly:
+    @pytest.mark.parametrize("name", NAMES)
+    def test_one_task_has_the_policy_it_has_among_all(self, worlds, name):
+        world = worlds[name]
+        stack = world.stack([0, 1])
+        for tasks in world.splits.values():
+            whole, rates = stack.log_policy(tasks.inputs, tasks.rows), pass_rates(stack, tasks)
+            for task in range(len(tasks.difficulty)):
+                one = tasks.only(task)
+                assert one.difficulty == (tasks.difficulty[task],)
+                assert len(one.inputs) <= len(tasks.inputs)
+                found = stack.log_policy(one.inputs, one.rows)
+                assert torch.allclose(found, whole[:, :, task : task + 1], atol=1e-5)
+                assert torch.allclose(pass_rates(stack, one), rates[:, task : task + 1], rtol=1e-4)
+
+    def test_rows_are_renumbered_by_hand(self):
+        # Two rows an input: task 1 uses outputs 6, 3, 7, of inputs 3, 1, 3; input 1 becomes 0, input 3 becomes 1.
+        tables = gridworld.tasks(SMALL.make_levels("train"), horizon=8, radius=None)
+        inputs = torch.arange(4.0)[:, None]
+        tasks = Tasks(tables, inputs, torch.tensor([[0, 1, 2], [6, 3, 7]]), ("a", "b"), rows_per_input=2)
+        one = tasks.only(1)
+        assert one.inputs.tolist() == [[1.0], [3.0]]
+        assert one.rows.tolist() == [[2, 1, 3]]
+        assert one.difficulty == ("b",)
+        assert one.rows_per_input == 2
+
+    def test_only_its_own_picture_is_kept(self, worlds):
+        train = worlds["convolutional"].train
+        one = train.only(2)
+        assert torch.equal(one.inputs, train.inputs[2:3])
+        assert one.rows.tolist() == [list(range(49))]
+
+
+class TestPassRates:
+    @pytest.mark.parametrize("policy", ["convolutional", "perceptron"])
+    def test_against_every_path(self, policy):
+        world = dataclasses.replace(TINY, policy=policy).world()
+        stack = world.stack([0, 1])
+        for tasks in world.splits.values():
+            log_policy = stack.log_policy(tasks.inputs, tasks.rows).detach().double()
+            wanted = torch.stack([enumerated_pass_rate(tasks.tables, each) for each in log_policy])
+            found = pass_rates(stack, tasks)
+            assert found.dtype == torch.float64
+            assert not found.requires_grad
+            assert torch.allclose(found, wanted, rtol=1e-12)
+
+    def test_a_uniform_policy_by_hand(self):
+        # Open room, goal one step away: 1/4 at the first step; all else comes from the enumeration above.
+        world = dataclasses.replace(TINY, distances=(1,), horizon=1).world()
+        stack = world.stack([0])
+        with torch.no_grad():
+            for parameter in stack.parameters():
+                parameter.zero_()
+        assert pass_rates(stack, world.train).tolist() == [[0.25]]
+
+    def test_moving_to_a_device_keeps_everything(self, worlds):
+        world = worlds["perceptron"].to(torch.device("cpu"))
+        stack = world.stack([0])
+        assert isinstance(stack, Stack)
+        assert torch.equal(pass_rates(stack, world.train), pass_rates(stack, worlds["perceptron"].train))
+        assert world.train.difficulty == worlds["perceptron"].train.difficulty
