@@ -21,8 +21,9 @@ lint: .venv/installed-dev
 mutation: .venv/installed-dev
 	$(BIN)/python tests/mutation.py
 
-benchmark: .venv/installed-dev
-	$(BIN)/python benchmarks/classification.py
+benchmark: .venv/installed-benchmark
+	$(BIN)/python -m benchmarks.classification
+	$(BIN)/python -m benchmarks.navigation
 
 gallery: reproduce
 	cp figures/out/quick/*.png figures/gallery/
@@ -34,6 +35,10 @@ gallery: reproduce
 
 .venv/installed-dev: .venv/installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+.venv/installed-benchmark: .venv/installed-dev
+	$(BIN)/python -m pip install --quiet --editable '.[dev,benchmark]'
 	touch $@
 
 clean:

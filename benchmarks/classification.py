@@ -1,23 +1,19 @@
 """What batching buys: one program of many runs against the same runs one by one, and exact weights against scipy.
 
-    make benchmark        (about a minute)
+    python -m benchmarks.classification        (about a minute)
 
 Both sides run in this process, interleaved, on the same threads; medians of several rounds. Only ratios count.
 """
 
-import statistics
-import time
-from collections.abc import Callable
-
 import torch
 from scipy import stats
 
+from benchmarks.timing import medians
 from envs.classification import CLASSES, PIXELS, ClassificationBatch, three_digits
 from maxrl_lab import exact, fit, train
 from maxrl_lab.policies.stack import Stack, mlp, seeded
 from maxrl_lab.randomness import generator
 
-ROUNDS = 5
 STEPS = 5
 METHODS = [
     train.Method("objective", "maximum_likelihood"),
@@ -29,33 +25,27 @@ def main() -> None:
     """Print a line per comparison."""
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     for copies, hidden, batch in ((5, 128, 128), (5, 32, 32), (25, 32, 32)):
-        methods = METHODS * copies
-        together, alone = _compare(
-            lambda methods=methods, hidden=hidden, batch=batch: _train(methods, hidden, batch),  # type: ignore[misc]
-            lambda methods=methods, hidden=hidden, batch=batch: [  # type: ignore[misc]
-                _train([method], hidden, batch) for method in methods
-            ],
-        )
-        label = f"{len(methods)} runs of {hidden} hidden units, batch {batch}, {STEPS} steps"
-        print(f"{label}: together {together:.3f} s, one by one {alone:.3f} s, ratio {alone / together:.1f}")
+        _compare_sweep(METHODS * copies, hidden, batch)
     p = torch.logspace(-9, 0, 1000, dtype=torch.float64)
-    ours, scipys = _compare(
-        lambda: exact.weight("maxrl", rollouts=1024, pass_rate=p),
-        lambda: _scipy_weight(p),
+    found = medians(
+        {"lab": lambda: exact.weight("maxrl", rollouts=1024, pass_rate=p), "scipy": lambda: _scipy_weight(p)}
     )
-    print(f"w_N(p) at 1000 p, N = 1024: lab {ours:.3f} s, scipy's binomial {scipys:.3f} s, ratio {scipys / ours:.1f}")
+    ratio = found["scipy"] / found["lab"]
+    print(
+        f"w_N(p) at 1000 p, N = 1024: lab {found['lab']:.3f} s, scipy's binomial {found['scipy']:.3f} s, {ratio:.1f}x"
+    )
 
 
-def _compare(one: Callable[[], object], other: Callable[[], object]) -> tuple[float, float]:
-    """Return the median seconds of both, interleaved, after one unmeasured round."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for turn in range(ROUNDS + 1):
-        for function, seconds in zip((one, other), times, strict=True):
-            start = time.perf_counter()
-            function()
-            if turn:
-                seconds.append(time.perf_counter() - start)
-    return statistics.median(times[0]), statistics.median(times[1])
+def _compare_sweep(methods: list[train.Method], hidden: int, batch: int) -> None:
+    found = medians(
+        {
+            "together": lambda: _train(methods, hidden, batch),
+            "one by one": lambda: [_train([method], hidden, batch) for method in methods],
+        }
+    )
+    label = f"{len(methods)} runs of {hidden} hidden units, batch {batch}, {STEPS} steps"
+    together, alone = found["together"], found["one by one"]
+    print(f"{label}: together {together:.3f} s, one by one {alone:.3f} s, {alone / together:.1f}x")
 
 
 def _train(methods: list[train.Method], hidden: int, batch: int) -> None:

@@ -122,14 +122,16 @@ class TabularTasks:
         Only table look-ups; `log_probs` are differentiable in `log_policy`, `lengths` count the steps before the end.
         """
         uniforms = tabular_rollout.draw(self, rollouts, stream)
-        group, _ = tabular_rollout.roll_out(self, self.checked(log_policy), uniforms[None], [0] * _runs(log_policy))
+        policy = self.checked(log_policy)
+        group, _ = tabular_rollout.roll_out(self, policy, uniforms[None], [0] * len(policy))
         return group if log_policy.ndim == 5 else _first_run(group)
 
     def paths(self, log_policy: Tensor, rollouts: int, stream: torch.Generator) -> tuple[Group, Paths]:
         """Return the same group as `rollout`, and the states and actions that led to it."""
         uniforms = tabular_rollout.draw(self, rollouts, stream)
-        group, trace = tabular_rollout.roll_out(self, self.checked(log_policy), uniforms[None], [0] * _runs(log_policy))
-        paths = tabular_rollout.paths(self, trace, rollouts)
+        policy = self.checked(log_policy)
+        group, segments = tabular_rollout.roll_out(self, policy, uniforms[None], [0] * len(policy))
+        paths = tabular_rollout.paths(self, segments, group)
         if log_policy.ndim == 5:
             return group, paths
         return _first_run(group), Paths(paths.states[0], paths.actions[0])
@@ -302,10 +304,6 @@ def _check_distribution(name: str, value: Tensor) -> None:
         place = wrong.nonzero()[0].tolist()
         got = f"the sum {float(value[tuple(place)].sum()):g} and the smallest {float(value[tuple(place)].min()):g}"
         raise ValueError(f"{name} must be >= 0 and sum to 1, got {got} at {tuple(place)}")
-
-
-def _runs(log_policy: Tensor) -> int:
-    return log_policy.shape[0] if log_policy.ndim == 5 else 1
 
 
 def _first_run(group: Group) -> Group:

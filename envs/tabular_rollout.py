@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from envs.tabular import TabularTasks
 
 _STEPS_BETWEEN_LOOKS = 4
-"""How often the loop asks whether all rollouts have ended (on a CPU; a GPU would have to wait for the answer)."""
+"""How often the loop asks how many rollouts have ended (on a CPU; a GPU would have to wait for the answer)."""
 
 
 class Paths(NamedTuple):
@@ -27,11 +27,16 @@ class Paths(NamedTuple):
     actions: Tensor
 
 
-class Trace(NamedTuple):
-    """Which cells of the policy table R B N rollouts used, (steps, R B N), and the flat states they ended on."""
+class Segment(NamedTuple):
+    """A stretch of steps of those rollouts that had not ended when it began."""
 
+    rollouts: Tensor
+    """(M,) which ones, flat indices of (R, B, N)."""
+    first_step: int
     cells: Tensor
+    """(steps, M) cells of the policy table that they used, flat indices."""
     last: Tensor
+    """(M,) flat states they stood on after it."""
 
 
 def draw(tasks: "TabularTasks", rollouts: int, stream: torch.Generator) -> Tensor:
@@ -40,59 +45,103 @@ def draw(tasks: "TabularTasks", rollouts: int, stream: torch.Generator) -> Tenso
     return torch.rand(count, tasks.shape[0], rollouts, generator=stream, device=tasks.device)
 
 
-def roll_out(tasks: "TabularTasks", log_policy: Tensor, uniforms: Tensor, draws: Sequence[int]) -> tuple[Group, Trace]:
-    """Return the group (R, B, N) of R policies (R, T, B, S, A), and its trace.
+def roll_out(
+    tasks: "TabularTasks", log_policy: Tensor, uniforms: Tensor, draws: Sequence[int]
+) -> tuple[Group, list[Segment]]:
+    """Return the group (R, B, N) of R policies (R, T, B, S, A), and what they did.
 
     Run r uses the random numbers `uniforms[draws[r]]`, of shape (U, B, N).
     """
-    runs, times, _, _, actions = log_policy.shape
-    tables, rollouts, horizon = tasks.shape[0] * tasks.shape[1], uniforms.shape[-1], tasks.horizon
-    active = tasks.active.flatten()
-    thresholds = _thresholds(log_policy.detach()).flatten()
-    # one entry per cell, so that a position (a multiple of A) is an index everywhere
-    is_active = active.long().repeat_interleave(actions)
-    moves = _Moves(tasks)
-    chosen = torch.as_tensor(list(draws), device=tasks.device)
-    first_cell = torch.arange(runs, device=tasks.device).mul(times * tables * actions)
-    first_cell = first_cell.repeat_interleave(uniforms.shape[2] * rollouts)
-    position = _starts(tasks, uniforms)[chosen].flatten().mul(actions)
-    lengths = torch.zeros_like(position)
-    cells = []
-    for step in range(horizon):
-        alive = is_active.index_select(0, position)
-        if tasks.device.type == "cpu" and step % _STEPS_BETWEEN_LOOKS == 0 and not bool(alive.any()):
-            break
-        lengths += alive
-        row = position + first_cell
-        if times > 1:
-            row += step * tables * actions
-        action = _count(thresholds, row, uniforms[:, step].index_select(0, chosen).flatten(), actions)
-        cells.append(row + action)
-        slip = uniforms[:, horizon + step].index_select(0, chosen).flatten() if moves.stochastic else None
-        position = moves.next(position + action, slip)
-    used = torch.stack(cells) if cells else position.new_zeros(0, len(position))
+    walk = _Walk(tasks, log_policy, uniforms, draws)
+    shape = (len(log_policy), uniforms.shape[2], uniforms.shape[3])
+    segments: list[Segment] = []
+    while (segment := walk.segment()) is not None:
+        segments.append(segment)
     log_probs = log_policy.masked_fill(~tasks.active[..., None], 0.0).flatten()
-    shape = (runs, uniforms.shape[2], rollouts)
-    last = position.div(actions, rounding_mode="floor")
-    rewards = tasks.success.flatten().index_select(0, last)
-    summed = log_probs.gather(0, used.flatten()).view(used.shape).sum(0)
-    return Group(rewards.view(shape), summed.view(shape), lengths.view(shape)), Trace(used, last)
+    summed = log_probs.new_zeros(shape).flatten()
+    for segment in segments:
+        used = log_probs.gather(0, segment.cells.flatten()).view(segment.cells.shape)
+        summed = summed.index_add(0, segment.rollouts, used.sum(0))
+    rewards = tasks.success.flatten().index_select(0, walk.last)
+    return Group(rewards.view(shape), summed.view(shape), walk.lengths.view(shape)), segments
 
 
-def paths(tasks: "TabularTasks", trace: Trace, rollouts: int) -> Paths:
-    """Return the states and actions of what `roll_out` traced, with a leading axis R."""
+class _Walk:
+    """R B N rollouts under way. On a CPU those that have ended are left behind once they are half of all."""
+
+    def __init__(self, tasks: "TabularTasks", log_policy: Tensor, uniforms: Tensor, draws: Sequence[int]) -> None:
+        runs, times, count, states, self.actions = log_policy.shape
+        self.tasks, self.uniforms, self.step = tasks, uniforms.flatten(), 0
+        self.per_step = count * uniforms.shape[3]
+        self.per_time = count * states * self.actions if times > 1 else 0
+        # one entry per cell, so that a position (a multiple of A) is an index everywhere
+        self.active = tasks.active.flatten().long().repeat_interleave(self.actions)
+        self.thresholds = _thresholds(log_policy.detach()).flatten()
+        self.moves = _Moves(tasks)
+        chosen = torch.as_tensor(list(draws), device=tasks.device)
+        self.last = _starts(tasks, uniforms)[chosen].flatten()
+        self.lengths = torch.zeros_like(self.last)
+        each = torch.arange(self.per_step, device=tasks.device)
+        self.rollouts = torch.arange(len(self.last), device=tasks.device)
+        self.numbers = (chosen[:, None] * (uniforms.shape[1] * self.per_step) + each).flatten()
+        first_cell = torch.arange(runs, device=tasks.device) * (times * count * states * self.actions)
+        self.first_cell = first_cell.repeat_interleave(self.per_step)
+
+    def segment(self) -> Segment | None:
+        """Walk until half of the rollouts have ended, or all steps are done; None if nothing is left to do."""
+        position = self.last.index_select(0, self.rollouts) * self.actions
+        if self.step == self.tasks.horizon or len(position) == 0:
+            return None
+        first_step, cells = self.step, []
+        lengths = torch.zeros_like(position)
+        kept = None
+        while self.step < self.tasks.horizon and kept is None:
+            alive = self.active.index_select(0, position)
+            lengths += alive
+            row = position + self.first_cell
+            if self.per_time:
+                row += self.step * self.per_time
+            action = _count(self.thresholds, row, self._uniforms(self.step), self.actions)
+            cells.append(row + action)
+            slip = self._uniforms(self.tasks.horizon + self.step) if self.moves.stochastic else None
+            position = self.moves.next(position + action, slip)
+            self.step += 1
+            if self.tasks.device.type == "cpu" and self.step % _STEPS_BETWEEN_LOOKS == 0:
+                kept = self._survivors(position)
+        last = position.div(self.actions, rounding_mode="floor")
+        segment = Segment(self.rollouts, first_step, torch.stack(cells), last)
+        self.last[self.rollouts] = last
+        self.lengths[self.rollouts] += lengths
+        if kept is not None:
+            self.rollouts, self.numbers, self.first_cell = (
+                each.index_select(0, kept) for each in (self.rollouts, self.numbers, self.first_cell)
+            )
+        return segment
+
+    def _survivors(self, position: Tensor) -> Tensor | None:
+        """Those that go on, None while they are more than half."""
+        going = self.active.index_select(0, position)
+        return going.nonzero().flatten() if int(going.sum()) <= len(going) // 2 else None
+
+    def _uniforms(self, row: int) -> Tensor:
+        return self.uniforms.index_select(0, self.numbers + row * self.per_step)
+
+
+def paths(tasks: "TabularTasks", segments: Sequence[Segment], group: Group) -> Paths:
+    """Return the states and actions of what `roll_out` did, with the group's leading axes."""
     count, states, actions = tasks.shape
-    steps = len(trace.cells)
-    cells = trace.cells.remainder(count * states * actions)
-    visited = torch.cat([cells.div(actions, rounding_mode="floor"), trace.last[None]])
-    chosen = cells.remainder(actions).masked_fill(~tasks.active.flatten()[visited[:-1]], -1)
-    # a loop that ended early stands still for the rest
-    visited = torch.cat([visited, visited[-1:].expand(tasks.horizon - steps, -1)])
-    chosen = torch.cat([chosen, chosen.new_full((tasks.horizon - steps, chosen.shape[1]), -1)])
-    shape = (-1, count, rollouts)
-    return Paths(
-        visited.remainder(states).T.reshape(*shape, tasks.horizon + 1), chosen.T.reshape(*shape, tasks.horizon)
-    )
+    total = group.rewards.numel()
+    visited = torch.zeros(tasks.horizon + 1, total, dtype=torch.long, device=tasks.device)
+    chosen = torch.full((tasks.horizon, total), -1, device=tasks.device)
+    for segment in segments:
+        steps = slice(segment.first_step, segment.first_step + len(segment.cells))
+        cells = segment.cells.remainder(count * states * actions)
+        at = cells.div(actions, rounding_mode="floor")
+        visited[steps, segment.rollouts] = at
+        chosen[steps, segment.rollouts] = cells.remainder(actions).masked_fill(~tasks.active.flatten()[at], -1)
+        visited[steps.stop :, segment.rollouts] = segment.last  # those that have ended stand still
+    shape = group.rewards.shape
+    return Paths(visited.remainder(states).T.reshape(*shape, -1), chosen.T.reshape(*shape, -1))
 
 
 def _thresholds(log_policy: Tensor) -> Tensor:

@@ -7,6 +7,10 @@ from experiments import (
     classification,
     gradient_norms,
     likelihood_limit,
+    navigation,
+    navigation_bias_variance,
+    navigation_likelihood,
+    trajectories,
     unbiasedness,
     weight_functions,
 )
@@ -18,5 +22,9 @@ EXPERIMENTS: dict[str, ModuleType] = {
     "likelihood_limit": likelihood_limit,
     "classification": classification,
     "gradient_norms": gradient_norms,
+    "navigation": navigation,
+    "navigation_bias_variance": navigation_bias_variance,
+    "navigation_likelihood": navigation_likelihood,
+    "trajectories": trajectories,
 }
 """Name to module; each has `Settings`, `PRESETS` and `run(settings, context) -> rows`."""

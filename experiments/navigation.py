@@ -29,7 +29,7 @@ KS = (1, 8, 64, 512)
 """k of the learning curves of pass@k."""
 METHODS = ("reinforce", "rloo", "grpo", "pkpo:k=N/2", "maxrl", "maxrl_leave_one_out", "maxrl_cross_fitted")
 """What is compared: MaxRL as Algorithm 1 (order N-1) and in two forms of exact order N."""
-MINIGRID = ("Empty-5x5", "SimpleCrossingS9N1", "LavaGapS5", "DoorKey-5x5", "MultiRoom-N2-S4", "FourRooms")
+MINIGRID = ("Empty-5x5", "LavaGapS5", "MultiRoom-N2-S4", "DoorKey-5x5", "SimpleCrossingS9N1", "LavaCrossingS9N1")
 """MiniGrid levels of the default setting."""
 
 
@@ -41,7 +41,7 @@ class Settings(GridSettings):
     """MiniGrid levels (`envs.minigrid.LEVELS`); none: no MiniGrid."""
     minigrid_levels: int = 3
     """Training seeds of each MiniGrid level; held out are as many others."""
-    minigrid_horizon: int = 64
+    minigrid_horizon: int = 48
     """Step limit H in MiniGrid."""
     minigrid_rollouts: tuple[int, ...] = (16,)
     """N in MiniGrid."""
@@ -148,7 +148,8 @@ PRESETS = {
         held_out=64,
         horizon=64,
         width=32,
-        minigrid_names=(*MINIGRID, "DoorKey-6x6", "LavaCrossingS9N1", "Unlock", "GoToDoor-5x5", "Fetch-5x5-N2"),
+        minigrid_names=(*MINIGRID, "FourRooms", "DoorKey-6x6", "Unlock", "GoToDoor-5x5", "Fetch-5x5-N2"),
+        minigrid_horizon=128,
         minigrid_levels=16,
         minigrid_rollouts=(4, 16, 64, 128),
         rollouts=(4, 8, 16, 32, 64, 128),

@@ -7,6 +7,10 @@ from figures import (
     classification,
     gradient_norms,
     likelihood_limit,
+    navigation,
+    navigation_bias_variance,
+    navigation_likelihood,
+    trajectories,
     unbiasedness,
     weight_functions,
 )
@@ -18,5 +22,9 @@ FIGURES: dict[str, ModuleType] = {
     "likelihood_limit": likelihood_limit,
     "classification": classification,
     "gradient_norms": gradient_norms,
+    "navigation": navigation,
+    "navigation_bias_variance": navigation_bias_variance,
+    "navigation_likelihood": navigation_likelihood,
+    "trajectories": trajectories,
 }
 """Experiment name to module; each has `COLUMNS`, `draw(rows) -> Figure` and `summarise(rows) -> table`."""

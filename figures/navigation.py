@@ -40,12 +40,13 @@ def draw(rows: pd.DataFrame) -> Figure:
     _efficiency(axes[-1, 1], grid, count)
     _difficulty(axes[-1, 2], grid, count)
     _sweep(axes[-1, 3], rows[rows.world == "gridworld"])
-    axes[0, 0].legend(fontsize=8.5)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=12)
     seeds = rows[rows.stage == "report"].seed.nunique()
     figure.suptitle(
         "Mazes from easy to hopeless, and MiniGrid: exact pass rates, no evaluation noise; mean and 95% bootstrap "
-        f"interval over {seeds} seeds\nlearning rate swept alike for every method (chosen by final training pass@1); "
-        "in a column of curves the k of pass@k is the same"
+        f"interval over {seeds} seeds\nlearning rate swept alike for every method and chosen by final training pass@1",
+        fontsize=14,
     )
     return figure
 
@@ -80,7 +81,7 @@ def _curves(axes: Sequence[Axes], rows: pd.DataFrame, world: str, split: str) ->
     for ax, k in zip(axes, _KS, strict=True):
         for name in _methods(shown):
             runs = _of(shown, name)
-            label = f"{style.label(runs.method.iloc[0])} (lr {runs.learning_rate.iloc[0]:g})"
+            label = style.label(name) + (" k=N/2" if name == "pkpo" else "")
             style.band(ax, runs, "step", f"pass_at_{k}", name, label=label, dashes=style.dashes(name))
         ax.set(xlabel="update", ylabel=f"pass@{k} (exact)")
         ax.set_title(f"{world}, {_SPLITS[split]}, N = {count:g}")
@@ -144,7 +145,7 @@ def _efficiency(ax: Axes, rows: pd.DataFrame, count: float) -> None:
     if "grpo" not in table.columns:
         return
     for name in table.columns:
-        ratio = evaluate.scaling_efficiency(table[name].to_numpy(), table["grpo"].to_numpy(), ks).numpy()
+        ratio = evaluate.scaling_efficiency(table[name].tolist(), table["grpo"].tolist(), ks).numpy()
         reached = np.isfinite(ratio)
         ax.plot(np.array(ks)[reached], ratio[reached], "o-", color=style.colour(name), label=style.label(name), ms=4)
         if (~reached).any():
@@ -182,4 +183,4 @@ def _sweep(ax: Axes, rows: pd.DataFrame) -> None:
             mean = _of(shown, name).groupby("learning_rate").pass_at_1.mean()
             ax.plot(mean.index, mean, pattern, marker=marker, color=style.colour(name), markersize=4)
     ax.set(xscale="log", xlabel="learning rate", ylabel="sweep: final training pass@1")
-    ax.set_title(f"solid: Adam, which divides out an estimator's scale\ndotted: SGD, which does not; N = {count:g}")
+    ax.set_title(f"solid: Adam, which divides out constant scale\ndotted: SGD, which does not; N = {count:g}")

@@ -1,0 +1,230 @@
+"""How fast are table rollouts? Against MiniGrid, FrozenLake and NAVIX, each stepped as its users step it.
+
+    python -m benchmarks.navigation        (some minutes; NAVIX and jax come with `pip install -e '.[benchmark]'`)
+
+Every comparison runs in this process, interleaved, on the same threads; medians of several rounds; only ratios count.
+The lab's side counts steps before the end of an episode only, and includes drawing actions and what the gradient needs;
+the peers' side counts every step, and with a network its forward passes only, no gradient.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import gymnasium
+import torch
+from torch import Tensor
+
+from benchmarks.timing import medians
+from envs import minigrid, toy_text
+from envs.tabular import TabularBatch, TabularTasks
+from experiments import navigation
+from experiments.worlds import World
+from maxrl_lab import fit, train
+from maxrl_lab.policies.one_hot import OneHot
+from maxrl_lab.policies.stack import Stack, mlp, seeded
+
+LEVEL, MINIGRID_ID, NAVIX_ID = "Empty-8x8", "MiniGrid-Empty-8x8-v0", "Navix-Empty-8x8-v0"
+ENVS = 64
+"""Copies of a peer's environment that is stepped from Python."""
+NAVIX_ENVS, NAVIX_STEPS, HIDDEN = 4096, 50, 64
+
+
+def main() -> None:
+    """Print the comparisons."""
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; million env-steps a second")
+    with TemporaryDirectory() as cache:
+        tasks = minigrid.tasks(LEVEL, [0], cache=Path(cache))
+    _report("random policy", _random_policies(tasks))
+    _report("network policy (two layers of 64 units)", _network_policies(tasks))
+    world = navigation.PRESETS["quick"].make_world("gridworld")
+    _updates(world)
+    _sweep(world)
+
+
+Steps = tuple[Callable[[], object], float]
+"""What is timed, and how many env-steps it makes."""
+
+
+def _report(title: str, sides: dict[str, Steps]) -> None:
+    """Print each side's speed, and how many times slower than the lab's fastest it is."""
+    found = medians({name: function for name, (function, _) in sides.items()})
+    speeds = {name: sides[name][1] / found[name] / 1e6 for name in sides}
+    best = max(speed for name, speed in speeds.items() if name.startswith("lab"))
+    print(f"\n{title}")
+    for name, speed in speeds.items():
+        print(f"  {name:<58} {speed:>9.3f}   1/{best / speed:,.0f}")
+
+
+def _random_policies(tasks: TabularTasks) -> dict[str, Steps]:
+    sides = {}
+    for count in (64, 4096, 65_536):
+        log_policy = torch.zeros(tasks.shape).log_softmax(-1).requires_grad_()
+        sides[f"lab, {LEVEL}, {count} rollouts, with gradient"] = _lab(tasks, lambda policy=log_policy: policy, count)
+    ice = toy_text.frozen_lake(slippery=True)
+    sides["lab, FrozenLake, 65536 rollouts, with gradient"] = _lab(
+        ice, lambda: torch.zeros(ice.shape).log_softmax(-1).requires_grad_(), 65_536
+    )
+    sides[f"MiniGrid, {LEVEL}, sync, {ENVS} envs"] = _gymnasium(MINIGRID_ID, 20, None)
+    sides[f"FrozenLake, sync, {ENVS} envs"] = _gymnasium("FrozenLake-v1", 200, None)
+    return sides | _navix(network=False)
+
+
+def _network_policies(tasks: TabularTasks) -> dict[str, Steps]:
+    features, rows = tasks.observed()
+    encode = OneHot(features)
+    inputs, actions = encode(features), tasks.shape[2]
+    stack = Stack([seeded(lambda: mlp([inputs.shape[1], HIDDEN, HIDDEN, actions]), 0)])
+    sides = {}
+    for count in (4096, 65_536):
+        sides[f"lab, {LEVEL}, {count} rollouts, with gradient"] = _lab(
+            tasks, lambda: stack.log_policy(inputs, rows)[0], count
+        )
+    network = mlp([7 * 7 * 3, HIDDEN, HIDDEN, actions])
+    sides[f"MiniGrid, {LEVEL}, sync, {ENVS} envs"] = _gymnasium(MINIGRID_ID, 20, network)
+    return sides | _navix(network=True)
+
+
+def _lab(tasks: TabularTasks, policy: Callable[[], Tensor], count: int) -> Steps:
+    """Roll out, and back-propagate to the policy's parameters."""
+
+    def function(seed: int = 0) -> Tensor:
+        group = tasks.rollout(policy(), count, torch.Generator().manual_seed(seed))
+        group.log_probs.sum().backward()
+        assert group.lengths is not None  # noqa: S101
+        return group.lengths.sum()
+
+    return function, float(function())
+
+
+def _gymnasium(name: str, steps: int, network: torch.nn.Module | None) -> Steps:
+    """Step 64 copies of an environment, in turn, as `gymnasium.make_vec` does by default."""
+    envs: Any = gymnasium.make_vec(name, num_envs=ENVS, vectorization_mode="sync")
+    observation, _ = envs.reset(seed=0)
+
+    def function() -> None:
+        seen = observation
+        for _ in range(steps):
+            actions = envs.action_space.sample() if network is None else _act(network, seen["image"])
+            seen, *_ = envs.step(actions)
+
+    return function, float(ENVS * steps)
+
+
+def _act(network: torch.nn.Module, images: Any) -> Any:
+    with torch.no_grad():
+        logits = network(torch.as_tensor(images, dtype=torch.float32).flatten(1))
+    return torch.distributions.Categorical(logits=logits).sample().numpy()
+
+
+def _navix(network: bool) -> dict[str, Steps]:
+    """Both observations of NAVIX, rolled out with `jax.jit`, `vmap` and `scan`; empty if it is not installed."""
+    try:
+        import jax
+        import navix
+    except ImportError:
+        print("NAVIX is not installed: pip install -e '.[benchmark]' compares with it")
+        return {}
+    sides = {}
+    views = {"7x7 view": navix.observations.symbolic_first_person, "full grid": navix.observations.symbolic}
+    for view, observe in views.items():
+        rollout = _navix_rollout(navix.make(NAVIX_ID, observation_fn=observe), network)
+        sides[f"NAVIX, {LEVEL}, {view}, {NAVIX_ENVS} envs"] = (
+            lambda rollout=rollout: jax.block_until_ready(rollout(jax.random.PRNGKey(0))),
+            float(NAVIX_ENVS * NAVIX_STEPS),
+        )
+    return sides
+
+
+def _navix_rollout(env: Any, network: bool) -> Callable[[Any], Any]:
+    import jax
+    import jax.numpy as jnp
+
+    width = int(jnp.prod(jnp.array(env.observation_space.shape)))
+    sizes = [width, HIDDEN, HIDDEN, 7]
+    keys = jax.random.split(jax.random.PRNGKey(1), len(sizes))
+    weights = [jax.random.normal(key, (a, b)) / a**0.5 for key, a, b in zip(keys, sizes, sizes[1:], strict=False)]
+
+    def act(key: Any, observation: Any) -> Any:
+        if not network:
+            return jax.random.randint(key, (NAVIX_ENVS,), 0, 7)
+        hidden = observation.reshape(NAVIX_ENVS, width).astype(jnp.float32)
+        for weight in weights[:-1]:
+            hidden = jax.nn.relu(hidden @ weight)
+        return jax.random.categorical(key, hidden @ weights[-1])
+
+    @jax.jit
+    def rollout(key: Any) -> Any:
+        first, second = jax.random.split(key)
+        steps = jax.vmap(env.reset)(jax.random.split(first, NAVIX_ENVS))
+
+        def step(carry: Any, key: Any) -> Any:
+            steps, seen = carry
+            steps = jax.vmap(env.step)(steps, act(key, steps.observation))
+            # the observation is used, so that the compiler cannot leave it out
+            return (steps, seen + steps.observation.sum()), steps.reward.sum()
+
+        (_, seen), rewards = jax.lax.scan(step, (steps, 0), jax.random.split(second, NAVIX_STEPS))
+        return seen, rewards.sum()
+
+    return rollout
+
+
+def _updates(world: World) -> None:
+    """Seconds of one training update against N, and where they go."""
+    print("\none update of one run, 40 mazes of 9 x 9, H = 24, fully convolutional network: milliseconds")
+    print(f"  {'N':>6}  {'rollouts':>9}  {'network':>8}  {'rollout':>8}  {'backward':>8}  {'Adam':>6}  {'all':>6}")
+    for count in (4, 16, 64, 256, 1024, 4096):
+        stages = _Update(world, [train.Method("sampled", "maxrl", count)])
+        found = medians({"network": stages.network, "rollout": stages.rollout, "backward": stages.backward})
+        adam = medians({"adam": stages.adam})["adam"]
+        parts = [found["network"], found["rollout"], found["backward"], adam]
+        cells = "  ".join(f"{1000 * part:>{width}.1f}" for part, width in zip(parts, (8, 8, 8, 6), strict=True))
+        print(f"  {count:>6}  {count * 40:>9}  {cells}  {1000 * sum(parts):>6.1f}")
+
+
+class _Update:
+    """The stages of an update, each on what the one before left."""
+
+    def __init__(self, world: World, methods: list[train.Method]) -> None:
+        self.world, self.methods = world, methods
+        self.stack = world.stack(range(len(methods)))
+        recipe = fit.Recipe(steps=1, optimiser="adam")
+        self.optimiser = fit.make_optimiser(recipe, self.stack.networks, [0.003] * len(methods))
+
+    def network(self) -> None:
+        self.log_policy = self.stack.log_policy(self.world.train.inputs, self.world.train.rows)
+
+    def rollout(self) -> None:
+        batch = TabularBatch(self.world.train.tables, self.log_policy, range(len(self.methods)), 0)
+        self.losses = train.losses(batch, self.methods)
+
+    def backward(self) -> None:
+        self.optimiser.zero_grad(set_to_none=True)
+        self.losses.sum().backward()
+
+    def adam(self) -> None:
+        self.optimiser.step()
+
+    def all(self) -> None:
+        for stage in (self.network, self.rollout, self.backward, self.adam):
+            stage()
+
+
+def _sweep(world: World) -> None:
+    """Runs as one batched program against the same runs one by one."""
+    print("\na sweep as one program against one run at a time: seconds an update")
+    for names, counts in ((("rloo", "grpo", "maxrl", "reinforce"), (4,) * 5), (("rloo", "maxrl"), (16,) * 10)):
+        methods = [train.Method("sampled", name, count) for name in names for count in counts]
+        together = _Update(world, methods)
+        alone = [_Update(world, [method]) for method in methods]
+        found = medians({"together": together.all, "alone": lambda alone=alone: [each.all() for each in alone]})
+        ratio = found["alone"] / found["together"]
+        print(
+            f"  {len(methods)} runs, N = {counts[0]}: {found['together']:.3f} s, {found['alone']:.3f} s: {ratio:.1f}x"
+        )
+
+
+if __name__ == "__main__":
+    main()
