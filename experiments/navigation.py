@@ -53,15 +53,15 @@ class Settings(GridSettings):
     """N in the gridworld, with Adam."""
     sgd_rollouts: tuple[int, ...] = (16,)
     """N in the gridworld, with SGD; none: no SGD."""
-    adam_rates: tuple[float, ...] = (0.001, 0.003, 0.01)
+    adam_rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03)
     """Learning rates swept with Adam."""
-    sgd_rates: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0)
+    sgd_rates: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0)
     """Learning rates swept with SGD without momentum."""
     seeds: int = 5
     """Reported runs per method."""
     sweep_seeds: int = 1
     """Seeds of the sweep; none of them is reported."""
-    steps: int = 150
+    steps: int = 120
     """Updates, each on N rollouts of every training level."""
     measurements: int = 10
     """Evaluations during training."""
@@ -153,7 +153,7 @@ PRESETS = {
         minigrid_levels=16,
         minigrid_rollouts=(4, 16, 64, 128),
         rollouts=(4, 8, 16, 32, 64, 128),
-        adam_rates=(0.0003, 0.001, 0.003, 0.01),
+        adam_rates=(0.0003, 0.001, 0.003, 0.01, 0.03),
         seeds=10,
         sweep_seeds=2,
         steps=2000,

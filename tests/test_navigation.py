@@ -18,8 +18,7 @@ from experiments import navigation, navigation_bias_variance, navigation_likelih
 from experiments.context import Context
 from experiments.sweep import Run
 from experiments.worlds import GridSettings, World, minigrid_world, pass_rates
-from maxrl_lab import evaluate, exact, fit, inverse_sampling, specs, train
-from maxrl_lab.policies.stack import Stack
+from maxrl_lab import exact, fit, specs, train
 from maxrl_lab.runs import Checkpoint
 from maxrl_lab.train import Method
 
@@ -108,20 +107,21 @@ class TestSweep:
 
     @pytest.mark.parametrize("precision", ["double", "single"])
     def test_a_run_alone_is_the_run_in_a_sweep_of_twenty(self, tmp_path, precision):
-        # Measured: 1e-13 in double precision, 1e-5 in single (Adam divides by small numbers). A draw may in principle
-        # fall between thresholds that differ by a rounding error; with 1e5 draws that is a chance of 1% in single
-        # precision, once per machine, and none in double.
+        # Measured: 0 in double precision, 6e-7 in single. A draw may in principle fall between thresholds that differ
+        # by a rounding error; with 1e5 draws that is a chance of 1% in single precision, once per machine.
         world = GRID.world() if precision == "single" else doubled(GRID.world())
-        tolerance = 1e-3 if precision == "single" else 1e-9
+        tolerance = 1e-4 if precision == "single" else 1e-10
         together = trained(MANY, world, tmp_path / "together")
         assert together.shape == (5, 20, 4)
         chosen = range(20) if precision == "double" else range(0, 20, 3)
         for place in chosen:
             alone = trained([MANY[place]], world, tmp_path / str(place))[:, 0]
             assert torch.allclose(alone, together[:, place], rtol=tolerance, atol=0)
-        # the runs do differ, by far more than that
-        last = together[-1, :, -1]
-        assert len({f"{rate:.4g}" for rate in last.tolist()}) == 20
+        # The runs do differ, by far more than that; only, to Adam, with two successes at most, REINFORCE is pass@2 and
+        # GRPO at N = 4 is MaxRL, up to a scale that it divides out: 8 results on each seed.
+        last = together[-1]
+        twins = [any(torch.allclose(last[i], last[j], rtol=1e-4) for j in range(i)) for i in range(20)]
+        assert [place for place, twin in enumerate(twins) if twin] == [6, 7, 12, 13]
         assert bool(((together[-1] / together[0] - 1).abs().amax(1) > 1e-2).all())
 
     def test_who_trains_beside_changes_no_row_of_the_experiment(self, tmp_path):
@@ -136,7 +136,7 @@ class TestSweep:
             )
             name = runs[place].row("report", 0)
             keys = ["method", "rollouts", "learning_rate", "seed"]
-            same = both[(both[keys] == pd.Series({key: name[key] for key in keys})).all(1)]
+            same = both[(both[keys] == pd.Series({key: name[key] for key in keys})).all(axis=1)]
             pd.testing.assert_frame_equal(same.reset_index(drop=True), pd.DataFrame(own), rtol=1e-3, check_dtype=False)
 
     def test_blocks_of_runs_change_no_result(self, tmp_path, rows):
@@ -195,7 +195,7 @@ class TestResuming:
             return honest(*arguments)
 
         monkeypatch.setattr(navigation, "TabularBatch", counted)
-        for stop in stops:
+        for stop in stops:  # noqa: B007 read by `counted`
             made.clear()
             with pytest.raises(KeyboardInterrupt):
                 navigation.run(self.SETTINGS, context_in(tmp_path / "killed"))
@@ -260,7 +260,7 @@ class TestDiverged:
     @pytest.mark.xfail(strict=True, reason="the measurement, not the batch, meets the NaN: no word of run or step")
     def test_the_experiment_says_so_too(self, tmp_path):
         settings = dataclasses.replace(
-            SMOKE, sgd_rates=(1e38,), estimators=("rloo",), rollouts=(4,), adam_rates=(0.01,), steps=4, measurements=4
+            SMOKE, sgd_rates=(1e38,), estimators=("rloo",), rollouts=(4,), adam_rates=(0.01,), steps=1, measurements=1
         )
         with pytest.raises(ValueError, match="diverged"):
             navigation.run(settings, context_in(tmp_path))
@@ -301,8 +301,10 @@ class TestNavigation:
     def test_pass_at_k_is_monotone_and_probable(self, rows):
         table = rows["navigation"]
         curves = table.loc[table.stage.isin(["sweep", "report"]), [f"pass_at_{k}" for k in navigation.KS]]
-        assert (curves.diff(axis=1).iloc[:, 1:] > 0).all(axis=None)
-        assert ((curves > 0) & (curves <= 1)).all(axis=None)
+        assert (curves.diff(axis=1).iloc[:, 1:] >= 0).all(axis=None)
+        assert ((curves >= 0) & (curves <= 1)).all(axis=None)
+        # equal only where a policy has become deterministic, which SGD at a rate of 1 can do
+        assert (curves.pass_at_8 > curves.pass_at_1).mean() > 0.95
 
     def test_total_rollouts(self, rows):
         table = rows["navigation"]
@@ -425,45 +427,48 @@ class Double(navigation_bias_variance.Settings):
         return doubled(super().world())
 
 
+TINY = Double(
+    layout="open",
+    size=5,
+    distances=(1, 2, 3),
+    levels=1,
+    horizon=4,
+    width=2,
+    rollouts=(2, 4),
+    estimators=("reinforce", "rloo", "grpo", "maxrl", "maxrl_leave_one_out", "pkpo:k=N/2"),
+    successes=(1, 3),
+    budget=8,
+    trained_rollouts=4,
+    steps=2,
+    checkpoints=1,
+    seeds=2,
+)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return pd.DataFrame(navigation_bias_variance.run(TINY, context_in(tmp_path_factory.mktemp("tiny"))))
+
+
+@pytest.fixture(scope="module")
+def followed():
+    """Per level: probability, score through the network (one backward pass a path) and reward of every path."""
+    world = TINY.world()
+    (network,) = world.stack([1]).networks
+    found = []
+    for level in range(3):
+        paths = every_path(world.train.tables, level)
+        log_policy = network(world.train.inputs[level : level + 1]).log_softmax(-1)
+        totals = paths.counts[:, 0].flatten(1) @ log_policy.flatten()
+        scores = [
+            parameters_to_vector(torch.autograd.grad(each, tuple(network.parameters()), retain_graph=True))
+            for each in totals
+        ]
+        found.append((totals.detach().exp(), torch.stack(scores), paths.rewards.double()))
+    return found
+
+
 class TestNavigationBiasVariance:
-    TINY = Double(
-        layout="open",
-        size=5,
-        distances=(1, 2, 3),
-        levels=1,
-        horizon=4,
-        width=2,
-        rollouts=(2, 4),
-        estimators=("reinforce", "rloo", "grpo", "maxrl", "maxrl_leave_one_out", "pkpo:k=N/2"),
-        successes=(1, 3),
-        budget=8,
-        trained_rollouts=4,
-        steps=2,
-        checkpoints=1,
-        seeds=2,
-    )
-
-    @pytest.fixture(scope="class")
-    def tiny(self, tmp_path_factory):
-        return pd.DataFrame(navigation_bias_variance.run(self.TINY, context_in(tmp_path_factory.mktemp("tiny"))))
-
-    @pytest.fixture(scope="class")
-    def followed(self):
-        """Per level: probability, score through the network (one backward pass a path) and reward of every path."""
-        world = self.TINY.world()
-        (network,) = world.stack([1]).networks
-        found = []
-        for level in range(3):
-            paths = every_path(world.train.tables, level)
-            log_policy = network(world.train.inputs[level : level + 1]).log_softmax(-1)
-            totals = paths.counts[:, 0].flatten(1) @ log_policy.flatten()
-            scores = [
-                parameters_to_vector(torch.autograd.grad(each, tuple(network.parameters()), retain_graph=True))
-                for each in totals
-            ]
-            found.append((totals.detach().exp(), torch.stack(scores), paths.rewards.double()))
-        return found
-
     def test_columns_and_counts(self, rows):
         table = rows["navigation_bias_variance"]
         assert list(table.columns) == [
@@ -477,7 +482,8 @@ class TestNavigationBiasVariance:
         assert not (numbers.abs() == math.inf).any(axis=None)
         assert (table.variance >= 0).all()
         assert (table.squared_bias >= 0).all()
-        assert table.squared_bias + table.variance == pytest.approx(table.mean_squared_error)
+        total = table.squared_bias + table.variance
+        assert total.tolist() == pytest.approx(table.mean_squared_error.tolist())
 
     def test_every_path_is_followed(self, followed):
         for probabilities, scores, _ in followed:
@@ -493,7 +499,7 @@ class TestNavigationBiasVariance:
         unit = float(likelihood.square().sum())
         assert mine.pass_rate.tolist() == pytest.approx([float(probabilities @ rewards)] * len(mine), rel=1e-10)
         assert mine.distance.unique().tolist() == [level + 1]
-        for name, count in itertools.product(self.TINY.estimators, self.TINY.rollouts):
+        for name, count in itertools.product(TINY.estimators, TINY.rollouts):
             (row,) = mine[(mine.estimator == specs.format_at(name, count)) & (mine.rollouts == count)].itertuples()
             mean, variance = exact.moments(
                 name, rollouts=count, probabilities=probabilities, scores=scores, rewards=rewards
@@ -526,7 +532,7 @@ class TestNavigationBiasVariance:
         assert row.budget_mean_squared_error == pytest.approx((1 - p) ** 16 + variance / unit * cost / 8, rel=1e-8)
 
     def test_in_single_precision_to_five_digits(self, tiny, tmp_path):
-        settings = {field.name: getattr(self.TINY, field.name) for field in dataclasses.fields(self.TINY)}
+        settings = {field.name: getattr(TINY, field.name) for field in dataclasses.fields(TINY)}
         plain = navigation_bias_variance.Settings(**settings)
         table = pd.DataFrame(navigation_bias_variance.run(plain, context_in(tmp_path)))
         first, exactly = (each[each.step == 0].reset_index(drop=True) for each in (table, tiny))
@@ -546,20 +552,21 @@ class TestNavigationBiasVariance:
 
     def test_a_budget_that_is_not_shared_evenly_is_refused(self, refuses):
         with refuses("budget must be a multiple of every N, got budget 9 with N = 2"):
-            dataclasses.replace(self.TINY, budget=9)
+            dataclasses.replace(TINY, budget=9)
+
+
+@pytest.fixture(scope="module")
+def policies(folders, rows):
+    """The reported policies, from the checkpoint, and their names."""
+    world = trajectories.PRESETS["smoke"].world()
+    stack = world.stack([0, 0, 0])
+    state = context_in(folders["trajectories"]).checkpoint.stage("training-0").load()
+    stack.load_state_dict(state["stack"])
+    return stack, world, [method.target for method in trajectories.PRESETS["smoke"].methods()]
 
 
 class TestTrajectories:
     SMOKE = trajectories.PRESETS["smoke"]
-
-    @pytest.fixture(scope="class")
-    def trained(self, folders, rows):
-        """The reported policies, from the checkpoint, and their names."""
-        world = self.SMOKE.world()
-        stack = world.stack([0, 0, 0])
-        state = context_in(folders["trajectories"]).checkpoint.stage("training-0").load()
-        stack.load_state_dict(state["stack"])
-        return stack, world, [method.target for method in self.SMOKE.methods()]
 
     def test_columns(self, rows):
         table = rows["trajectories"]
@@ -587,17 +594,17 @@ class TestTrajectories:
         assert table.text.tolist() == [made[level].text() for level in table.level]
         assert [levels.parse(text).distance for text in table.text] == [2, 4]
 
-    def test_pass_rates_are_the_policies_own(self, rows, trained):
-        stack, world, names = trained
+    def test_pass_rates_are_the_policies_own(self, rows, policies):
+        stack, world, names = policies
         rates = pass_rates(stack, world.train)
         table = rows["trajectories"].query("view != 'level'")
         for (method, level), part in table.groupby(["method", "level"]):
             wanted = float(rates[names.index(method), int(level)])
             assert part.pass_rate.unique().tolist() == pytest.approx([wanted], rel=1e-9)
 
-    def test_visits_of_a_level_sum_to_the_mean_length(self, rows, trained):
+    def test_visits_of_a_level_sum_to_the_mean_length(self, rows, policies):
         # Six comparisons at |z| < 4.5: false-alarm rate 4e-5; the stream is fixed.
-        stack, world, names = trained
+        stack, world, names = policies
         stream = torch.Generator().manual_seed(2602)
         group = world.train.tables.rollout(
             stack.log_policy(world.train.inputs, world.train.rows).detach(), 20_000, stream
@@ -658,13 +665,14 @@ MINIGRID_METHODS = {
 }
 
 
+@pytest.fixture(scope="module")
+def setting(cache):
+    world = doubled(minigrid_world(("Empty-5x5", "LavaGapS5", "DoorKey-5x5"), 2, 1, horizon=14, hidden=(8,)))
+    return world.stack([0]), world.train
+
+
 class TestRealLevels:
     """An engineer's check: the gradient of the trainer's loss on MiniGrid, through a network, from end to end."""
-
-    @pytest.fixture(scope="class")
-    def setting(self, cache):
-        world = doubled(minigrid_world(("Empty-5x5", "LavaGapS5", "DoorKey-5x5"), 2, 1, horizon=14, hidden=(8,)))
-        return world.stack([0]), world.train
 
     def gradient(self, setting, method):
         stack, tasks = setting
@@ -720,7 +728,7 @@ class TestRealLevels:
 
     def test_sampled_gradients_average_to_the_expected_one(self, setting):
         # 600 runs with one policy and seeds of their own: their gradients along the expected one. |z| < 4.5, 7e-6.
-        stack, tasks = setting
+        _, tasks = setting
         expected = self.gradient(setting, Method("expected", "maxrl", 4))
         policy, slope = self.slope_of_the_policy(setting, expected / expected.norm())
         copies = policy.expand(600, *policy.shape[1:]).clone().requires_grad_()
@@ -729,7 +737,7 @@ class TestRealLevels:
         along = (copies.grad * slope).flatten(1).sum(1)
         error = float(along.std()) / 600**0.5
         assert abs(float(along.mean()) - float(expected.norm())) < 4.5 * error
-        assert error < 0.1 * float(expected.norm())  # it has power
+        assert error < 0.2 * float(expected.norm())  # it has power
 
     def slope_of_the_policy(self, setting, direction):
         """The policy table and its derivative along a direction of the parameters."""

@@ -8,6 +8,7 @@ from small_worlds import enumerated_pass_rate
 
 from envs import gridworld, levels, minigrid
 from experiments.worlds import GridSettings, Tasks, minigrid_world, pass_rates
+from maxrl_lab.policies.one_hot import OneHot
 from maxrl_lab.policies.stack import Stack
 
 SMALL = GridSettings(size=7, distances=(2, 5), levels=2, held_out=3, horizon=8, width=4)
@@ -126,7 +127,7 @@ class TestWhatAPolicySees:
         stack = world.stack([3])
         for seeds, tasks in ((range(2), world.train), (range(2, 5), world.held_out)):
             found = stack.log_policy(tasks.inputs, tasks.rows)[0, 0]
-            encoder = minigrid.Encoder(training_features())
+            encoder = OneHot(training_features())
             for task, (name, seed) in enumerate((name, seed) for name in ("Empty-5x5", "LavaGapS5") for seed in seeds):
                 alone = minigrid.tasks(name, [seed], horizon=9)
                 features, rows = alone.observed()
