@@ -18,7 +18,8 @@ from torch import Tensor
 
 from benchmarks.timing import medians
 from envs import minigrid, toy_text
-from envs.tabular import TabularBatch, TabularTasks
+from envs.tabular import TabularTasks
+from envs.tabular_batch import TabularBatch
 from experiments import navigation
 from experiments.worlds import World
 from maxrl_lab import fit, train
@@ -92,7 +93,7 @@ def _lab(tasks: TabularTasks, policy: Callable[[], Tensor], count: int) -> Steps
     def function(seed: int = 0) -> Tensor:
         group = tasks.rollout(policy(), count, torch.Generator().manual_seed(seed))
         group.log_probs.sum().backward()
-        assert group.lengths is not None  # noqa: S101
+        assert group.lengths is not None
         return group.lengths.sum()
 
     return function, float(function())

@@ -13,10 +13,14 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
 
 from envs import table_cache
+from envs.concatenation import concatenate
 from envs.exploring import Array, Move, Table, explore
-from envs.tabular import TabularTasks, concatenate
+from envs.tabular import TabularTasks
 from maxrl_lab.specs import check_count, lookup
 
 LEVELS = {
@@ -57,6 +61,8 @@ VIEWS = {"partial": "the 7x7 cells in front of the agent", "full": "the whole gr
 MISSION_LENGTH = 64
 """Character codes of the mission in an observation, padded with 0."""
 MAX_STATES = 200_000
+_KINDS = (11, 6, 4)
+"""How many objects, colours and states (of a door, or the agent's direction) MiniGrid has."""
 _FORMAT = 1
 
 
@@ -151,6 +157,21 @@ def flatten(observation: dict[str, Any]) -> Array:
         raise ValueError(f"the mission must be at most {MISSION_LENGTH} ASCII characters, got {mission!r}")
     codes = list(mission.encode().ljust(MISSION_LENGTH, b"\0"))
     return np.concatenate([observation["image"].ravel(), [observation["direction"]], codes]).astype(np.uint8)
+
+
+def images(features: Tensor) -> Tensor:
+    """Return the pictures in rows of features (O, F), for a convolutional network: (O, 21, size, size) float32.
+
+    One plane per kind of object (11), colour (6) and state (4). Direction and mission are left out; so pictures are all
+    that such a network sees. Raises `ValueError` for rows that are no square picture.
+    """
+    cells = features.shape[-1] - 1 - MISSION_LENGTH
+    size = round((cells / 3) ** 0.5) if cells > 0 else 0
+    if features.ndim != 2 or cells != 3 * size * size or cells <= 0:
+        raise ValueError(f"expected rows of 3 size^2 + {1 + MISSION_LENGTH} numbers, got {tuple(features.shape)}")
+    grids = features[:, :cells].long().view(-1, size, size, 3)
+    planes = [one_hot(grids[..., channel], count) for channel, count in enumerate(_KINDS)]
+    return torch.cat(planes, -1).movedim(-1, 1).float()
 
 
 def _make(level: str) -> Any:

@@ -17,7 +17,6 @@ from envs import tabular_exact, tabular_rollout
 from envs.tabular_exact import ScoreMoments
 from envs.tabular_rollout import Paths
 from maxrl_lab.groups import Group
-from maxrl_lab.randomness import generator
 
 _ROW_TOLERANCE = {torch.float64: 1e-9}
 _SINGLE_TOLERANCE = 1e-5
@@ -104,7 +103,7 @@ class TabularTasks:
     def select(self, tasks: Sequence[int]) -> "TabularTasks":
         """Return some of the tasks, in the order given; the features stay."""
         chosen = torch.as_tensor(list(tasks), device=self.device)
-        kept = {name: getattr(self, name) for name in _TABLES}
+        kept = {name: getattr(self, name) for name in TABLES}
         tensors = {name: value[chosen] for name, value in kept.items() if value is not None}
         if self.features is not None:
             tensors["features"] = self.features
@@ -218,77 +217,16 @@ _TYPES = {
     ("success", "failure"): (torch.bool,),
     ("start", "probabilities"): (torch.float32, torch.float64),
 }
-_TABLES = ("successors", "start", "success", "failure", "probabilities", "observations")
+TABLES = ("successors", "start", "success", "failure", "probabilities", "observations")
 
 
 def _unchecked(tensors: dict[str, Tensor], horizon: int) -> TabularTasks:
     """Tables that come from checked ones are not checked again."""
     tasks = object.__new__(TabularTasks)
-    for name in (*_TABLES, "features"):
+    for name in (*TABLES, "features"):
         object.__setattr__(tasks, name, tensors.get(name))
     object.__setattr__(tasks, "horizon", horizon)
     return tasks
-
-
-def concatenate(parts: Sequence[TabularTasks]) -> TabularTasks:
-    """Return all tasks of all parts as one batch: states padded, equal observations merged.
-
-    The parts need the same actions, horizon and kind of observation; stochastic and deterministic ones may be mixed.
-    """
-    if not parts:
-        raise ValueError("expected at least one batch of tasks, got none")
-    _check_equal("actions", [part.shape[2] for part in parts])
-    _check_equal("horizon", [part.horizon for part in parts])
-    shapes = [None if part.features is None else tuple(part.features.shape[1:]) for part in parts]
-    _check_equal("shape of observations", shapes)
-    states = max(part.shape[1] for part in parts)
-    stochastic = max(1 if part.successors.ndim == 3 else part.successors.shape[3] for part in parts)
-    any_stochastic = any(part.probabilities is not None for part in parts)
-    features, rows = _merge([part.features for part in parts if part.features is not None])
-    columns: dict[str, list[Tensor]] = {name: [] for name in _TABLES}
-    for place, part in enumerate(parts):
-        missing = states - part.shape[1]
-        successors, probabilities = part.successors, part.probabilities
-        if any_stochastic:
-            if probabilities is None:
-                successors, probabilities = (
-                    successors[..., None],
-                    torch.ones_like(successors, dtype=torch.float64)[..., None],
-                )
-            successors, probabilities = (
-                _pad(value, 3, stochastic - value.shape[3]) for value in (successors, probabilities)
-            )
-            probabilities = _pad(probabilities, 1, missing)
-            probabilities[:, part.shape[1] :, :, 0] = 1.0
-            columns["probabilities"].append(probabilities)
-        columns["successors"].append(_pad(successors, 1, missing))
-        columns["start"].append(_pad(part.start, 1, missing))
-        columns["success"].append(_pad(part.success, 1, missing))
-        columns["failure"].append(_pad(part.failure, 1, missing, fill=True))
-        if part.observations is not None:
-            columns["observations"].append(_pad(rows[place][part.observations], 1, missing))
-    tensors = {name: torch.cat(values) for name, values in columns.items() if values}
-    return TabularTasks(**tensors, features=features, horizon=parts[0].horizon)
-
-
-def _check_equal(name: str, values: Sequence[object]) -> None:
-    if len(set(values)) > 1:
-        got = " and ".join(map(str, dict.fromkeys(values)))
-        raise ValueError(f"tasks of one batch need the same {name}, got {got}")
-
-
-def _merge(features: list[Tensor]) -> tuple[Tensor | None, list[Tensor]]:
-    """Distinct observations of all parts, and for each part the new row of every old one."""
-    if not features:
-        return None, []
-    merged, rows = torch.cat(features).unique(dim=0, return_inverse=True)
-    return merged, list(rows.split([len(each) for each in features]))
-
-
-def _pad(value: Tensor, axis: int, count: int, fill: bool = False) -> Tensor:
-    shape = list(value.shape)
-    shape[axis] = count
-    return torch.cat([value, value.new_full(shape, fill)], axis)
 
 
 def _check_index(name: str, value: Tensor, size: int) -> None:
@@ -308,37 +246,3 @@ def _check_distribution(name: str, value: Tensor) -> None:
 
 def _first_run(group: Group) -> Group:
     return Group(group.rewards[0], group.log_probs[0], None if group.lengths is None else group.lengths[0])
-
-
-class TabularBatch:
-    """The trainer's view of tasks under R policies: rollouts and exact log pass rates; see `train.Batch`.
-
-    log_policy: (R, T, B, S, A), differentiable. `seeds` (R,) and `step` address the random numbers: runs with one seed
-    draw the same ones. Raises `ValueError` naming the run and the step if a policy has become NaN.
-    """
-
-    def __init__(self, tasks: TabularTasks, log_policy: Tensor, seeds: Sequence[int], step: int) -> None:
-        if log_policy.ndim != 5 or len(seeds) != len(log_policy):
-            got = f"{tuple(log_policy.shape)} and {len(seeds)} seeds"
-            raise ValueError(f"expected log_policy (R, T, B, S, A) and R seeds, got {got}")
-        diverged = log_policy.detach().flatten(1).isnan().any(1)
-        if bool(diverged.any()):
-            run = int(diverged.nonzero()[0])
-            raise ValueError(
-                f"the policy of run {run} (seed {seeds[run]}) is NaN after {step} updates: it has diverged"
-            )
-        self.tasks, self.seeds, self.step = tasks, list(seeds), step
-        self.log_policy = tasks.checked(log_policy)
-
-    def rollout(self, runs: Sequence[int], rollouts: int) -> Group:
-        """Return N rollouts of each task for the named runs, (len(runs), B, N)."""
-        seeds = [self.seeds[run] for run in runs]
-        distinct = list(dict.fromkeys(seeds))
-        streams = [generator("rollouts", seed, self.step, rollouts, device=self.tasks.device) for seed in distinct]
-        uniforms = torch.stack([tabular_rollout.draw(self.tasks, rollouts, stream) for stream in streams])
-        policy = self.log_policy[list(runs)]
-        return tabular_rollout.roll_out(self.tasks, policy, uniforms, [distinct.index(seed) for seed in seeds])[0]
-
-    def log_pass_rate(self, runs: Sequence[int]) -> Tensor:
-        """Return the exact log pass rates (len(runs), B); a rate that underflows counts as 1e-300, without gradient."""
-        return tabular_exact.pass_rate(self.tasks, self.log_policy[list(runs)]).clamp(min=1e-300).log()

@@ -6,7 +6,7 @@ solves more tasks with fewer rollouts, and keeps pass@k where RLOO and GRPO lose
 (dynamic programming over the table of the level), on training and on held-out levels, so curves have no evaluation
 noise; intervals are over seeds, which are initial parameters and rollouts (the levels are the same for all).
 
-Learning rates are swept alike for every method and optimiser, on a seed that is not reported, and chosen by mean final
+Learning rates are swept alike for every method and optimiser, on seeds that are not reported, and chosen by mean final
 pass@1 on the training levels. Adam divides out an estimator's constant scale, SGD does not, hence both.
 
     maxrl-lab run navigation        (two to three minutes; `full` wants a GPU)
@@ -18,10 +18,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from envs.tabular import TabularBatch
+from envs import minigrid
+from envs.tabular_batch import TabularBatch
 from experiments.context import Context, check_estimators, check_not_empty, check_rates
 from experiments.sweep import Run, blocks, choose_learning_rates, reported_runs, swept_runs
-from experiments.worlds import GridSettings, World, minigrid_world, pass_rates
+from experiments.worlds import VIEW_POLICIES, GridSettings, World, minigrid_world, pass_rates
 from maxrl_lab import evaluate, fit, specs, train
 from maxrl_lab.runs import Row
 
@@ -45,42 +46,50 @@ class Settings(GridSettings):
     """Step limit H in MiniGrid."""
     minigrid_rollouts: tuple[int, ...] = (16,)
     """N in MiniGrid."""
-    minigrid_hidden: tuple[int, ...] = (64, 64)
-    """Widths of the hidden layers of MiniGrid's perceptron."""
+    minigrid_policy: str = "perceptron"
+    """perceptron: sees view, direction and mission; convolutional: sees the view."""
+    minigrid_width: int = 64
+    """Hidden units of each of the perceptron's two layers, four times the channels of the convolutional one."""
     estimators: tuple[str, ...] = METHODS
     """Compared; N in an option stands for the number of rollouts."""
     rollouts: tuple[int, ...] = (4, 16, 128)
     """N in the gridworld, with Adam."""
     sgd_rollouts: tuple[int, ...] = (16,)
     """N in the gridworld, with SGD; none: no SGD."""
-    adam_rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03)
-    """Learning rates swept with Adam."""
-    sgd_rates: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0)
-    """Learning rates swept with SGD without momentum."""
+    adam_rates: tuple[float, ...] = (0.003, 0.01, 0.03)
+    """Learning rates swept in the gridworld with Adam."""
+    minigrid_rates: tuple[float, ...] = (0.001, 0.003, 0.01)
+    """Learning rates swept in MiniGrid, with Adam."""
+    sgd_rates: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0)
+    """Learning rates swept in the gridworld with SGD, without momentum."""
     seeds: int = 5
     """Reported runs per method."""
-    sweep_seeds: int = 1
+    sweep_seeds: int = 2
     """Seeds of the sweep; none of them is reported."""
     steps: int = 120
-    """Updates, each on N rollouts of every training level."""
+    """Updates, each on N rollouts of every training level; cosine schedule after a tenth of warm-up."""
     measurements: int = 10
     """Evaluations during training."""
     coverage_ks: tuple[int, ...] = (1, 4, 16, 64, 256, 1024, 4096)
     """k of the final coverage curve."""
-    runs_at_once: int = 120
+    runs_at_once: int = 150
     """Runs trained as one batched program; bounds memory, changes no result."""
 
     def __post_init__(self) -> None:
         """Check counts and names."""
         super().__post_init__()
         check_not_empty(estimators=self.estimators, rollouts=self.rollouts, coverage_ks=self.coverage_ks)
-        check_not_empty(adam_rates=self.adam_rates, sgd_rates=self.sgd_rates)
-        for name in ("minigrid_levels", "minigrid_horizon", "seeds", "sweep_seeds", "steps", "measurements"):
+        check_not_empty(adam_rates=self.adam_rates, sgd_rates=self.sgd_rates, minigrid_rates=self.minigrid_rates)
+        for name in ("minigrid_levels", "minigrid_horizon", "minigrid_width", "seeds", "sweep_seeds", "steps"):
             specs.check_count(name, getattr(self, name))
-        specs.check_count("runs_at_once", self.runs_at_once)
-        for count in (*self.coverage_ks, *self.minigrid_hidden):
-            specs.check_count("coverage_ks and minigrid_hidden", count)
-        check_rates(*self.adam_rates, *self.sgd_rates)
+        for name in ("measurements", "runs_at_once"):
+            specs.check_count(name, getattr(self, name))
+        for level in self.minigrid_names:
+            specs.lookup(minigrid.LEVELS, "MiniGrid level", level)
+        for count in self.coverage_ks:
+            specs.check_count("coverage_ks", count)
+        specs.lookup(VIEW_POLICIES, "policy", self.minigrid_policy)
+        check_rates(*self.adam_rates, *self.sgd_rates, *self.minigrid_rates)
         check_estimators(self.estimators, (*self.rollouts, *self.sgd_rollouts, *self.minigrid_rollouts))
 
     def sections(self) -> list["Section"]:
@@ -89,7 +98,7 @@ class Settings(GridSettings):
         if self.sgd_rollouts:
             made.append(Section("gridworld", "sgd", self.sgd_rates, self.sgd_rollouts))
         if self.minigrid_names and self.minigrid_rollouts:
-            made.append(Section("minigrid", "adam", self.adam_rates, self.minigrid_rollouts))
+            made.append(Section("minigrid", "adam", self.minigrid_rates, self.minigrid_rollouts))
         return made
 
     def make_world(self, name: str) -> World:
@@ -97,7 +106,8 @@ class Settings(GridSettings):
         if name == "gridworld":
             return self.world()
         seeds = self.minigrid_levels
-        return minigrid_world(self.minigrid_names, seeds, seeds, self.minigrid_horizon, self.minigrid_hidden)
+        policy, width = self.minigrid_policy, self.minigrid_width
+        return minigrid_world(self.minigrid_names, seeds, seeds, self.minigrid_horizon, policy, width)
 
 
 @dataclass(frozen=True)
@@ -127,11 +137,13 @@ _SMALL = Settings(
     minigrid_levels=1,
     minigrid_horizon=12,
     minigrid_rollouts=(4,),
-    minigrid_hidden=(8,),
+    minigrid_width=8,
     rollouts=(4, 8),
     sgd_rollouts=(4,),
     adam_rates=(0.003, 0.01),
+    minigrid_rates=(0.003, 0.01),
     sgd_rates=(0.3, 1.0),
+    sweep_seeds=1,
     seeds=2,
     steps=4,
     measurements=2,
@@ -155,7 +167,6 @@ PRESETS = {
         rollouts=(4, 8, 16, 32, 64, 128),
         adam_rates=(0.0003, 0.001, 0.003, 0.01, 0.03),
         seeds=10,
-        sweep_seeds=2,
         steps=2000,
         measurements=40,
         runs_at_once=30,
@@ -204,7 +215,7 @@ def _train_block(
         last = step == settings.steps and stage == "report"
         for split, tasks in world.splits.items():
             head = {"world": section.world, "optimiser": section.optimiser, "split": split}
-            for each, rates in zip(runs, pass_rates(stack, tasks).cpu(), strict=True):
+            for each, rates in zip(runs, pass_rates(stack, tasks, step).cpu(), strict=True):
                 named = {**head, **each.row(stage, step), "total_rollouts": _spent(each, step, world)}
                 rows.append({**named, **_curve(rates, each), **_NO_DETAIL})
                 if last:
@@ -219,6 +230,8 @@ def _train_block(
         fit.Recipe(
             steps=settings.steps,
             optimiser=section.optimiser,
+            schedule="cosine",
+            warmup=max(1, settings.steps // 10),
             measure_every=max(1, settings.steps // measurements),
         ),
         batch=batch,

@@ -9,12 +9,13 @@ Equal rollouts: M/N groups of N are averaged; inverse sampling gets M / (expecte
     maxrl-lab run navigation_bias_variance        (half a minute)
 """
 
+import copy
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from envs.tabular import TabularBatch
+from envs.tabular_batch import TabularBatch
 from envs.tabular_exact import ScoreMoments
 from experiments.context import EVERY_ESTIMATOR, Context, check_estimators, check_not_empty, check_rates
 from experiments.worlds import GridSettings, Tasks
@@ -89,8 +90,8 @@ PRESETS = {
 
 def run(settings: Settings, context: Context) -> list[Row]:
     """Return a row per seed, checkpoint, level and estimator at N: squared_bias, variance, mean_squared_error."""
-    tasks = settings.world().to(context.device).train
-    stack = settings.world().stack(range(settings.seeds)).to(context.device)
+    world = settings.world().to(context.device)
+    tasks, stack = world.train, world.stack(range(settings.seeds))
     method = train.Method("sampled", settings.trained_by, settings.trained_rollouts)
 
     def batch(step: int) -> TabularBatch:
@@ -120,6 +121,7 @@ def run(settings: Settings, context: Context) -> list[Row]:
 
 def network_moments(network: nn.Module, tasks: Tasks) -> ScoreMoments:
     """Return the exact moments of each task's score with respect to all of the network's parameters."""
+    network = copy.deepcopy(network).double()
     actions = torch.arange(tasks.tables.shape[2], device=tasks.rows.device)
     found = []
     for task in range(tasks.tables.shape[0]):
@@ -127,7 +129,7 @@ def network_moments(network: nn.Module, tasks: Tasks) -> ScoreMoments:
         cells = (one.rows[0, :, None] * len(actions) + actions).flatten()
         jacobian = log_prob_jacobian(network, one.inputs, cells)
         with torch.no_grad():
-            log_policy = network(one.inputs).double().log_softmax(-1)[one.rows]
+            log_policy = network(one.inputs.double()).log_softmax(-1)[one.rows]
         found.append(one.tables.moments(log_policy, (jacobian @ jacobian.T)[None]))
     return ScoreMoments(*(torch.cat(values) for values in zip(*found, strict=True)))
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from envs.levels import Level
-from envs.tabular import TabularBatch
+from envs.tabular_batch import TabularBatch
 from experiments.context import Context, check_estimators, check_not_empty, check_rates
 from experiments.sweep import Run, choose_learning_rates, reported_runs, swept_runs
 from experiments.worlds import GridSettings, World, pass_rates
@@ -32,10 +32,10 @@ class Settings(GridSettings):
     """Compared."""
     rollouts: int = 64
     """N."""
-    learning_rates: tuple[float, ...] = (0.001, 0.003, 0.01)
+    learning_rates: tuple[float, ...] = (0.003, 0.01, 0.03)
     """Swept alike for every method, with Adam."""
     steps: int = 150
-    """Updates."""
+    """Updates; cosine schedule after a tenth of warm-up."""
     sampled: int = 200
     """Paths drawn per level."""
     kept: int = 8
@@ -76,7 +76,7 @@ def run(settings: Settings, context: Context) -> list[Row]:
     rows = [row for row in _train(swept, world, settings, context)[1] if row["step"] == settings.steps]
     reported = reported_runs(settings.methods(), choose_learning_rates(rows, "pass_at_1"), seeds=1)
     stack, _ = _train(reported, world, settings, context)
-    rates = pass_rates(stack, world.train).cpu()
+    rates = pass_rates(stack, world.train, settings.steps).cpu()
     shown = [place * settings.levels for place in range(len(settings.distances))]
     rows = [_level_row(place, made[place]) for place in shown]
     for number, each in enumerate(reported):
@@ -102,14 +102,20 @@ def _train(runs: Sequence[Run], world: World, settings: Settings, context: Conte
         return TabularBatch(world.train.tables, stack.log_policy(world.train.inputs, world.train.rows), seeds, step)
 
     def measure(step: int) -> list[Row]:
-        found = pass_rates(stack, world.train).mean(1).tolist()
+        found = pass_rates(stack, world.train, step).mean(1).tolist()
         return [{**each.row(stage, step), "pass_at_1": rate} for each, rate in zip(runs, found, strict=True)]
 
     rows = fit.fit(
         stack,
         [each.method for each in runs],
         [each.learning_rate for each in runs],
-        fit.Recipe(steps=settings.steps, optimiser="adam", measure_every=settings.steps),
+        fit.Recipe(
+            steps=settings.steps,
+            optimiser="adam",
+            schedule="cosine",
+            warmup=max(1, settings.steps // 10),
+            measure_every=settings.steps,
+        ),
         batch=batch,
         measure=measure,
         checkpoint=context.checkpoint.stage(stage),

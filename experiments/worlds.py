@@ -8,11 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from envs import gridworld, levels, minigrid
+from envs.concatenation import concatenate
 from envs.levels import Level
-from envs.tabular import TabularTasks, concatenate
+from envs.tabular import TabularTasks
+from envs.tabular_batch import refuse_diverged
 from experiments.context import check_not_empty
 from maxrl_lab import specs
-from maxrl_lab.policies.convolutional import FullyConvolutional
+from maxrl_lab.policies.convolutional import FullyConvolutional, small_cnn
 from maxrl_lab.policies.one_hot import OneHot
 from maxrl_lab.policies.stack import Stack, mlp, seeded
 
@@ -66,10 +68,12 @@ class World:
         return Stack([seeded(self.network, seed) for seed in seeds]).to(self.train.inputs.device)
 
 
-def pass_rates(stack: Stack, tasks: Tasks) -> Tensor:
-    """Return every policy's exact pass rates (R, B), float64."""
+def pass_rates(stack: Stack, tasks: Tasks, step: int = 0) -> Tensor:
+    """Return every policy's exact pass rates (R, B), float64; `ValueError` naming the step if one has diverged."""
     with torch.no_grad():
-        return tasks.tables.pass_rate(stack.log_policy(tasks.inputs, tasks.rows))
+        log_policy = stack.log_policy(tasks.inputs, tasks.rows)
+        refuse_diverged(log_policy, step)
+        return tasks.tables.pass_rate(log_policy)
 
 
 @dataclass(frozen=True)
@@ -82,9 +86,9 @@ class GridSettings:
     """Cells along a side, the outer walls included."""
     distances: tuple[int, ...] = (2, 4, 8, 12, 16)
     """Moves from start to goal: the difficulty."""
-    levels: int = 8
+    levels: int = 6
     """Training levels of each distance."""
-    held_out: int = 8
+    held_out: int = 6
     """Held-out levels of each distance."""
     horizon: int = 24
     """Step limit H."""
@@ -100,6 +104,8 @@ class GridSettings:
         check_not_empty(distances=self.distances)
         for name in ("size", "levels", "held_out", "horizon", "width"):
             specs.check_count(name, getattr(self, name))
+        if len(set(self.distances)) < len(self.distances):
+            raise ValueError(f"distances must be distinct, got {self.distances}")
         for distance in self.distances:
             specs.check_count("distances", distance)
             if distance > self.horizon:
@@ -156,16 +162,39 @@ POLICIES: dict[str, Callable[[GridSettings], World]] = {"convolutional": _convol
 
 
 def minigrid_world(
-    names: Sequence[str], train_seeds: int, held_out_seeds: int, horizon: int, hidden: Sequence[int]
+    names: Sequence[str], train_seeds: int, held_out_seeds: int, horizon: int, policy: str, width: int
 ) -> World:
-    """Return MiniGrid levels, a task per name and seed, for a perceptron on MiniGrid's own 7 x 7 view."""
-    encoder = None
-    splits = []
-    for seeds in (range(train_seeds), range(train_seeds, train_seeds + held_out_seeds)):
+    """Return MiniGrid levels, a task per name and seed, for a network on MiniGrid's own 7 x 7 view."""
+    make = specs.lookup(VIEW_POLICIES, "policy", policy)
+    splits = {}
+    for split, seeds in (
+        ("train", range(train_seeds)),
+        ("held_out", range(train_seeds, train_seeds + held_out_seeds)),
+    ):
         tables = concatenate([minigrid.tasks(name, seeds, horizon=horizon) for name in names])
-        features, rows = tables.observed()
-        encoder = encoder or OneHot(features)  # a network knows what it saw in training
-        splits.append(Tasks(tables, encoder(features), rows, tuple(name for name in names for _ in seeds)))
-    train, held_out = splits
-    sizes = [train.inputs.shape[1], *hidden, train.tables.shape[2]]
-    return World(train, held_out, lambda: mlp(sizes))
+        splits[split] = tables, tuple(name for name in names for _ in seeds)
+    encode, network = make(splits["train"][0], width)
+    train, held_out = (
+        Tasks(tables, encode(tables.observed()[0]), tables.observed()[1], difficulty)
+        for tables, difficulty in splits.values()
+    )
+    return World(train, held_out, network)
+
+
+Encode = Callable[[Tensor], Tensor]
+
+
+def _view_perceptron(tables: TabularTasks, width: int) -> tuple[Encode, Callable[[], nn.Module]]:
+    """Picture, direction and mission, one-hot; a network knows the values it saw in training."""
+    encode = OneHot(tables.observed()[0])
+    return encode, lambda: mlp([len(encode.values), width, width, tables.shape[2]])
+
+
+def _view_convolutional(tables: TabularTasks, width: int) -> tuple[Encode, Callable[[], nn.Module]]:
+    """The picture alone, in planes."""
+    planes, size = minigrid.images(tables.observed()[0]).shape[1:3]
+    return minigrid.images, lambda: small_cnn(planes, size, tables.shape[2], channels=max(1, width // 4))
+
+
+VIEW_POLICIES = {"perceptron": _view_perceptron, "convolutional": _view_convolutional}
+"""Name to the encoding of MiniGrid's observations and the network on them."""

@@ -47,9 +47,10 @@ def cost(rewards: Tensor, *, successes: int) -> Tensor:
 def expected_cost(pass_rate: object, *, successes: int, cap: int) -> Tensor:
     """Return the mean number of rollouts drawn, sum_{n < cap} P(Binomial(n, p) < m); float64, shape of `pass_rate`."""
     p = objectives.as_pass_rate(pass_rate).detach()
+    specs.check_count("successes", successes)
     draws = np.arange(specs.check_count("cap", cap))
     chances = special.bdtr(successes - 1, draws, p.cpu().numpy()[..., None])
-    return torch.from_numpy(np.where(draws < successes, 1.0, chances)).sum(-1)
+    return torch.from_numpy(np.where(draws < successes, 1.0, chances)).sum(-1).to(p.device)
 
 
 def weight(pass_rate: object, *, cap: int) -> Tensor:

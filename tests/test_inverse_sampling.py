@@ -292,7 +292,6 @@ class TestErrors:
         with pytest.raises(ValueError, match="pass"):
             inverse_sampling.expected_cost(1.5, successes=1, cap=4)
 
-    @pytest.mark.xfail(strict=True, reason="expected_cost does not check `successes`: NaN for 0, a number for 1.5")
     def test_successes_of_zero_have_no_expected_cost(self, refuses):
         with refuses("successes must be a whole number >= 1, got 0"):
             inverse_sampling.expected_cost(0.5, successes=0, cap=4)

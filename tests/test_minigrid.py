@@ -376,3 +376,21 @@ class TestCache:
 def write(path, content):
     path.write_bytes(content)
     return path
+
+
+class TestImages:
+    @pytest.mark.parametrize(("view", "size"), [("partial", 7), ("full", 5)])
+    def test_planes_are_the_picture(self, cache, view, size):
+        features = minigrid.tasks("DoorKey-5x5", [0], view=view, cache=cache).features
+        planes = minigrid.images(features)
+        assert planes.shape == (len(features), 21, size, size)
+        for kind, part in zip(range(3), planes.split([11, 6, 4], dim=1), strict=True):
+            assert (part.sum(1) == 1).all()
+            wanted = features[:, : 3 * size * size].reshape(-1, size, size, 3)[..., kind]
+            assert torch.equal(part.argmax(1), wanted.long())
+
+    def test_rows_that_are_no_picture_are_refused(self, refuses):
+        with refuses("expected rows of 3 size^2 + 65 numbers, got (2, 70)"):
+            minigrid.images(torch.zeros(2, 70, dtype=torch.uint8))
+        with refuses("expected rows of 3 size^2 + 65 numbers, got (2, 65)"):
+            minigrid.images(torch.zeros(2, 65, dtype=torch.uint8))

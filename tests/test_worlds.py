@@ -28,7 +28,7 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def worlds(cache):
     made = {policy: settings.world() for policy, settings in GRID.items()}
-    made["minigrid"] = minigrid_world(("Empty-5x5", "LavaGapS5"), 2, 3, horizon=9, hidden=(6,))
+    made["minigrid"] = minigrid_world(("Empty-5x5", "LavaGapS5"), 2, 3, horizon=9, policy="perceptron", width=6)
     return made
 
 
@@ -186,14 +186,22 @@ class TestMinigrid:
             assert torch.equal(held_out.inputs[:, place], (features[:, column] == value).float())
 
     def test_a_single_level_is_the_same_for_every_seed(self, cache):
-        world = minigrid_world(("Empty-5x5",), 1, 1, horizon=12, hidden=(8,))
+        world = minigrid_world(("Empty-5x5",), 1, 1, horizon=12, policy="perceptron", width=8)
         assert torch.equal(world.train.tables.successors, world.held_out.tables.successors)
         assert torch.equal(world.train.inputs, world.held_out.inputs)
         assert any(cache.iterdir())
 
     def test_hidden_layers(self, worlds):
         sizes = [tuple(each.weight.shape) for each in worlds["minigrid"].network() if hasattr(each, "weight")]
-        assert sizes == [(6, worlds["minigrid"].train.inputs.shape[1]), (7, 6)]
+        assert sizes == [(6, worlds["minigrid"].train.inputs.shape[1]), (6, 6), (7, 6)]
+
+    def test_convolutional_policies_see_the_view(self, cache):
+        world = minigrid_world(("Empty-5x5", "LavaGapS5"), 1, 1, horizon=12, policy="convolutional", width=8)
+        for tasks in world.splits.values():
+            assert tasks.inputs.shape[1:] == (21, 7, 7)
+            stack = world.stack([3])
+            whole = stack.networks[0](tasks.inputs).log_softmax(-1)[tasks.rows]
+            assert torch.allclose(stack.log_policy(tasks.inputs, tasks.rows)[0, 0], whole, atol=1e-5)
 
 
 class TestOnly:

@@ -1,0 +1,53 @@
+"""Tabular tasks under the policies of a sweep, as the trainer sees them; policies that have become NaN are refused."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from envs import tabular_exact, tabular_rollout
+from envs.tabular import TabularTasks
+from maxrl_lab.groups import Group
+from maxrl_lab.randomness import generator
+
+
+def refuse_diverged(log_policy: Tensor, step: int) -> None:
+    """Raise `ValueError` naming the run and the step if one of the policies (R, ...) has become NaN."""
+    diverged = log_policy.detach().flatten(1).isnan().any(1)
+    if bool(diverged.any()):
+        run = int(diverged.nonzero()[0])
+        raise ValueError(f"the policy of run {run} is NaN after {step} updates: it has diverged")
+
+
+class TabularBatch:
+    """The trainer's view of tasks under R policies: rollouts and exact log pass rates; see `train.Batch`.
+
+    log_policy: (R, T, B, S, A), differentiable. `seeds` (R,) and `step` address the random numbers: runs with one seed
+    draw the same ones. Raises `ValueError` naming the run and the step if a policy has become NaN.
+    """
+
+    def __init__(self, tasks: TabularTasks, log_policy: Tensor, seeds: Sequence[int], step: int) -> None:
+        if log_policy.ndim != 5 or len(seeds) != len(log_policy):
+            got = f"{tuple(log_policy.shape)} and {len(seeds)} seeds"
+            raise ValueError(f"expected log_policy (R, T, B, S, A) and R seeds, got {got}")
+        diverged = log_policy.detach().flatten(1).isnan().any(1)
+        if bool(diverged.any()):
+            run = int(diverged.nonzero()[0])
+            raise ValueError(
+                f"the policy of run {run} (seed {seeds[run]}) is NaN after {step} updates: it has diverged"
+            )
+        self.tasks, self.seeds, self.step = tasks, list(seeds), step
+        self.log_policy = tasks.checked(log_policy)
+
+    def rollout(self, runs: Sequence[int], rollouts: int) -> Group:
+        """Return N rollouts of each task for the named runs, (len(runs), B, N)."""
+        seeds = [self.seeds[run] for run in runs]
+        distinct = list(dict.fromkeys(seeds))
+        streams = [generator("rollouts", seed, self.step, rollouts, device=self.tasks.device) for seed in distinct]
+        uniforms = torch.stack([tabular_rollout.draw(self.tasks, rollouts, stream) for stream in streams])
+        policy = self.log_policy[list(runs)]
+        return tabular_rollout.roll_out(self.tasks, policy, uniforms, [distinct.index(seed) for seed in seeds])[0]
+
+    def log_pass_rate(self, runs: Sequence[int]) -> Tensor:
+        """Return the exact log pass rates (len(runs), B); a rate that underflows counts as 1e-300, without gradient."""
+        return tabular_exact.pass_rate(self.tasks, self.log_policy[list(runs)]).clamp(min=1e-300).log()
