@@ -30,12 +30,7 @@ class TabularBatch:
         if log_policy.ndim != 5 or len(seeds) != len(log_policy):
             got = f"{tuple(log_policy.shape)} and {len(seeds)} seeds"
             raise ValueError(f"expected log_policy (R, T, B, S, A) and R seeds, got {got}")
-        diverged = log_policy.detach().flatten(1).isnan().any(1)
-        if bool(diverged.any()):
-            run = int(diverged.nonzero()[0])
-            raise ValueError(
-                f"the policy of run {run} (seed {seeds[run]}) is NaN after {step} updates: it has diverged"
-            )
+        refuse_diverged(log_policy, step)
         self.tasks, self.seeds, self.step = tasks, list(seeds), step
         self.log_policy = tasks.checked(log_policy)
 

@@ -39,7 +39,7 @@ class Settings(GridSettings):
     """m of inverse sampling."""
     cap: int = 256
     """Most rollouts of a task that inverse sampling draws in one update."""
-    learning_rates: tuple[float, ...] = (0.003, 0.01, 0.03)
+    learning_rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1)
     """Swept alike for every method, with Adam."""
     seeds: int = 5
     """Reported runs per method."""

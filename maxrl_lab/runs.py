@@ -29,7 +29,7 @@ import pandas as pd
 import torch
 
 Row = dict[str, Any]
-_PACKAGES = ("maxrl-lab", "torch", "numpy", "scipy", "scikit-learn", "pandas")
+_PACKAGES = ("maxrl-lab", "torch", "numpy", "scipy", "scikit-learn", "pandas", "gymnasium", "minigrid")
 
 
 class Checkpoint:
@@ -83,7 +83,8 @@ def execute(
     """Return the rows of a run: those on disk if it is complete, else what `compute` returns, resumed and stored.
 
     `settings` is a frozen dataclass. A folder with other settings is refused with a `ValueError` that names the first
-    difference, unless `force`, which removes the run's files first.
+    difference, unless `force`, which removes the run's files first. Nothing is left on disk if `compute` raises
+    `ValueError` before it has saved anything.
     """
     files = _Files(folder)
     if force:
@@ -97,15 +98,23 @@ def execute(
     sessions = _sessions(files.provenance)
     if is_complete(folder):
         return read_rows(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    is_new = not files.settings.exists()
+    made = _make_folder(folder)
     _write_json(files.settings, described)
     seeds = {name: value for name, value in described["settings"].items() if name in ("seed", "seeds")}
     session = {**_describe_session(device), **seeds}
     _write_json(files.provenance, {"complete": False, "sessions": [*sessions, session]})
     start = time.perf_counter()
-    rows = pd.DataFrame(compute(Checkpoint(files.checkpoint / "run")))
-    if rows.empty:
-        raise ValueError(f"{experiment} returned no rows")
+    try:
+        rows = pd.DataFrame(compute(Checkpoint(files.checkpoint / "run")))
+        if rows.empty:
+            raise ValueError(f"{experiment} returned no rows")
+    except ValueError:
+        if is_new and not files.checkpoint.exists():  # refused before it began: as if it had not been asked for
+            files.remove()
+            for empty in made:
+                empty.rmdir()
+        raise
     session["wall_seconds"] = round(time.perf_counter() - start, 3)
     content = rows.to_csv(index=False, lineterminator="\n").encode()
     write_atomically(files.rows, content)
@@ -114,6 +123,13 @@ def execute(
     shutil.rmtree(files.checkpoint, ignore_errors=True)
     files.remove_temporary()
     return read_rows(folder)
+
+
+def _make_folder(folder: Path) -> list[Path]:
+    """Make the folder and return what had to be made, innermost first."""
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return made
 
 
 def is_complete(folder: Path) -> bool:

@@ -147,6 +147,26 @@ def test_list_shows_every_experiment_with_its_question(capsys):
         (["audit", "maxrl", "--expect", ""], "unknown objective ''; choose one of: expected_reward"),
         (["audit", "maxrl", "--plot", "curve.pdf"], "ends in .png, got 'curve.pdf'"),
         (["audit", "own"], "or name your own as module:function"),
+        (["run", "navigation", "--horizon", "5"], "distances must be within the horizon of 5 steps, got 8"),
+        (["run", "navigation", "--layout", "maze"], "unknown layout 'maze'; choose one of: open, obstacles, prim"),
+        (["run", "navigation", "--size", "8"], "a Prim maze needs an odd size, got 8"),
+        (
+            ["run", "navigation", "--minigrid_names", "Empty"],
+            "unknown MiniGrid level 'Empty'; choose one of: Empty-5x5",
+        ),
+        (
+            ["run", "navigation", "--rollouts", "3", "--estimators", "pkpo:k=4"],
+            "pkpo with k=4 needs at least 4 rollouts",
+        ),
+        (
+            ["run", "trajectories", "--distances", "60", "--horizon", "64"],
+            "found 0 of 6 distinct train levels prim 9 x 9",
+        ),
+        (["run", "navigation_likelihood", "--distances", "2", "2"], "distances must be distinct, got (2, 2)"),
+        (
+            ["run", "navigation_bias_variance", "--policy", "table"],
+            "unknown policy 'table'; choose one of: convolutional",
+        ),
         (["run", "likelihood_limit", "--learning_rates", "nan"], "learning rates must be positive and finite, got nan"),
     ],
 )

@@ -126,7 +126,16 @@ class TestProvenance:
         assert session["command"] == "maxrl-lab sweep --seeds 3"
         assert session["python"] == sys.version.split()[0]
         assert session["packages"]["torch"] == metadata.version("torch")
-        assert set(session["packages"]) == {"maxrl-lab", "torch", "numpy", "scipy", "scikit-learn", "pandas"}
+        assert set(session["packages"]) == {
+            "maxrl-lab",
+            "torch",
+            "numpy",
+            "scipy",
+            "scikit-learn",
+            "pandas",
+            "gymnasium",
+            "minigrid",
+        }
         assert session["device"] == "cpu"
         assert session["threads"] == torch.get_num_threads()
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", session["started"])

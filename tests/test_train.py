@@ -468,7 +468,7 @@ class TestMethod:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (("sample", "maxrl", 4), "mode must be sampled, expected or objective, got 'sample'"),
+            (("sample", "maxrl", 4), "mode must be sampled, expected, objective or inverse, got 'sample'"),
             (("sampled", "maxlr", 4), "unknown estimator 'maxlr'"),
             (("expected", "maximum_likelihood", 4), "unknown estimator 'maximum_likelihood'"),
             (("objective", "maxrl", None), "unknown objective 'maxrl'"),
