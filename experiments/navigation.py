@@ -14,16 +14,16 @@ pass@1 on the training levels. Adam divides out an estimator's constant scale, S
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from envs import minigrid
-from envs.tabular_batch import TabularBatch
 from experiments.context import Context, check_estimators, check_not_empty, check_rates
 from experiments.sweep import Run, blocks, choose_learning_rates, reported_runs, swept_runs
-from experiments.worlds import VIEW_POLICIES, GridSettings, World, minigrid_world, pass_rates
-from maxrl_lab import evaluate, fit, specs, train
+from experiments.worlds import VIEW_POLICIES, GridSettings, World, fit_runs, minigrid_world, recipe
+from maxrl_lab import evaluate, specs, train
 from maxrl_lab.runs import Row
 
 KS = (1, 8, 64, 512)
@@ -192,53 +192,41 @@ def run(settings: Settings, context: Context) -> list[Row]:
 def _train(
     runs: Sequence[Run], stage: str, section: Section, world: World, settings: Settings, context: Context
 ) -> list[Row]:
+    measurements = settings.measurements if stage == "report" else 1
     rows: list[Row] = []
     for number, block in blocks(runs, settings.runs_at_once):
         name = f"{section.world}-{section.optimiser}-{stage}-{number}"
-        rows += _train_block(block, stage, name, section, world, settings, context)
+        rows += fit_runs(
+            block,
+            world,
+            recipe(section.optimiser, settings.steps, measurements),
+            partial(_measure, block, stage, section, world, settings),
+            context.checkpoint.stage(name),
+            context.progress(f"navigation {name}"),
+        )[1]
     return rows
 
 
-def _train_block(
-    runs: Sequence[Run], stage: str, name: str, section: Section, world: World, settings: Settings, context: Context
+def _measure(
+    runs: Sequence[Run],
+    stage: str,
+    section: Section,
+    world: World,
+    settings: Settings,
+    step: int,
+    rates: dict[str, Tensor],
 ) -> list[Row]:
-    seeds = [each.seed for each in runs]
-    stack = world.stack(seeds)
-    measurements = settings.measurements if stage == "report" else 1
-
-    def batch(step: int) -> TabularBatch:
-        log_policy = stack.log_policy(world.train.inputs, world.train.rows)
-        return TabularBatch(world.train.tables, log_policy, seeds, step)
-
-    def measure(step: int) -> list[Row]:
-        rows = []
-        last = step == settings.steps and stage == "report"
-        for split, tasks in world.splits.items():
-            head = {"world": section.world, "optimiser": section.optimiser, "split": split}
-            for each, rates in zip(runs, pass_rates(stack, tasks, step).cpu(), strict=True):
-                named = {**head, **each.row(stage, step), "total_rollouts": _spent(each, step, world)}
-                rows.append({**named, **_curve(rates, each), **_NO_DETAIL})
-                if last:
-                    detail = _coverage(rates, settings.coverage_ks) + _by_difficulty(rates, tasks.difficulty)
-                    rows += [{**named, **_NO_DETAIL, **columns} for columns in detail]
-        return rows
-
-    return fit.fit(
-        stack,
-        [each.method for each in runs],
-        [each.learning_rate for each in runs],
-        fit.Recipe(
-            steps=settings.steps,
-            optimiser=section.optimiser,
-            schedule="cosine",
-            warmup=max(1, settings.steps // 10),
-            measure_every=max(1, settings.steps // measurements),
-        ),
-        batch=batch,
-        measure=measure,
-        checkpoint=context.checkpoint.stage(name),
-        progress=context.progress(f"navigation {name}"),
-    )
+    """A row per split and run, and at the end of a reported run its coverage and its pass rate by difficulty."""
+    rows = []
+    for split, tasks in world.splits.items():
+        head = {"world": section.world, "optimiser": section.optimiser, "split": split}
+        for each, own in zip(runs, rates[split], strict=True):
+            named = {**head, **each.row(stage, step), "total_rollouts": _spent(each, step, world)}
+            rows.append({**named, **_curve(own, each), **_NO_DETAIL})
+            if step == settings.steps and stage == "report":
+                detail = _coverage(own, settings.coverage_ks) + _by_difficulty(own, tasks.difficulty)
+                rows += [{**named, **_NO_DETAIL, **columns} for columns in detail]
+    return rows
 
 
 _NO_DETAIL: Row = {"k": None, "coverage": None, "difficulty": None, "pass_rate": None}

@@ -14,14 +14,14 @@ mean final pass@1 on the training levels.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 
-from envs.tabular_batch import TabularBatch
 from experiments.context import Context, check_estimators, check_not_empty, check_rates
 from experiments.sweep import Run, blocks, choose_learning_rates, reported_runs, swept_runs
-from experiments.worlds import GridSettings, World, pass_rates
-from maxrl_lab import evaluate, fit, inverse_sampling, specs, train
+from experiments.worlds import GridSettings, World, fit_runs, recipe
+from maxrl_lab import evaluate, inverse_sampling, specs, train
 from maxrl_lab.runs import Row
 
 
@@ -119,57 +119,35 @@ def run(settings: Settings, context: Context) -> list[Row]:
 
 
 def _train(runs: Sequence[Run], stage: str, world: World, settings: Settings, context: Context) -> list[Row]:
+    measurements = settings.measurements if stage == "report" else 1
     rows: list[Row] = []
     for number, block in blocks(runs, settings.runs_at_once):
-        rows += _train_block(block, stage, f"{stage}-{number}", world, settings, context)
+        rows += fit_runs(
+            block,
+            world,
+            recipe("adam", settings.steps, measurements),
+            partial(_measure, block, stage),
+            context.checkpoint.stage(f"{stage}-{number}"),
+            context.progress(f"navigation_likelihood {stage}-{number}"),
+        )[1]
     return rows
 
 
-def _train_block(
-    runs: Sequence[Run], stage: str, name: str, world: World, settings: Settings, context: Context
-) -> list[Row]:
-    seeds = [each.seed for each in runs]
-    stack = world.stack(seeds)
-
-    def batch(step: int) -> TabularBatch:
-        return TabularBatch(world.train.tables, stack.log_policy(world.train.inputs, world.train.rows), seeds, step)
-
-    def measure(step: int) -> list[Row]:
-        on_training = pass_rates(stack, world.train, step).cpu()
-        costs = [mean_cost(each.method, rates) for each, rates in zip(runs, on_training, strict=True)]
-        rows = []
-        for split, rates in (("train", on_training), ("held_out", pass_rates(stack, world.held_out, step).cpu())):
-            for place, each in enumerate(runs):
-                rows.append(
-                    {
-                        **each.row(stage, step),
-                        "split": split,
-                        "cost": costs[place],
-                        "pass_at_1": float(rates[place].mean()),
-                        "pass_at_64": float(evaluate.exact_coverage(rates[place], [64])[0]),
-                        "log_pass_rate": float(rates[place].log().mean()),
-                    }
-                )
-        return rows
-
-    measurements = settings.measurements if stage == "report" else 1
-    recipe = fit.Recipe(
-        steps=settings.steps,
-        optimiser="adam",
-        schedule="cosine",
-        warmup=max(1, settings.steps // 10),
-        measure_every=max(1, settings.steps // measurements),
-    )
-    return fit.fit(
-        stack,
-        [each.method for each in runs],
-        [each.learning_rate for each in runs],
-        recipe,
-        batch=batch,
-        measure=measure,
-        checkpoint=context.checkpoint.stage(name),
-        progress=context.progress(f"navigation_likelihood {name}"),
-    )
+def _measure(runs: Sequence[Run], stage: str, step: int, rates: dict[str, Tensor]) -> list[Row]:
+    """A row per split and run; the cost is that of training."""
+    costs = [mean_cost(each.method, own) for each, own in zip(runs, rates["train"], strict=True)]
+    return [
+        {
+            **each.row(stage, step),
+            "split": split,
+            "cost": cost,
+            "pass_at_1": float(own.mean()),
+            "pass_at_64": float(evaluate.exact_coverage(own, [64])[0]),
+            "log_pass_rate": float(own.log().mean()),
+        }
+        for split, found in rates.items()
+        for each, cost, own in zip(runs, costs, found, strict=True)
+    ]
 
 
 def mean_cost(method: train.Method, rates: Tensor) -> float | None:

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from envs.levels import Level
-from envs.tabular_batch import TabularBatch
 from experiments.context import Context, check_estimators, check_not_empty, check_rates
 from experiments.sweep import Run, choose_learning_rates, reported_runs, swept_runs
-from experiments.worlds import GridSettings, World, pass_rates
-from maxrl_lab import fit, specs, train
+from experiments.worlds import GridSettings, World, fit_runs, pass_rates, recipe
+from maxrl_lab import specs, train
 from maxrl_lab.policies.stack import Stack
 from maxrl_lab.randomness import generator
 from maxrl_lab.runs import Row
@@ -94,34 +93,14 @@ _COLUMNS: Row = {
 
 def _train(runs: Sequence[Run], world: World, settings: Settings, context: Context) -> tuple[Stack, list[Row]]:
     """Train the runs together; return their policies and how they ended on the training levels."""
-    seeds = [each.seed for each in runs]
-    stack = world.stack(seeds)
-    stage = f"training-{seeds[0]}"
+    stage = f"training-{runs[0].seed}"
 
-    def batch(step: int) -> TabularBatch:
-        return TabularBatch(world.train.tables, stack.log_policy(world.train.inputs, world.train.rows), seeds, step)
-
-    def measure(step: int) -> list[Row]:
-        found = pass_rates(stack, world.train, step).mean(1).tolist()
+    def measure(step: int, rates: dict[str, Tensor]) -> list[Row]:
+        found = rates["train"].mean(1).tolist()
         return [{**each.row(stage, step), "pass_at_1": rate} for each, rate in zip(runs, found, strict=True)]
 
-    rows = fit.fit(
-        stack,
-        [each.method for each in runs],
-        [each.learning_rate for each in runs],
-        fit.Recipe(
-            steps=settings.steps,
-            optimiser="adam",
-            schedule="cosine",
-            warmup=max(1, settings.steps // 10),
-            measure_every=settings.steps,
-        ),
-        batch=batch,
-        measure=measure,
-        checkpoint=context.checkpoint.stage(stage),
-        progress=context.progress(f"trajectories {stage}"),
-    )
-    return stack, rows
+    checkpoint, progress = context.checkpoint.stage(stage), context.progress(f"trajectories {stage}")
+    return fit_runs(runs, world, recipe("adam", settings.steps, 1), measure, checkpoint, progress)
 
 
 def _level_row(place: int, level: Level) -> Row:

@@ -1,6 +1,6 @@
 """The navigation experiments' tasks: gridworld mazes from easy to hopeless, and MiniGrid's own levels."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -11,12 +11,14 @@ from envs import gridworld, levels, minigrid
 from envs.concatenation import concatenate
 from envs.levels import Level
 from envs.tabular import TabularTasks
-from envs.tabular_batch import refuse_diverged
+from envs.tabular_batch import TabularBatch, refuse_diverged
 from experiments.context import check_not_empty
-from maxrl_lab import specs
+from experiments.sweep import Run
+from maxrl_lab import fit, specs
 from maxrl_lab.policies.convolutional import FullyConvolutional, small_cnn
 from maxrl_lab.policies.one_hot import OneHot
 from maxrl_lab.policies.stack import Stack, mlp, seeded
+from maxrl_lab.runs import Checkpoint, Row
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,50 @@ def pass_rates(stack: Stack, tasks: Tasks, step: int = 0) -> Tensor:
         log_policy = stack.log_policy(tasks.inputs, tasks.rows)
         refuse_diverged(log_policy, step)
         return tasks.tables.pass_rate(log_policy)
+
+
+def fit_runs(
+    runs: Sequence[Run],
+    world: World,
+    recipe: fit.Recipe,
+    measure: Callable[[int, dict[str, Tensor]], list[Row]],
+    checkpoint: Checkpoint,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> tuple[Stack, list[Row]]:
+    """Train runs on a world's training levels as one batched program; return their policies and the measured rows.
+
+    `measure(step, rates)` makes rows of the exact pass rates (R, B) of each split, on the CPU.
+    """
+    seeds = [each.seed for each in runs]
+    stack = world.stack(seeds)
+
+    def batch(step: int) -> TabularBatch:
+        return TabularBatch(world.train.tables, stack.log_policy(world.train.inputs, world.train.rows), seeds, step)
+
+    rows = fit.fit(
+        stack,
+        [each.method for each in runs],
+        [each.learning_rate for each in runs],
+        recipe,
+        batch=batch,
+        measure=lambda step: measure(
+            step, {split: pass_rates(stack, tasks, step).cpu() for split, tasks in world.splits.items()}
+        ),
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+    return stack, rows
+
+
+def recipe(optimiser: str, steps: int, measurements: int) -> fit.Recipe:
+    """Return how every run is optimised: cosine after a tenth of warm-up, measured so many times after the start."""
+    return fit.Recipe(
+        steps=steps,
+        optimiser=optimiser,
+        schedule="cosine",
+        warmup=max(1, steps // 10),
+        measure_every=max(1, steps // measurements),
+    )
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from envs import levels
 from envs.tabular_batch import TabularBatch
-from experiments import navigation, navigation_bias_variance, navigation_likelihood, trajectories
+from experiments import navigation, navigation_bias_variance, navigation_likelihood, trajectories, worlds
 from experiments.context import Context
 from experiments.sweep import Run
 from experiments.worlds import GridSettings, World, minigrid_world, pass_rates
@@ -128,11 +128,11 @@ class TestSweep:
         section = navigation.Section("gridworld", "adam", (0.01,), (4, 8))
         world, settings = GRID.world(), SMOKE
         runs = [each for each in MANY if each.method.mode == "sampled"]
-        block = navigation._train_block(runs, "report", "all", section, world, settings, context_in(tmp_path))
+        block = navigation._train(runs, "report", section, world, settings, context_in(tmp_path))
         both = pd.DataFrame(block)
         for place in (3, 10):
-            own = navigation._train_block(
-                [runs[place]], "report", str(place), section, world, settings, context_in(tmp_path)
+            own = navigation._train(
+                [runs[place]], "report", section, world, settings, context_in(tmp_path / str(place))
             )
             name = runs[place].row("report", 0)
             keys = ["method", "rollouts", "learning_rate", "seed"]
@@ -186,7 +186,7 @@ class TestResuming:
     @pytest.mark.parametrize("stops", [[53], [3, 8, 60], [112]], ids=["in the sweep", "again and again", "at the end"])
     def test_a_killed_run_ends_with_identical_rows(self, tmp_path, monkeypatch, stops):
         whole = navigation.run(self.SETTINGS, context_in(tmp_path / "whole"))
-        honest, made = navigation.TabularBatch, []
+        honest, made = worlds.TabularBatch, []
 
         def counted(*arguments):
             made.append(arguments[-1])
@@ -194,7 +194,7 @@ class TestResuming:
                 raise KeyboardInterrupt
             return honest(*arguments)
 
-        monkeypatch.setattr(navigation, "TabularBatch", counted)
+        monkeypatch.setattr(worlds, "TabularBatch", counted)
         for stop in stops:  # noqa: B007 read by `counted`
             made.clear()
             with pytest.raises(KeyboardInterrupt):
@@ -208,7 +208,7 @@ class TestResuming:
     def test_killed_while_measuring(self, tmp_path, monkeypatch):
         settings = navigation_likelihood.PRESETS["smoke"]
         whole = navigation_likelihood.run(settings, context_in(tmp_path / "whole"))
-        honest, calls = navigation_likelihood.pass_rates, []
+        honest, calls = worlds.pass_rates, []
 
         def killed(*arguments):
             calls.append(None)
@@ -216,7 +216,7 @@ class TestResuming:
                 raise KeyboardInterrupt
             return honest(*arguments)
 
-        monkeypatch.setattr(navigation_likelihood, "pass_rates", killed)
+        monkeypatch.setattr(worlds, "pass_rates", killed)
         with pytest.raises(KeyboardInterrupt):
             navigation_likelihood.run(settings, context_in(tmp_path / "killed"))
         before = len(calls)
