@@ -5,7 +5,7 @@ obey the same dynamics, and the exact pass rate of `env.unwrapped.tasks` is that
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import gymnasium
@@ -65,6 +65,14 @@ class GridWorldSettings:
             split=self.split,
             seed=self.seed,
         )
+
+
+def _settings(options: dict[str, Any]) -> GridWorldSettings:
+    known = [field.name for field in fields(GridWorldSettings)]
+    for name in options:
+        if name not in known:
+            raise ValueError(f"unknown option {name!r}; choose from: {', '.join(known)}")
+    return GridWorldSettings(**options)
 
 
 class _Episodes:
@@ -181,7 +189,7 @@ class GridWorldEnv(gymnasium.Env[Planes, np.int64]):
     def __init__(self, *, render_mode: str | None = None, **settings: Any) -> None:
         _check_render_mode(render_mode, self.metadata["render_modes"])
         self.render_mode = render_mode
-        self._episodes = _Episodes(GridWorldSettings(**settings), 1)
+        self._episodes = _Episodes(_settings(settings), 1)
         self.levels, self.tasks = self._episodes.levels, self._episodes.tasks
         self.observation_space = MultiBinary([4, self._episodes.size, self._episodes.size])
         self.action_space = Discrete(len(ACTIONS))
@@ -281,7 +289,7 @@ class GridWorldVectorEnv(VectorEnv[Planes, NDArray[np.int64], NDArray[Any]]):
     def __init__(self, num_envs: int = 1, *, render_mode: str | None = None, **settings: Any) -> None:
         _check_render_mode(render_mode, self.metadata["render_modes"])
         self.num_envs, self.render_mode = specs.check_count("num_envs", num_envs), render_mode
-        self._episodes = _Episodes(GridWorldSettings(**settings), num_envs)
+        self._episodes = _Episodes(_settings(settings), num_envs)
         self.levels, self.tasks = self._episodes.levels, self._episodes.tasks
         self.single_observation_space = MultiBinary([4, self._episodes.size, self._episodes.size])
         self.single_action_space = Discrete(len(ACTIONS))

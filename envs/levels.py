@@ -25,10 +25,8 @@ ACTIONS = ("up", "down", "left", "right")
 MIN_SIZE, MAX_SIZE = 5, 33
 _TEST_SHARE = 4
 """One level in so many, by a hash of its content, is a held-out level."""
-_ATTEMPTS = 200
-"""Draws per level before the request is refused."""
 _HOPELESS_AFTER = 2000
-"""Draws after which a request is refused that no draw has met."""
+"""Draws without a new level after which a request is refused."""
 _OBSTACLE_SHARE = 0.25
 
 
@@ -71,7 +69,12 @@ class Level:
     @cached_property
     def digest(self) -> int:
         """A hash of the content, the same on every machine."""
-        return int.from_bytes(hashlib.blake2b(self.text().encode(), digest_size=8).digest(), "little")
+        return _hash(self.text())
+
+    @cached_property
+    def is_held_out(self) -> bool:
+        """Whether the level is one of split `test`: by a hash of walls, pits and goal, so no map is in both splits."""
+        return _hash(self.text().replace("S", ".")) % _TEST_SHARE == 0
 
     def text(self, agent: Cell | None = None) -> str:
         """Return the level as lines of `#` wall, `.` free, `O` pit, `S` start, `G` goal, `A` the agent."""
@@ -82,11 +85,17 @@ class Level:
         return "\n".join("".join(row) for row in drawn)
 
 
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
 def parse(text: str) -> Level:
-    """Return the level that `Level.text` describes; `ValueError` for other characters, ragged lines, or no S or G."""
-    lines = text.split()
-    if len({len(line) for line in lines}) != 1 or set("".join(lines)) - set("#.OSG"):
-        raise ValueError(f"expected lines of equal length made of # . O S G, got {lines}")
+    """Return the level that `Level.text` describes; `ValueError` for other characters, no square, or no S or G."""
+    lines = [line.strip() for line in text.strip().splitlines()]
+    if wrong := set("".join(lines)) - set("#.OSG"):
+        raise ValueError(f"a level is drawn with # wall, . floor, O pit, S start, G goal, got {sorted(wrong)}")
+    if {len(line) for line in lines} != {len(lines)}:
+        raise ValueError(f"a level is a square, got {len(lines)} lines of {[len(line) for line in lines]} characters")
     cells = np.array([list(line) for line in lines])
     places = {mark: np.argwhere(cells == mark).tolist() for mark in "SG"}
     for mark, found in places.items():
@@ -179,7 +188,7 @@ def make_levels(
 ) -> list[Level]:
     """Return `count` distinct levels whose start is `distance` moves from the goal (None: any).
 
-    A level belongs to one split by a hash of its content, so none is in both, whatever the seeds. Raises `ValueError`
+    A level belongs to one split by a hash of its map, so none is in both, whatever the seeds. Raises `ValueError`
     that says what was found if so many distinct levels cannot be made.
     """
     make = specs.lookup(LAYOUTS, "layout", layout)
@@ -193,14 +202,14 @@ def make_levels(
         raise ValueError(f"split must be 'train' or 'test', got {split!r}")
     random = np.random.default_rng(generator("levels", layout, size, distance or 0, pits, seed).initial_seed())
     levels: dict[int, Level] = {}
-    farthest = 0
-    for attempt in range(_ATTEMPTS * count):
-        if attempt == _HOPELESS_AFTER and not levels:
-            break
+    farthest, in_vain = 0, 0
+    while in_vain < _HOPELESS_AFTER:
+        in_vain += 1
         level, reached = _draw(make(size, random), distance, pits, random)
         farthest = max(farthest, reached)
-        if level is not None and (level.digest % _TEST_SHARE == 0) == (split == "test"):
-            levels.setdefault(level.digest, level)
+        if level is not None and level.digest not in levels and level.is_held_out == (split == "test"):
+            in_vain = 0
+            levels[level.digest] = level
             if len(levels) == count:
                 return list(levels.values())
     wish = "" if distance is None else f" with start and goal {distance} moves apart"

@@ -39,13 +39,14 @@ def write(file: Path, table: Table) -> None:
     try:
         write_atomically(file, content.getvalue())
     except OSError as error:
-        warnings.warn(f"the table is not kept for the next time: {error}", RuntimeWarning, stacklevel=4)
+        message = f"the table is not kept for the next time ({error}); MAXRL_LAB_CACHE names another folder"
+        warnings.warn(message, RuntimeWarning, stacklevel=4)
 
 
 def read(file: Path) -> Table | None:
     """Return the table in a file, None if there is none or it is not what `write` wrote under that name."""
     try:
-        with np.load(file, allow_pickle=False) as found:
+        with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as found:
             arrays = {name: found[name] for name in _ARRAYS}
             trusted = np.array_equal(found["checksum"], _checksum(file.name, arrays))
     except Exception:  # numpy and zipfile raise many kinds for a damaged file; all mean the same here

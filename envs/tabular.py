@@ -16,6 +16,7 @@ from torch import Tensor
 from envs import tabular_exact, tabular_rollout
 from envs.tabular_exact import ScoreMoments
 from envs.tabular_rollout import Paths
+from maxrl_lab import specs
 from maxrl_lab.groups import Group
 
 _ROW_TOLERANCE = {torch.float64: 1e-9}
@@ -53,6 +54,12 @@ class TabularTasks:
         self._check_shapes()
         self._check_rows()
         self._check_solvable()
+
+    def __repr__(self) -> str:
+        """Say how large the tasks are."""
+        tasks, states, actions = self.shape
+        kind = "deterministic" if self.probabilities is None else "stochastic"
+        return f"TabularTasks({tasks} {kind} tasks, {states} states, {actions} actions, horizon {self.horizon})"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -189,8 +196,7 @@ class TabularTasks:
                 raise ValueError(f"{name} must have shape {tuple(wanted)}, got {tuple(value.shape)}")
         if (self.observations is None) != (self.features is None):
             raise ValueError("observations and features come together")
-        if isinstance(self.horizon, bool) or not isinstance(self.horizon, int) or self.horizon < 1:
-            raise ValueError(f"horizon must be a whole number of steps >= 1, got {self.horizon!r}")
+        object.__setattr__(self, "horizon", specs.check_count("horizon", self.horizon))
 
     def _check_rows(self) -> None:
         _check_index("successors", self.successors, self.shape[1])

@@ -11,19 +11,27 @@ from maxrl_lab.groups import Group
 from maxrl_lab.randomness import generator
 
 
+class DivergedError(ValueError):
+    """The policy of `run` is NaN after `step` updates."""
+
+    def __init__(self, run: int, step: int) -> None:
+        super().__init__(f"the policy of run {run} is NaN after {step} updates: it has diverged")
+        self.run, self.step = run, step
+
+
 def refuse_diverged(log_policy: Tensor, step: int) -> None:
-    """Raise `ValueError` naming the run and the step if one of the policies (R, ...) has become NaN."""
+    """Raise `DivergedError` if one of the policies (R, ...) has become NaN."""
     diverged = log_policy.detach().flatten(1).isnan().any(1)
     if bool(diverged.any()):
         run = int(diverged.nonzero()[0])
-        raise ValueError(f"the policy of run {run} is NaN after {step} updates: it has diverged")
+        raise DivergedError(run, step)
 
 
 class TabularBatch:
     """The trainer's view of tasks under R policies: rollouts and exact log pass rates; see `train.Batch`.
 
     log_policy: (R, T, B, S, A), differentiable. `seeds` (R,) and `step` address the random numbers: runs with one seed
-    draw the same ones. Raises `ValueError` naming the run and the step if a policy has become NaN.
+    draw the same ones. Raises `DivergedError`, a `ValueError`, if a policy has become NaN.
     """
 
     def __init__(self, tasks: TabularTasks, log_policy: Tensor, seeds: Sequence[int], step: int) -> None:

@@ -19,8 +19,8 @@ from torch import Tensor
 if TYPE_CHECKING:
     from envs.tabular import TabularTasks
 
-MAX_CELLS = 6000
-"""Largest S x A of one task for moments: they take (S A)^2 numbers."""
+MAX_NUMBERS = 6000**2
+"""Largest (S A)^2 C of one task for moments, 0.3 GB."""
 
 
 class ScoreMoments(NamedTuple):
@@ -82,14 +82,14 @@ def moments(tasks: "TabularTasks", log_policy: Tensor, gram: Tensor | None = Non
     """Return the exact moments of the score of each task's rollouts under one policy (T, B, S, A).
 
     gram: (B, S A, S A), the products of the gradients of log pi(a|s) for the parameters of interest; by default these
-    are the policy table's own logits. Raises `ValueError` for more than `MAX_CELLS` cells, and for a Gram matrix with a
-    policy that depends on time.
+    are the policy table's own logits. Raises `ValueError` if they take more than `MAX_NUMBERS` numbers, and for a Gram
+    matrix with a policy that depends on time.
     """
     times, count, states, actions = log_policy.shape
-    if states * actions > MAX_CELLS:
+    successors = tasks.next_states.shape[3]
+    if (states * actions) ** 2 * successors > MAX_NUMBERS:
         raise ValueError(
-            f"moments need (S A)^2 numbers: S A must be at most {MAX_CELLS}, got {states} x {actions} = "
-            f"{states * actions}"
+            f"moments take (S A)^2 C numbers, at most {MAX_NUMBERS}, got S = {states}, A = {actions}, C = {successors}"
         )
     if gram is not None and times > 1:
         raise ValueError("moments of a policy that depends on time are for its own logits, not for a Gram matrix")
@@ -101,7 +101,7 @@ def moments(tasks: "TabularTasks", log_policy: Tensor, gram: Tensor | None = Non
         reached = occupancy(tasks, log_policy[None])[:-1, 0]
         found = [_moments_in_time(_OneTask(tasks, task), policy[:, task], reached[:, task]) for task in range(count)]
     else:
-        grams = map(_softmax_gram, policy[0]) if gram is None else iter(gram.double())
+        grams = map(_softmax_gram, policy[0]) if gram is None else iter(gram.detach().double())
         found = [_moments_of_one(_OneTask(tasks, task), policy[0, task], next(grams)) for task in range(count)]
     pass_rates, *others = (torch.stack(values) for values in zip(*found, strict=True))
     return ScoreMoments(pass_rates.clamp(max=1.0), *others)
@@ -135,17 +135,16 @@ def _moments_of_one(task: _OneTask, pi: Tensor, gram: Tensor) -> tuple[Tensor, T
     states, actions = pi.shape
     squares = gram.diagonal().view(states, actions)
     own = torch.arange(states * actions, device=pi.device).view(states, actions)
-    value, slopes = task.success, pi.new_zeros(states, states * actions)
-    right, total = pi.new_zeros(states), pi.new_zeros(states)
+    slopes = pi.new_zeros(states, states * actions)
+    odds, right, wrong = _Odds(task), pi.new_zeros(states), pi.new_zeros(states)
     for _ in range(task.horizon):
-        value_after = task.after(value)
-        cross = task.after(slopes @ gram).view(states, actions, -1).gather(2, own[..., None]).squeeze(2)
-        right = task.masked((pi * (squares * value_after + 2 * cross + task.after(right))).sum(1))
-        total = task.masked((pi * (squares + task.after(total))).sum(1))
-        slopes = task.masked((pi[..., None] * task.after(slopes)).sum(1).scatter_add(1, own, pi * value_after))
-        value = torch.where(task.active, (pi * value_after).sum(1), value)
+        cross = 2 * task.after(slopes @ gram).view(states, actions, -1).gather(2, own[..., None]).squeeze(2)
+        success_after, failure_after, gap = odds.step(pi)
+        right = task.masked((pi * (squares * success_after + cross + task.after(right))).sum(1))
+        wrong = task.masked((pi * (squares * failure_after - cross + task.after(wrong))).sum(1))
+        slopes = task.masked((pi[..., None] * task.after(slopes)).sum(1).scatter_add(1, own, pi * gap))
     slope = task.start @ slopes
-    return task.start @ value, slope @ gram @ slope, task.start @ right, task.start @ (total - right)
+    return task.start @ odds.success, slope @ gram @ slope, task.start @ right, task.start @ wrong
 
 
 def _moments_in_time(task: _OneTask, policy: Tensor, reached: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -153,24 +152,48 @@ def _moments_in_time(task: _OneTask, policy: Tensor, reached: Tensor) -> tuple[T
 
     `reached` (H, S) is the probability of standing on each state at each time.
     """
-    value = task.success
-    right, total = torch.zeros_like(value), torch.zeros_like(value)
+    odds, right, wrong = _Odds(task), torch.zeros_like(task.success), torch.zeros_like(task.success)
     slopes = []
     for pi, at in zip(policy.flip(0), reached.flip(0), strict=True):
-        squares = 1 - 2 * pi + pi.square().sum(1, keepdim=True)
-        value_after = task.after(value)
-        now = (pi * value_after).sum(1)
-        slopes.append((at * task.active)[:, None] * pi * (value_after - now[:, None]))
-        right = task.masked((pi * (squares * value_after + task.after(right))).sum(1))
-        total = task.masked((pi * (squares + task.after(total))).sum(1))
-        value = torch.where(task.active, now, value)
+        squares = _scores(pi).square().sum(2)
+        success_after, failure_after, gap = odds.step(pi)
+        slopes.append((at * task.active)[:, None] * pi * gap)
+        right = task.masked((pi * (squares * success_after + task.after(right))).sum(1))
+        wrong = task.masked((pi * (squares * failure_after + task.after(wrong))).sum(1))
     norm = torch.stack(slopes).square().sum()
-    return task.start @ value, norm, task.start @ right, task.start @ (total - right)
+    return task.start @ odds.success, norm, task.start @ right, task.start @ wrong
+
+
+class _Odds:
+    """Probabilities (S,) of success and of failure from each state, each by itself: neither is rounded near 0."""
+
+    def __init__(self, task: _OneTask) -> None:
+        self.task, self.success, self.failure = task, task.success, 1 - task.success
+
+    def step(self, pi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Go one step back; return both after each action (S, A), and how much better than the mean an action is.
+
+        The gradient needs that gap only, as the scores of a state have mean 0; it is taken where it is not rounded.
+        """
+        success_after, failure_after = self.task.after(self.success), self.task.after(self.failure)
+        success, failure = (pi * success_after).sum(1), (pi * failure_after).sum(1)
+        gap = torch.where(
+            (success < failure)[:, None], success_after - success[:, None], failure[:, None] - failure_after
+        )
+        self.success = torch.where(self.task.active, success, self.success)
+        self.failure = torch.where(self.task.active, failure, self.failure)
+        return success_after, failure_after, gap
+
+
+def _scores(policy: Tensor) -> Tensor:
+    """Scores of each state's own logits, (S, A, A): 1{a=a'} - pi(a'), where 1 - pi(a) is the sum of the others."""
+    actions = policy.shape[1]
+    others = 1 - torch.eye(actions, dtype=policy.dtype, device=policy.device)
+    return torch.diag_embed(policy @ others) - policy[:, None, :] * others
 
 
 def _softmax_gram(policy: Tensor) -> Tensor:
-    """G of the logits of a table: only cells of one state have a product, 1{a=a'} - pi(a) - pi(a') + |pi|^2."""
-    eye = torch.eye(policy.shape[1], dtype=policy.dtype, device=policy.device)
-    blocks = eye - policy[:, :, None] - policy[:, None, :] + policy.square().sum(1)[:, None, None]
-    gram: Tensor = torch.block_diag(*blocks)
+    """G of the logits of a table: only cells of one state have a product."""
+    scores = _scores(policy)
+    gram: Tensor = torch.block_diag(*(scores @ scores.transpose(1, 2)))
     return gram

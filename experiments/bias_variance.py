@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from experiments.context import EVERY_ESTIMATOR, Context, check_estimators, check_not_empty
+from experiments.context import EVERY_ESTIMATOR, Context, check_estimators, check_lists
 from maxrl_lab import exact, objectives, specs
 from maxrl_lab.runs import Row
 
@@ -38,7 +38,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Check every name against every N, and that M is shared evenly."""
-        check_not_empty(estimators=self.estimators, rollouts=self.rollouts, pass_rates=self.pass_rates)
+        check_lists(estimators=self.estimators, rollouts=self.rollouts, pass_rates=self.pass_rates)
         specs.check_count("budget", self.budget)
         for p in self.pass_rates:
             if not 0 < p < 1:

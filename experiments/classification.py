@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from envs.classification import CLASSES, PIXELS, ClassificationBatch, three_digits
-from experiments.context import Context, check_not_empty, check_rates
+from experiments.context import Context, check_lists, check_rates
 from experiments.sweep import Run, blocks, choose_learning_rates, reported_runs, swept_runs
 from maxrl_lab import evaluate, fit, specs, train
 from maxrl_lab.policies.stack import Stack, mlp, seeded
@@ -55,11 +55,11 @@ class Settings:
     measurements: int = 10
     """Evaluations during training."""
     runs_at_once: int = 50
-    """Runs trained as one batched program; bounds memory, changes no result."""
+    """Runs trained as one batched program: bounds memory, changes results by rounding only."""
 
     def __post_init__(self) -> None:
         """Check counts and names."""
-        check_not_empty(
+        check_lists(
             estimators=self.estimators,
             rollouts=self.rollouts,
             learning_rates=self.learning_rates,

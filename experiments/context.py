@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from maxrl_lab import exact
+from maxrl_lab import exact, specs
 from maxrl_lab.runs import Checkpoint
 
 EVERY_ESTIMATOR = (
@@ -48,14 +48,18 @@ def check_rates(*learning_rates: float) -> None:
 
 
 def check_estimators(names: Iterable[str], rollouts: Sequence[int]) -> None:
-    """Raise `ValueError` unless every estimator exists at every N."""
-    for name in names:
-        for count in rollouts:
+    """Raise `ValueError` unless every estimator exists at every N, and no two are the same there."""
+    chosen = list(names)
+    for count in rollouts:
+        for name in chosen:
             exact.coefficients(name, rollouts=count)
+        check_lists(estimators=tuple(specs.format_at(name, count) for name in chosen))
 
 
-def check_not_empty(**values: tuple[object, ...]) -> None:
-    """Raise `ValueError` for a setting that lists nothing."""
+def check_lists(**values: tuple[object, ...]) -> None:
+    """Raise `ValueError` for a setting that lists nothing, or something twice."""
     for name, value in values.items():
         if not value:
             raise ValueError(f"{name} needs at least one value, got none")
+        if len(set(value)) < len(value):
+            raise ValueError(f"{name} must be distinct, got {' '.join(map(str, value))}")

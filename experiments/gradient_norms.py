@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
 from envs.classification import CLASSES, PIXELS, ClassificationBatch, three_digits
-from experiments.context import Context, check_estimators, check_not_empty, check_rates
+from experiments.context import Context, check_estimators, check_lists, check_rates
 from maxrl_lab import exact, fit, objectives, specs, train
 from maxrl_lab.policies.stack import Stack, mlp, seeded
 from maxrl_lab.randomness import generator
@@ -46,7 +46,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Check counts and names."""
-        check_not_empty(objectives=self.objectives, estimators=self.estimators, rollouts=self.rollouts)
+        check_lists(objectives=self.objectives, estimators=self.estimators, rollouts=self.rollouts)
         for name in ("seeds", "steps", "batch", "examples"):
             specs.check_count(name, getattr(self, name))
         check_rates(self.learning_rate)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from experiments.context import Context, check_not_empty, check_rates
+from experiments.context import Context, check_lists, check_rates
 from maxrl_lab import fit, objectives, specs, train
 from maxrl_lab.groups import Group
 from maxrl_lab.policies.stack import Stack
@@ -61,7 +61,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Check counts and names."""
-        check_not_empty(objectives=self.objectives, learning_rates=self.learning_rates)
+        check_lists(objectives=self.objectives, learning_rates=self.learning_rates)
         for name in ("rollouts", "tasks", "features", "answers", "steps", "seeds"):
             specs.check_count(name, getattr(self, name))
         if not 0 < self.hardest < 0.5:

@@ -9,7 +9,7 @@ noise; intervals are over seeds, which are initial parameters and rollouts (the 
 Learning rates are swept alike for every method and optimiser, on seeds that are not reported, and chosen by mean final
 pass@1 on the training levels. Adam divides out an estimator's constant scale, SGD does not, hence both.
 
-    maxrl-lab run navigation        (two to three minutes; `full` wants a GPU)
+    maxrl-lab run navigation        (three to four minutes; `full` wants a GPU)
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from envs import minigrid
-from experiments.context import Context, check_estimators, check_not_empty, check_rates
+from experiments.context import Context, check_estimators, check_lists, check_rates
 from experiments.sweep import Run, blocks, choose_learning_rates, reported_runs, swept_runs
 from experiments.worlds import VIEW_POLICIES, GridSettings, World, fit_runs, minigrid_world, recipe
 from maxrl_lab import evaluate, specs, train
@@ -30,7 +30,7 @@ KS = (1, 8, 64, 512)
 """k of the learning curves of pass@k."""
 METHODS = ("reinforce", "rloo", "grpo", "pkpo:k=N/2", "maxrl", "maxrl_leave_one_out", "maxrl_cross_fitted")
 """What is compared: MaxRL as Algorithm 1 (order N-1) and in two forms of exact order N."""
-MINIGRID = ("Empty-5x5", "LavaGapS5", "MultiRoom-N2-S4", "DoorKey-5x5", "SimpleCrossingS9N1", "LavaCrossingS9N1")
+MINIGRID = ("Fetch-5x5-N2", "LavaGapS7", "MultiRoom-N2-S4", "DoorKey-5x5", "SimpleCrossingS9N1", "LavaCrossingS9N1")
 """MiniGrid levels of the default setting."""
 
 
@@ -38,10 +38,12 @@ MINIGRID = ("Empty-5x5", "LavaGapS5", "MultiRoom-N2-S4", "DoorKey-5x5", "SimpleC
 class Settings(GridSettings):
     """Worlds, methods and optimisation."""
 
+    held_out: int = 6
+    """Held-out levels of each distance."""
     minigrid_names: tuple[str, ...] = MINIGRID
-    """MiniGrid levels (`envs.minigrid.LEVELS`); none: no MiniGrid."""
+    """MiniGrid levels (`envs.minigrid.LEVELS`); the flag without values: no MiniGrid."""
     minigrid_levels: int = 3
-    """Training seeds of each MiniGrid level; held out are as many others."""
+    """Training levels of each name, and as many held-out ones; no two are the same."""
     minigrid_horizon: int = 48
     """Step limit H in MiniGrid."""
     minigrid_rollouts: tuple[int, ...] = (16,)
@@ -55,8 +57,14 @@ class Settings(GridSettings):
     rollouts: tuple[int, ...] = (4, 16, 128)
     """N in the gridworld, with Adam."""
     sgd_rollouts: tuple[int, ...] = (16,)
-    """N in the gridworld, with SGD; none: no SGD."""
-    adam_rates: tuple[float, ...] = (0.003, 0.01, 0.03)
+    """N in the gridworld, with SGD; the flag without values: no SGD."""
+    equal_estimators: tuple[str, ...] = ("rloo", "grpo", "maxrl_leave_one_out")
+    """Compared at equal rollouts in all; the flag without values: no such comparison."""
+    equal_rollouts: tuple[int, ...] = (4, 16, 64)
+    """N of that comparison; each has its own number of updates, schedule and learning rate."""
+    equal_total: int = 1200
+    """Rollouts of each level in all in that comparison."""
+    adam_rates: tuple[float, ...] = (0.01, 0.03, 0.1)
     """Learning rates swept in the gridworld with Adam."""
     minigrid_rates: tuple[float, ...] = (0.001, 0.003, 0.01)
     """Learning rates swept in MiniGrid, with Adam."""
@@ -66,45 +74,61 @@ class Settings(GridSettings):
     """Reported runs per method."""
     sweep_seeds: int = 2
     """Seeds of the sweep; none of them is reported."""
-    steps: int = 120
+    steps: int = 100
     """Updates, each on N rollouts of every training level; cosine schedule after a tenth of warm-up."""
     measurements: int = 10
     """Evaluations during training."""
     coverage_ks: tuple[int, ...] = (1, 4, 16, 64, 256, 1024, 4096)
     """k of the final coverage curve."""
     runs_at_once: int = 150
-    """Runs trained as one batched program; bounds memory, changes no result."""
+    """Runs trained as one batched program: bounds memory, changes results by rounding only."""
 
     def __post_init__(self) -> None:
         """Check counts and names."""
         super().__post_init__()
-        check_not_empty(estimators=self.estimators, rollouts=self.rollouts, coverage_ks=self.coverage_ks)
-        check_not_empty(adam_rates=self.adam_rates, sgd_rates=self.sgd_rates, minigrid_rates=self.minigrid_rates)
-        for name in ("minigrid_levels", "minigrid_horizon", "minigrid_width", "seeds", "sweep_seeds", "steps"):
+        check_lists(estimators=self.estimators, rollouts=self.rollouts, coverage_ks=self.coverage_ks)
+        check_lists(adam_rates=self.adam_rates, sgd_rates=self.sgd_rates, minigrid_rates=self.minigrid_rates)
+        for name in ("held_out", "minigrid_levels", "minigrid_horizon", "minigrid_width", "equal_total"):
             specs.check_count(name, getattr(self, name))
-        for name in ("measurements", "runs_at_once"):
+        for name in ("seeds", "sweep_seeds", "steps", "measurements", "runs_at_once"):
             specs.check_count(name, getattr(self, name))
+        for name in ("minigrid_names", "equal_rollouts"):
+            if getattr(self, name):
+                check_lists(**{name: getattr(self, name)})
+        for count in self.equal_rollouts:
+            if count > self.equal_total:
+                raise ValueError(f"equal_rollouts must be at most equal_total = {self.equal_total}, got {count}")
         for level in self.minigrid_names:
             specs.lookup(minigrid.LEVELS, "MiniGrid level", level)
         for count in self.coverage_ks:
             specs.check_count("coverage_ks", count)
         specs.lookup(VIEW_POLICIES, "policy", self.minigrid_policy)
         check_rates(*self.adam_rates, *self.sgd_rates, *self.minigrid_rates)
-        check_estimators(self.estimators, (*self.rollouts, *self.sgd_rollouts, *self.minigrid_rollouts))
+        for section in self.sections():
+            check_lists(rollouts=section.rollouts)
+            check_estimators(section.estimators, section.rollouts)
 
     def sections(self) -> list["Section"]:
-        """Return the comparisons: each has a world, an optimiser with its learning rates, and rollout counts."""
-        made = [Section("gridworld", "adam", self.adam_rates, self.rollouts)]
+        """Return the comparisons."""
+        steps, names = self.steps, self.estimators
+        made = [Section("equal steps", "gridworld", "adam", self.adam_rates, self.rollouts, names, steps)]
         if self.sgd_rollouts:
-            made.append(Section("gridworld", "sgd", self.sgd_rates, self.sgd_rollouts))
+            made.append(Section("equal steps", "gridworld", "sgd", self.sgd_rates, self.sgd_rollouts, names, steps))
+        for count in self.equal_rollouts if self.equal_estimators else ():
+            own = max(1, self.equal_total // count)
+            made.append(
+                Section("equal rollouts", "gridworld", "adam", self.adam_rates, (count,), self.equal_estimators, own)
+            )
         if self.minigrid_names and self.minigrid_rollouts:
-            made.append(Section("minigrid", "adam", self.minigrid_rates, self.minigrid_rollouts))
+            made.append(
+                Section("equal steps", "minigrid", "adam", self.minigrid_rates, self.minigrid_rollouts, names, steps)
+            )
         return made
 
     def make_world(self, name: str) -> World:
         """Return the tasks and the policy of `gridworld` or `minigrid`."""
         if name == "gridworld":
-            return self.world()
+            return self.world(self.held_out)
         seeds = self.minigrid_levels
         policy, width = self.minigrid_policy, self.minigrid_width
         return minigrid_world(self.minigrid_names, seeds, seeds, self.minigrid_horizon, policy, width)
@@ -112,18 +136,30 @@ class Settings(GridSettings):
 
 @dataclass(frozen=True)
 class Section:
-    """One comparison of all estimators."""
+    """One comparison: every estimator at every N, each at its best learning rate."""
 
+    comparison: str
+    """`equal steps` or `equal rollouts`."""
     world: str
     optimiser: str
     rates: tuple[float, ...]
     rollouts: tuple[int, ...]
+    estimators: tuple[str, ...]
+    steps: int
 
-    def methods(self, names: Sequence[str]) -> list[train.Method]:
-        """Return every estimator at every N."""
-        return [
-            train.Method("sampled", specs.format_at(name, count), count) for name in names for count in self.rollouts
-        ]
+    @property
+    def name(self) -> str:
+        """A name for its checkpoints."""
+        counts = "-".join(map(str, self.rollouts))
+        return f"{self.comparison.replace(' ', '-')}-{self.world}-{self.optimiser}-N-{counts}"
+
+    def methods(self) -> dict[train.Method, str]:
+        """Return every estimator at every N, with its name as it is in the settings."""
+        return {
+            train.Method("sampled", specs.format_at(name, count), count): name
+            for name in self.estimators
+            for count in self.rollouts
+        }
 
 
 _SMALL = Settings(
@@ -133,7 +169,10 @@ _SMALL = Settings(
     held_out=2,
     horizon=8,
     width=4,
-    minigrid_names=("Empty-5x5",),
+    equal_estimators=("maxrl",),
+    equal_rollouts=(4, 8),
+    equal_total=16,
+    minigrid_names=("Fetch-5x5-N2",),
     minigrid_levels=1,
     minigrid_horizon=12,
     minigrid_rollouts=(4,),
@@ -160,12 +199,14 @@ PRESETS = {
         held_out=64,
         horizon=64,
         width=32,
-        minigrid_names=(*MINIGRID, "FourRooms", "DoorKey-6x6", "Unlock", "GoToDoor-5x5", "Fetch-5x5-N2"),
+        minigrid_names=(*MINIGRID, "FourRooms", "DoorKey-6x6", "Unlock", "GoToDoor-5x5"),
         minigrid_horizon=128,
-        minigrid_levels=16,
+        minigrid_levels=6,
         minigrid_rollouts=(4, 16, 64, 128),
         rollouts=(4, 8, 16, 32, 64, 128),
-        adam_rates=(0.0003, 0.001, 0.003, 0.01, 0.03),
+        adam_rates=(0.001, 0.003, 0.01, 0.03, 0.1),
+        equal_rollouts=(4, 16, 64, 128),
+        equal_total=32_000,
         seeds=10,
         steps=2000,
         measurements=40,
@@ -176,13 +217,14 @@ PRESETS = {
 
 def run(settings: Settings, context: Context) -> list[Row]:
     """Return rows of stage sweep, report (curves), coverage and difficulty, for every section."""
+    sections = settings.sections()
+    worlds = {each.world: settings.make_world(each.world).to(context.device) for each in sections}
     rows: list[Row] = []
-    for section in settings.sections():
-        world = settings.make_world(section.world).to(context.device)
-        methods = section.methods(settings.estimators)
+    for section in sections:
+        world, methods = worlds[section.world], list(section.methods())
         swept = swept_runs(methods, section.rates, settings.seeds, settings.sweep_seeds)
         sweep = _train(swept, "sweep", section, world, settings, context)
-        finals = [row for row in sweep if row["step"] == settings.steps and row["split"] == "train"]
+        finals = [row for row in sweep if row["step"] == section.steps and row["split"] == "train"]
         best = choose_learning_rates(finals, "pass_at_1")
         reported = reported_runs(methods, best, settings.seeds)
         rows += finals + _train(reported, "report", section, world, settings, context)
@@ -195,12 +237,12 @@ def _train(
     measurements = settings.measurements if stage == "report" else 1
     rows: list[Row] = []
     for number, block in blocks(runs, settings.runs_at_once):
-        name = f"{section.world}-{section.optimiser}-{stage}-{number}"
+        name = f"{section.name}-{stage}-{number}"
         rows += fit_runs(
             block,
             world,
-            recipe(section.optimiser, settings.steps, measurements),
-            partial(_measure, block, stage, section, world, settings),
+            recipe(section.optimiser, section.steps, measurements),
+            partial(_measure, block, stage, section, world, settings.coverage_ks),
             context.checkpoint.stage(name),
             context.progress(f"navigation {name}"),
         )[1]
@@ -212,28 +254,32 @@ def _measure(
     stage: str,
     section: Section,
     world: World,
-    settings: Settings,
+    coverage_ks: Sequence[int],
     step: int,
     rates: dict[str, Tensor],
 ) -> list[Row]:
     """A row per split and run, and at the end of a reported run its coverage and its pass rate by difficulty."""
     rows = []
+    names = section.methods()
     for split, tasks in world.splits.items():
-        head = {"world": section.world, "optimiser": section.optimiser, "split": split}
         for each, own in zip(runs, rates[split], strict=True):
-            named = {**head, **each.row(stage, step), "total_rollouts": _spent(each, step, world)}
+            named = {
+                "comparison": section.comparison,
+                "world": section.world,
+                "optimiser": section.optimiser,
+                "split": split,
+                "estimator": names[each.method],
+                **each.row(stage, step),
+                "total_rollouts": step * (each.method.rollouts or 0),
+            }
             rows.append({**named, **_curve(own, each), **_NO_DETAIL})
-            if step == settings.steps and stage == "report":
-                detail = _coverage(own, settings.coverage_ks) + _by_difficulty(own, tasks.difficulty)
+            if step == section.steps and stage == "report":
+                detail = _coverage(own, coverage_ks) + _by_difficulty(own, tasks.difficulty)
                 rows += [{**named, **_NO_DETAIL, **columns} for columns in detail]
     return rows
 
 
 _NO_DETAIL: Row = {"k": None, "coverage": None, "difficulty": None, "pass_rate": None}
-
-
-def _spent(run: Run, step: int, world: World) -> int:
-    return step * (run.method.rollouts or 0) * world.train.tables.shape[0]
 
 
 def _curve(rates: Tensor, run: Run) -> Row:

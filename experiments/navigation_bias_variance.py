@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from envs.tabular_batch import TabularBatch
 from envs.tabular_exact import ScoreMoments
-from experiments.context import EVERY_ESTIMATOR, Context, check_estimators, check_not_empty, check_rates
+from experiments.context import EVERY_ESTIMATOR, Context, check_estimators, check_lists, check_rates
 from experiments.worlds import GridSettings, Tasks
 from maxrl_lab import exact, fit, inverse_sampling, specs, train
-from maxrl_lab.policies.jacobian import log_prob_jacobian
+from maxrl_lab.policies.jacobian import score_gram
 from maxrl_lab.runs import Row
 
 
@@ -30,8 +30,6 @@ class Settings(GridSettings):
 
     levels: int = 4
     """Training levels of each distance."""
-    held_out: int = 1
-    """Not used here."""
     estimators: tuple[str, ...] = EVERY_ESTIMATOR
     """Estimators; N in an option stands for the number of rollouts."""
     rollouts: tuple[int, ...] = (4, 16, 64)
@@ -56,11 +54,14 @@ class Settings(GridSettings):
     def __post_init__(self) -> None:
         """Check counts and names, and that M is shared evenly."""
         super().__post_init__()
-        check_not_empty(estimators=self.estimators, rollouts=self.rollouts)
+        check_lists(estimators=self.estimators, rollouts=self.rollouts)
         for name in ("budget", "trained_rollouts", "steps", "checkpoints", "seeds"):
             specs.check_count(name, getattr(self, name))
+        if self.successes:
+            check_lists(successes=self.successes)
         for count in self.successes:
-            specs.check_count("successes", count)
+            if specs.check_count("successes", count) > self.budget:
+                raise ValueError(f"successes must be at most the budget of {self.budget} rollouts, got {count}")
         for count in self.rollouts:
             if self.budget % count:
                 raise ValueError(f"budget must be a multiple of every N, got budget {self.budget} with N = {count}")
@@ -122,15 +123,12 @@ def run(settings: Settings, context: Context) -> list[Row]:
 def network_moments(network: nn.Module, tasks: Tasks) -> ScoreMoments:
     """Return the exact moments of each task's score with respect to all of the network's parameters."""
     network = copy.deepcopy(network).double()
-    actions = torch.arange(tasks.tables.shape[2], device=tasks.rows.device)
     found = []
     for task in range(tasks.tables.shape[0]):
         one = tasks.only(task)
-        cells = (one.rows[0, :, None] * len(actions) + actions).flatten()
-        jacobian = log_prob_jacobian(network, one.inputs, cells)
         with torch.no_grad():
             log_policy = network(one.inputs.double()).log_softmax(-1)[one.rows]
-        found.append(one.tables.moments(log_policy, (jacobian @ jacobian.T)[None]))
+        found.append(one.tables.moments(log_policy, score_gram(network, one.inputs, one.rows)))
     return ScoreMoments(*(torch.cat(values) for values in zip(*found, strict=True)))
 
 

@@ -9,7 +9,7 @@ against updates and against the rollouts it needed; for inverse sampling that is
 All start from the same parameters. Learning rates are swept alike, on seeds that are not reported, and chosen by the
 mean final pass@1 on the training levels.
 
-    maxrl-lab run navigation_likelihood        (half a minute)
+    maxrl-lab run navigation_likelihood        (a minute)
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from functools import partial
 
 from torch import Tensor
 
-from experiments.context import Context, check_estimators, check_not_empty, check_rates
+from experiments.context import Context, check_estimators, check_lists, check_rates
 from experiments.sweep import Run, blocks, choose_learning_rates, reported_runs, swept_runs
 from experiments.worlds import GridSettings, World, fit_runs, recipe
 from maxrl_lab import evaluate, inverse_sampling, specs, train
@@ -31,6 +31,8 @@ class Settings(GridSettings):
 
     distances: tuple[int, ...] = (2, 4, 6, 8, 10)
     """Moves from start to goal."""
+    held_out: int = 6
+    """Held-out levels of each distance."""
     estimator: str = "maxrl_leave_one_out"
     """Sampled at every N."""
     rollouts: tuple[int, ...] = (4, 16, 64, 256)
@@ -39,7 +41,7 @@ class Settings(GridSettings):
     """m of inverse sampling."""
     cap: int = 256
     """Most rollouts of a task that inverse sampling draws in one update."""
-    learning_rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1)
+    learning_rates: tuple[float, ...] = (0.01, 0.03, 0.1)
     """Swept alike for every method, with Adam."""
     seeds: int = 5
     """Reported runs per method."""
@@ -50,16 +52,21 @@ class Settings(GridSettings):
     measurements: int = 15
     """Evaluations during training."""
     runs_at_once: int = 60
-    """Runs trained as one batched program; bounds memory, changes no result."""
+    """Runs trained as one batched program: bounds memory, changes results by rounding only."""
 
     def __post_init__(self) -> None:
         """Check counts and names."""
         super().__post_init__()
-        check_not_empty(rollouts=self.rollouts, learning_rates=self.learning_rates)
-        for name in ("cap", "seeds", "sweep_seeds", "steps", "measurements", "runs_at_once"):
+        check_lists(rollouts=self.rollouts, learning_rates=self.learning_rates)
+        for name in ("held_out", "cap", "seeds", "sweep_seeds", "steps", "measurements", "runs_at_once"):
             specs.check_count(name, getattr(self, name))
         check_rates(*self.learning_rates)
         check_estimators((self.estimator,), self.rollouts)
+        if self.successes:
+            check_lists(successes=self.successes)
+        for count in self.successes:
+            if count > self.cap:
+                raise ValueError(f"successes must be at most the cap of {self.cap} rollouts, got {count}")
         self.methods()
 
     def methods(self) -> list[train.Method]:
@@ -110,7 +117,7 @@ PRESETS = {
 
 def run(settings: Settings, context: Context) -> list[Row]:
     """Return the sweep's final rows and the reported curves: a row per run, measured step and split."""
-    world = settings.world().to(context.device)
+    world = settings.world(settings.held_out).to(context.device)
     swept = swept_runs(settings.methods(), settings.learning_rates, settings.seeds, settings.sweep_seeds)
     sweep = _train(swept, "sweep", world, settings, context)
     finals = [row for row in sweep if row["step"] == settings.steps and row["split"] == "train"]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from envs.levels import Level
-from experiments.context import Context, check_estimators, check_not_empty, check_rates
+from experiments.context import Context, check_estimators, check_lists, check_rates
 from experiments.sweep import Run, choose_learning_rates, reported_runs, swept_runs
 from experiments.worlds import GridSettings, World, fit_runs, pass_rates, recipe
 from maxrl_lab import specs, train
@@ -43,7 +43,7 @@ class Settings(GridSettings):
     def __post_init__(self) -> None:
         """Check counts and names."""
         super().__post_init__()
-        check_not_empty(estimators=self.estimators, learning_rates=self.learning_rates)
+        check_lists(estimators=self.estimators, learning_rates=self.learning_rates)
         for name in ("rollouts", "steps", "sampled", "kept"):
             specs.check_count(name, getattr(self, name))
         check_rates(*self.learning_rates)
@@ -57,9 +57,7 @@ class Settings(GridSettings):
 
 
 PRESETS = {
-    "smoke": Settings(
-        size=7, distances=(2, 4), levels=1, held_out=1, horizon=8, width=4, rollouts=4, steps=3, sampled=10, kept=2
-    ),
+    "smoke": Settings(size=7, distances=(2, 4), levels=1, horizon=8, width=4, rollouts=4, steps=3, sampled=10, kept=2),
     "quick": Settings(),
     "full": Settings(
         size=17, distances=(4, 8, 16, 24, 32, 48), levels=32, horizon=64, width=32, rollouts=128, steps=2000
@@ -70,7 +68,7 @@ PRESETS = {
 def run(settings: Settings, context: Context) -> list[Row]:
     """Return rows of view `level` (text), `visits` (per method and cell) and `path` (per method, path and time)."""
     world = settings.world().to(context.device)
-    made = settings.make_levels("train")
+    made = settings.make_levels("train", settings.levels)
     swept = swept_runs(settings.methods(), settings.learning_rates, first_seed=1, seeds=1)
     rows = [row for row in _train(swept, world, settings, context)[1] if row["step"] == settings.steps]
     reported = reported_runs(settings.methods(), choose_learning_rates(rows, "pass_at_1"), seeds=1)

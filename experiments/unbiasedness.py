@@ -13,7 +13,7 @@ import torch
 from scipy import stats
 
 from envs.classification import ClassificationBatch
-from experiments.context import EVERY_ESTIMATOR, Context, check_estimators, check_not_empty
+from experiments.context import EVERY_ESTIMATOR, Context, check_estimators, check_lists
 from maxrl_lab import audit, exact, specs, train
 from maxrl_lab.runs import Row
 
@@ -39,7 +39,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Check every name against every N."""
-        check_not_empty(estimators=self.estimators, rollouts=self.rollouts)
+        check_lists(estimators=self.estimators, rollouts=self.rollouts)
         specs.check_count("groups", self.groups, minimum=2)
         specs.check_count("batches", self.batches)
         specs.check_count("seed", self.seed, minimum=0)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from experiments.context import EVERY_ESTIMATOR, Context, check_estimators, check_not_empty
+from experiments.context import EVERY_ESTIMATOR, Context, check_estimators, check_lists
 from maxrl_lab import exact, objectives, specs
 from maxrl_lab.runs import Row
 
@@ -45,7 +45,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Check every name against every N."""
-        check_not_empty(objectives=self.objectives, estimators=self.estimators, rollouts=self.rollouts)
+        check_lists(objectives=self.objectives, estimators=self.estimators, rollouts=self.rollouts)
         specs.check_count("points", self.points, minimum=2)
         if not 0 < self.lowest < 0.5:
             raise ValueError(f"lowest must lie between 0 and 0.5, got {self.lowest}")

@@ -1,5 +1,6 @@
 """The navigation experiments' tasks: gridworld mazes from easy to hopeless, and MiniGrid's own levels."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -11,8 +12,8 @@ from envs import gridworld, levels, minigrid
 from envs.concatenation import concatenate
 from envs.levels import Level
 from envs.tabular import TabularTasks
-from envs.tabular_batch import TabularBatch, refuse_diverged
-from experiments.context import check_not_empty
+from envs.tabular_batch import DivergedError, TabularBatch, refuse_diverged
+from experiments.context import check_lists
 from experiments.sweep import Run
 from maxrl_lab import fit, specs
 from maxrl_lab.policies.convolutional import FullyConvolutional, small_cnn
@@ -52,22 +53,28 @@ class Tasks:
 class World:
     """What is trained on, what is held out, and a fresh policy for it."""
 
-    train: Tasks
-    held_out: Tasks
+    splits: dict[str, Tasks]
+    """`train`, and `held_out` if any."""
     network: Callable[[], nn.Module]
 
     @property
-    def splits(self) -> dict[str, Tasks]:
-        """Name to tasks."""
-        return {"train": self.train, "held_out": self.held_out}
+    def train(self) -> Tasks:
+        """The tasks to train on."""
+        return self.splits["train"]
 
     def to(self, device: torch.device) -> "World":
         """Return the world on another device."""
-        return World(self.train.to(device), self.held_out.to(device), self.network)
+        return World({split: tasks.to(device) for split, tasks in self.splits.items()}, self.network)
 
     def stack(self, seeds: Sequence[int]) -> Stack:
         """Return a fresh policy per run, drawn by its seed, where the tasks are."""
         return Stack([seeded(self.network, seed) for seed in seeds]).to(self.train.inputs.device)
+
+
+_RADIUS = 2
+"""Cells that the perceptron sees in each direction."""
+_SEEDS_PER_LEVEL = 5
+"""Seeds tried for each level that is asked for."""
 
 
 def pass_rates(stack: Stack, tasks: Tasks, step: int = 0) -> Tensor:
@@ -96,18 +103,27 @@ def fit_runs(
     def batch(step: int) -> TabularBatch:
         return TabularBatch(world.train.tables, stack.log_policy(world.train.inputs, world.train.rows), seeds, step)
 
-    rows = fit.fit(
-        stack,
-        [each.method for each in runs],
-        [each.learning_rate for each in runs],
-        recipe,
-        batch=batch,
-        measure=lambda step: measure(
-            step, {split: pass_rates(stack, tasks, step).cpu() for split, tasks in world.splits.items()}
-        ),
-        checkpoint=checkpoint,
-        progress=progress,
-    )
+    def measured(step: int) -> list[Row]:
+        return measure(step, {split: pass_rates(stack, tasks, step).cpu() for split, tasks in world.splits.items()})
+
+    methods, rates = [each.method for each in runs], [each.learning_rate for each in runs]
+    try:
+        rows = fit.fit(
+            stack,
+            methods,
+            rates,
+            recipe,
+            batch=batch,
+            measure=measured,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
+    except DivergedError as error:
+        run = runs[error.run]
+        raise ValueError(
+            f"{run.method.target} with learning rate {run.learning_rate:g} and seed {run.seed} has diverged: its "
+            f"policy is NaN after {error.step} updates; leave that rate out (the last checkpoint is kept)"
+        ) from None
     return stack, rows
 
 
@@ -134,8 +150,6 @@ class GridSettings:
     """Moves from start to goal: the difficulty."""
     levels: int = 6
     """Training levels of each distance."""
-    held_out: int = 6
-    """Held-out levels of each distance."""
     horizon: int = 24
     """Step limit H."""
     policy: str = "convolutional"
@@ -147,8 +161,8 @@ class GridSettings:
         """Check names and counts; the levels themselves are checked when they are made."""
         specs.lookup(POLICIES, "policy", self.policy)
         specs.lookup(levels.LAYOUTS, "layout", self.layout)
-        check_not_empty(distances=self.distances)
-        for name in ("size", "levels", "held_out", "horizon", "width"):
+        check_lists(distances=self.distances)
+        for name in ("size", "levels", "horizon", "width"):
             specs.check_count(name, getattr(self, name))
         if len(set(self.distances)) < len(self.distances):
             raise ValueError(f"distances must be distinct, got {self.distances}")
@@ -157,74 +171,96 @@ class GridSettings:
             if distance > self.horizon:
                 raise ValueError(f"distances must be within the horizon of {self.horizon} steps, got {distance}")
 
-    def make_levels(self, split: str) -> list[Level]:
-        """Return the levels of a split (`train` or `held_out`), from near to far."""
-        kind: Literal["train", "test"] = "train" if split == "train" else "test"
-        count = self.levels if split == "train" else self.held_out
+    def make_levels(self, split: Literal["train", "test"], count: int) -> list[Level]:
+        """Return `count` levels of each distance, from near to far."""
         return [
             level
             for distance in self.distances
-            for level in levels.make_levels(self.layout, self.size, count=count, distance=distance, split=kind)
+            for level in levels.make_levels(self.layout, self.size, count=count, distance=distance, split=split)
         ]
 
-    def world(self) -> World:
-        """Return the levels as tasks for the chosen policy."""
-        return POLICIES[self.policy](self)
+    def world(self, held_out: int = 0) -> World:
+        """Return the levels as tasks for the chosen policy, with so many held-out levels of each distance."""
+        tasks, network = POLICIES[self.policy](self)
+        splits = {"train": tasks(self.make_levels("train", self.levels))}
+        if held_out:
+            splits["held_out"] = tasks(self.make_levels("test", held_out))
+        return World(splits, network)
 
 
-def _convolutional(settings: GridSettings) -> World:
+Maker = tuple[Callable[[Sequence[Level]], Tasks], Callable[[], nn.Module]]
+"""How a policy sees levels, and the network."""
+
+
+def _convolutional(settings: GridSettings) -> Maker:
     """One pass over the picture gives the logits of all cells."""
 
-    def tasks(split: str) -> Tasks:
-        made = settings.make_levels(split)
+    def tasks(made: Sequence[Level]) -> Tasks:
         tables = gridworld.tasks(made, horizon=settings.horizon, radius=None)
         rows = torch.arange(tables.shape[0] * tables.shape[1]).view(tables.shape[:2])
         return Tasks(tables, gridworld.pictures(made), rows, _distances(made), rows_per_input=rows.shape[1])
 
-    actions = len(levels.ACTIONS)
-    network = lambda: FullyConvolutional(3, actions, settings.size, settings.width)  # noqa: E731
-    return World(tasks("train"), tasks("held_out"), network)
+    return tasks, lambda: FullyConvolutional(3, len(levels.ACTIONS), settings.size, settings.width)
 
 
-def _perceptron(settings: GridSettings) -> World:
+def _perceptron(settings: GridSettings) -> Maker:
     """Distinct surroundings are evaluated once."""
 
-    def tasks(split: str) -> Tasks:
-        made = settings.make_levels(split)
-        rows, features = gridworld.egocentric(made, radius=2)
-        return Tasks(gridworld.tasks(made, horizon=settings.horizon, radius=None), features, rows, _distances(made))
+    def tasks(made: Sequence[Level]) -> Tasks:
+        tables = gridworld.tasks(made, horizon=settings.horizon, radius=_RADIUS)
+        features, rows = tables.observed()
+        return Tasks(tables, features, rows, _distances(made))
 
-    train, hidden = tasks("train"), 4 * settings.width
-    sizes = [train.inputs.shape[1], hidden, hidden, len(levels.ACTIONS)]
-    return World(train, tasks("held_out"), lambda: mlp(sizes))
+    hidden = 4 * settings.width
+    sizes = [3 * (2 * _RADIUS + 1) ** 2 + 2, hidden, hidden, len(levels.ACTIONS)]
+    return tasks, lambda: mlp(sizes)
 
 
 def _distances(made: Sequence[Level]) -> tuple[str, ...]:
     return tuple(f"{level.distance:.0f}" for level in made)
 
 
-POLICIES: dict[str, Callable[[GridSettings], World]] = {"convolutional": _convolutional, "perceptron": _perceptron}
+POLICIES: dict[str, Callable[[GridSettings], Maker]] = {"convolutional": _convolutional, "perceptron": _perceptron}
 """Name to the world as such a policy sees it."""
 
 
 def minigrid_world(
-    names: Sequence[str], train_seeds: int, held_out_seeds: int, horizon: int, policy: str, width: int
+    names: Sequence[str], train_levels: int, held_out_levels: int, horizon: int, policy: str, width: int
 ) -> World:
-    """Return MiniGrid levels, a task per name and seed, for a network on MiniGrid's own 7 x 7 view."""
+    """Return distinct MiniGrid levels of every name as tasks for a network on MiniGrid's own 7 x 7 view.
+
+    Seeds are taken in turn; one that makes a level which is there already is passed over. Raises `ValueError` if a name
+    has fewer levels than asked for.
+    """
     make = specs.lookup(VIEW_POLICIES, "policy", policy)
+    counts = {"train": train_levels, "held_out": held_out_levels}
+    parts: dict[str, list[TabularTasks]] = {split: [] for split in counts}
+    for name in names:
+        found = _distinct_levels(name, train_levels + held_out_levels, horizon)
+        parts["train"] += found[:train_levels]
+        parts["held_out"] += found[train_levels:]
+    tables = {split: concatenate(found) for split, found in parts.items()}
+    encode, network = make(tables["train"], width)
     splits = {}
-    for split, seeds in (
-        ("train", range(train_seeds)),
-        ("held_out", range(train_seeds, train_seeds + held_out_seeds)),
-    ):
-        tables = concatenate([minigrid.tasks(name, seeds, horizon=horizon) for name in names])
-        splits[split] = tables, tuple(name for name in names for _ in seeds)
-    encode, network = make(splits["train"][0], width)
-    train, held_out = (
-        Tasks(tables, encode(tables.observed()[0]), tables.observed()[1], difficulty)
-        for tables, difficulty in splits.values()
-    )
-    return World(train, held_out, network)
+    for split, table in tables.items():
+        features, rows = table.observed()
+        difficulty = tuple(name for name in names for _ in range(counts[split]))
+        splits[split] = Tasks(table, encode(features), rows, difficulty)
+    return World(splits, network)
+
+
+def _distinct_levels(name: str, count: int, horizon: int) -> list[TabularTasks]:
+    found: dict[bytes, TabularTasks] = {}
+    for seed in range(_SEEDS_PER_LEVEL * count):
+        tables = minigrid.tasks(name, [seed], horizon=horizon)
+        features, rows = tables.observed()
+        content = (tables.successors, tables.success, tables.failure, features[rows])
+        key = hashlib.blake2b(b"".join(value.numpy().tobytes() for value in content)).digest()
+        found.setdefault(key, tables)
+        if len(found) == count:
+            return list(found.values())
+    tried = _SEEDS_PER_LEVEL * count
+    raise ValueError(f"{name} has too few distinct levels: expected {count}, got {len(found)} in {tried} seeds")
 
 
 Encode = Callable[[Tensor], Tensor]

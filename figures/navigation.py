@@ -1,6 +1,8 @@
 """Learning to navigate with each estimator: curves of exact pass@k, what N and rollouts buy, and on which tasks."""
 
+import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,8 +13,9 @@ from figures import style
 from maxrl_lab import evaluate
 
 COLUMNS = (
-    "world", "optimiser", "split", "stage", "method", "rollouts", "learning_rate", "seed", "step", "total_rollouts",
-    "pass_at_1", "pass_at_8", "pass_at_64", "pass_at_512", "signal", "k", "coverage", "difficulty", "pass_rate",
+    "comparison", "world", "optimiser", "split", "stage", "estimator", "method", "rollouts", "learning_rate", "seed",
+    "step", "total_rollouts", "pass_at_1", "pass_at_8", "pass_at_64", "pass_at_512", "signal", "k", "coverage",
+    "difficulty", "pass_rate",
 )  # fmt: skip
 _KS = (1, 8, 64, 512)
 _SPLITS = {"train": "training levels", "held_out": "held-out levels"}
@@ -22,30 +25,31 @@ _MARKERS = "osD^vP*"
 def draw(rows: pd.DataFrame) -> Figure:
     """Return a grid of panels: a row of learning curves per world and split, then what explains them."""
     style.check_columns(rows, COLUMNS)
-    worlds = [name for name in ("gridworld", "minigrid") if name in set(rows.world)]
+    main = rows[rows.comparison == "equal steps"]
+    worlds = [name for name in ("gridworld", "minigrid") if name in set(main.world)]
     figure = Figure(figsize=(18, 4.1 * (2 * len(worlds) + 2)))
     axes = figure.subplots(2 * len(worlds) + 2, 4)
-    place = 0
+    panels = iter(axes)
     for world in worlds:
         for split in _SPLITS:
-            _curves(axes[place], rows, world, split)
-            place += 1
-    grid = rows[(rows.world == "gridworld") & (rows.optimiser == "adam")]
+            _curves(next(panels), main[main.world == world], world, split)
+    grid = main[(main.world == "gridworld") & (main.optimiser == "adam")]
     count = _middle(grid)
     _against_rollouts(axes[-2, 0], grid, 1)
     _against_rollouts(axes[-2, 1], grid, 64)
-    _equal_rollouts(axes[-2, 2], grid)
+    _equal_rollouts(axes[-2, 2], rows[rows.comparison == "equal rollouts"])
     _signal(axes[-2, 3], grid, count)
     _coverage(axes[-1, 0], grid, count)
     _efficiency(axes[-1, 1], grid, count)
     _difficulty(axes[-1, 2], grid, count)
-    _sweep(axes[-1, 3], rows[rows.world == "gridworld"])
+    _sweep(axes[-1, 3], main[main.world == "gridworld"])
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=12)
     seeds = rows[rows.stage == "report"].seed.nunique()
     figure.suptitle(
-        "Mazes from easy to hopeless, and MiniGrid: exact pass rates, no evaluation noise; mean and 95% bootstrap "
-        f"interval over {seeds} seeds\nlearning rate swept alike for every method and chosen by final training pass@1",
+        f"Gridworld levels from easy to hopeless{', and MiniGrid' if 'minigrid' in worlds else ''}: "
+        f"exact pass rates, no evaluation noise; {style.seeds_text(seeds)}\n"
+        "learning rate swept alike for every method and chosen by final training pass@1",
         fontsize=14,
     )
     return figure
@@ -54,8 +58,10 @@ def draw(rows: pd.DataFrame) -> Figure:
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the final pass@1 and pass@64 of every method on both splits, with 95% intervals over seeds."""
     report = rows[rows.stage == "report"]
-    final = report[report.step == report.step.max()]
-    keys = ["world", "optimiser", "rollouts", "method", "learning_rate", "split"]
+    final = report[
+        report.step == report.groupby(["comparison", "world", "optimiser", "rollouts"]).step.transform("max")
+    ]
+    keys = ["comparison", "world", "optimiser", "rollouts", "method", "learning_rate", "split"]
     return style.final_table(final, keys, ["pass_at_1", "pass_at_64"])
 
 
@@ -65,12 +71,16 @@ def _middle(rows: pd.DataFrame) -> float:
 
 
 def _methods(rows: pd.DataFrame) -> list[str]:
-    """One name for all N: `pkpo:k=8` at N = 16 and `pkpo:k=64` at N = 128 are PKPO."""
-    return list(dict.fromkeys(style.base(name) for name in rows.method))
+    """Estimators as the settings name them: `pkpo:k=N/2` is one, whatever N."""
+    return list(dict.fromkeys(rows.estimator))
 
 
 def _of(rows: pd.DataFrame, name: str) -> pd.DataFrame:
-    return rows[rows.method.map(style.base) == name]
+    return rows[rows.estimator == name]
+
+
+def _style(name: str) -> dict[str, Any]:
+    return {"label": style.label(name), "dashes": style.dashes(name)}
 
 
 def _curves(axes: Sequence[Axes], rows: pd.DataFrame, world: str, split: str) -> None:
@@ -81,8 +91,7 @@ def _curves(axes: Sequence[Axes], rows: pd.DataFrame, world: str, split: str) ->
     for ax, k in zip(axes, _KS, strict=True):
         for name in _methods(shown):
             runs = _of(shown, name)
-            label = style.label(name) + (" k=N/2" if name == "pkpo" else "")
-            style.band(ax, runs, "step", f"pass_at_{k}", name, label=label, dashes=style.dashes(name))
+            style.band(ax, runs, "step", f"pass_at_{k}", name, **_style(name))
         ax.set(xlabel="update", ylabel=f"pass@{k} (exact)")
         ax.set_title(f"{world}, {_SPLITS[split]}, N = {count:g}")
 
@@ -95,35 +104,36 @@ def _against_rollouts(ax: Axes, rows: pd.DataFrame, k: int) -> None:
     """-log pass@k of the final policies against N: the form of Fig. 3."""
     final = _final(rows, "train").assign(loss=lambda found: -np.log(found[f"pass_at_{k}"]))
     for name in _methods(final):
-        style.band(ax, _of(final, name), "rollouts", "loss", name, dashes=style.dashes(name), marker="o", markersize=4)
+        style.band(ax, _of(final, name), "rollouts", "loss", name, marker="o", markersize=4, **_style(name))
     start = rows[(rows.stage == "report") & (rows.split == "train") & (rows.step == 0)]
     ax.axhline(-np.log(start[f"pass_at_{k}"].mean()), color="black", linewidth=1, dashes=(1, 2))
     ax.text(rows.rollouts.min(), -np.log(start[f"pass_at_{k}"].mean()), "untrained", fontsize=9, va="bottom")
     ax.set(xscale="log", xlabel="rollouts N", ylabel=f"−log pass@{k} (nats)", title="gridworld, training levels, final")
-    ax.set_xticks(sorted(rows.rollouts.unique()), [f"{n:g}" for n in sorted(rows.rollouts.unique())], minor=False)
-    ax.minorticks_off()
+    style.plain_x(ax, rows.rollouts)
 
 
 def _equal_rollouts(ax: Axes, rows: pd.DataFrame) -> None:
-    """Pass@1 against all rollouts drawn: small groups often, or large ones seldom?"""
-    curves = rows[(rows.stage == "report") & (rows.split == "train") & (rows.step > 0)]
-    patterns: tuple[tuple[float, ...], ...] = ((1, 1), (4, 1.5), ())
-    for name in ("rloo", "grpo", "maxrl_leave_one_out"):
-        runs = _of(curves, name)
-        for count, pattern in zip(sorted(runs.rollouts.unique()), patterns, strict=False):
+    """Pass@1 against all rollouts drawn, each N with its own number of updates: small groups often, or large seldom?"""
+    curves = rows[(rows.stage == "report") & (rows.split == "train")]
+    if curves.empty:
+        ax.set_axis_off()
+        return
+    patterns = itertools.cycle([(1, 1), (4, 1.5), (None, None), (6, 1, 1, 1)])
+    for count, pattern in zip(sorted(curves.rollouts.unique()), patterns, strict=False):
+        for name in _methods(curves):
+            runs = _of(curves[curves.rollouts == count], name)
             label = f"{style.label(name)}, N = {count:g}"
-            chosen = runs[runs.rollouts == count]
-            style.band(ax, chosen, "total_rollouts", "pass_at_1", name, label=label, dashes=pattern or (None, None))
-    ax.set(xscale="log", xlabel="rollouts drawn in all", ylabel="pass@1 (exact)")
+            style.band(ax, runs, "total_rollouts", "pass_at_1", name, label=label, dashes=pattern)
+    ax.set(xlabel="rollouts of each level, in all", ylabel="pass@1 (exact)")
     ax.set_title("gridworld, training levels, equal rollouts")
-    ax.legend(fontsize=7)
+    ax.legend(fontsize=7.5, loc="upper left")
 
 
 def _signal(ax: Axes, rows: pd.DataFrame, count: float) -> None:
     """Expected share of training tasks that show a success: Fig. 7."""
     shown = rows[(rows.stage == "report") & (rows.split == "train") & (rows.rollouts == count)]
     for name in _methods(shown):
-        style.band(ax, _of(shown, name), "step", "signal", name, dashes=style.dashes(name))
+        style.band(ax, _of(shown, name), "step", "signal", name, **_style(name))
     ax.set(xlabel="update", ylabel="share of tasks with K ≥ 1 (exact)")
     ax.set_title(f"gridworld, training levels, N = {count:g}")
 
@@ -132,28 +142,30 @@ def _coverage(ax: Axes, rows: pd.DataFrame, count: float) -> None:
     final = _final(rows, "held_out", "coverage")
     final = final[final.rollouts == count]
     for name in _methods(final):
-        style.band(ax, _of(final, name), "k", "coverage", name, dashes=style.dashes(name), marker="o", markersize=3)
+        style.band(ax, _of(final, name), "k", "coverage", name, marker="o", markersize=3, **_style(name))
     ax.set(xscale="log", xlabel="samples k", ylabel="coverage, pass@k (exact)")
+    style.plain_x(ax, final.k)
     ax.set_title(f"gridworld, held-out levels, final, N = {count:g}")
 
 
 def _efficiency(ax: Axes, rows: pd.DataFrame, count: float) -> None:
     """How many times more samples GRPO needs for the same held-out coverage: Fig. 5."""
     final = _final(rows, "held_out", "coverage")
-    table = final[final.rollouts == count].pivot_table(index="k", columns="method", values="coverage")
-    ks = [int(k) for k in table.index]
+    table = final[final.rollouts == count].pivot_table(index="k", columns="estimator", values="coverage")
     if "grpo" not in table.columns:
+        ax.set_axis_off()
         return
-    for name in table.columns:
+    ks = [int(k) for k in table.index]
+    for place, name in enumerate(table.columns):
         ratio = evaluate.scaling_efficiency(table[name].tolist(), table["grpo"].tolist(), ks).numpy()
         reached = np.isfinite(ratio)
-        ax.plot(np.array(ks)[reached], ratio[reached], "o-", color=style.colour(name), label=style.label(name), ms=4)
-        if (~reached).any():
-            top = np.array(ks)[~reached]
-            ax.plot(top, np.full(len(top), max(ks)), linestyle="none", marker=6, color=style.colour(name), ms=8)
+        ax.plot(np.array(ks)[reached], ratio[reached], "o-", color=style.colour(name), ms=4)
+        never = np.array(ks)[~reached] * 1.12 ** (place - len(table.columns) / 2)
+        ax.plot(never, np.full(len(never), 2 * max(ks)), linestyle="none", marker=6, color=style.colour(name), ms=7)
     ax.set(xscale="log", yscale="log", xlabel="samples k", ylabel="samples GRPO needs / k")
     style.plain_ticks(ax)
-    ax.set_title("scaling efficiency over GRPO, mean coverage\n(▲ at the top: GRPO gets there at no k shown)")
+    style.plain_x(ax, ks)
+    ax.set_title(f"held-out, N = {count:g}: efficiency over GRPO, of mean coverage\n(▲: GRPO gets there at no k shown)")
 
 
 def _difficulty(ax: Axes, rows: pd.DataFrame, count: float) -> None:
@@ -161,7 +173,7 @@ def _difficulty(ax: Axes, rows: pd.DataFrame, count: float) -> None:
     for split, face in (("train", None), ("held_out", "white")):
         final = _final(rows, split, "difficulty")
         final = final[final.rollouts == count].assign(distance=lambda found: found.difficulty.astype(float))
-        for name, marker in zip(_methods(final), _MARKERS, strict=False):
+        for name, marker in zip(_methods(final), itertools.cycle(_MARKERS), strict=False):
             mean = _of(final, name).groupby("distance").pass_rate.mean()
             pattern = "-" if split == "train" else ":"
             colour = style.colour(name)
@@ -175,12 +187,18 @@ def _sweep(ax: Axes, rows: pd.DataFrame) -> None:
     sweep = rows[rows.stage == "sweep"]
     shared = set.intersection(*(set(found.rollouts) for _, found in sweep.groupby("optimiser")))
     if not shared:
+        ax.set_axis_off()
         return
     count = min(shared, key=lambda n: abs(n - 16))
     for optimiser, pattern in (("adam", "-"), ("sgd", ":")):
         shown = sweep[(sweep.optimiser == optimiser) & (sweep.rollouts == count)]
-        for name, marker in zip(_methods(shown), _MARKERS, strict=False):
+        for name, marker in zip(_methods(shown), itertools.cycle(_MARKERS), strict=False):
             mean = _of(shown, name).groupby("learning_rate").pass_at_1.mean()
             ax.plot(mean.index, mean, pattern, marker=marker, color=style.colour(name), markersize=4)
     ax.set(xscale="log", xlabel="learning rate", ylabel="sweep: final training pass@1")
-    ax.set_title(f"solid: Adam, which divides out constant scale\ndotted: SGD, which does not; N = {count:g}")
+    both = (
+        "solid: Adam, which divides out constant scale\ndotted: SGD, which does not"
+        if len(set(sweep.optimiser)) > 1
+        else "Adam"
+    )
+    ax.set_title(f"{both}; N = {count:g}")

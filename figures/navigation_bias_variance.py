@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -11,9 +12,12 @@ COLUMNS = (
     "seed", "step", "estimator", "rollouts", "level", "distance", "budget", "pass_rate", "squared_bias", "variance",
     "mean_squared_error", "budget_mean_squared_error",
 )  # fmt: skip
+_NOBODY = "none: no nearer than a zero gradient"
+_WORTH = 0.99
+"""A zero gradient has the error 1; an estimator whose error is not below this is no nearer."""
 _SHOWN = ("rloo", "grpo", "pkpo", "maxrl_order", "maxrl", "maxrl_leave_one_out", "maxrl_no_baseline")
 _INVERSE = "#117733"
-_EDGES = (1e-12, 1e-6, 1e-4, 1e-3, 1e-2, 0.1, 0.3, 0.6, 0.9, 1.0)
+_EDGES = (0, 1e-6, 1e-4, 1e-3, 1e-2, 0.1, 0.3, 0.6, 0.9, 1.0)
 """Bins of the pass rate."""
 
 
@@ -47,7 +51,7 @@ def draw(rows: pd.DataFrame) -> Figure:
     handles, labels = axes[1, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=9.5)
     figure.suptitle(
-        "Distance to the maximum-likelihood gradient through a network that is learning mazes "
+        "Distance to the maximum-likelihood gradient through a network that is learning to navigate "
         f"(exact; {rows.level.nunique()} levels x {rows.step.nunique()} checkpoints x {rows.seed.nunique()} runs)"
     )
     return figure
@@ -60,9 +64,15 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def nearest(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return, per seed, checkpoint and level, the row with the least error at equal rollouts, with its `bin` of p."""
+    """Return, per seed, checkpoint and level, the row with the least error at equal rollouts, its `bin` and `name`.
+
+    The name is `none` where even the least error is not below that of a zero gradient.
+    """
     chosen = rows.loc[rows.groupby(["seed", "step", "level"]).budget_mean_squared_error.idxmin()]
-    names = [_name(row.estimator, row.rollouts) for row in chosen.itertuples()]
+    names = [
+        _name(row.estimator, row.rollouts) if row.budget_mean_squared_error < _WORTH else _NOBODY
+        for row in chosen.itertuples()
+    ]
     return chosen.assign(bin=pd.cut(chosen.pass_rate, _EDGES), name=names)
 
 
@@ -86,7 +96,9 @@ def _curves(ax: Axes, rows: pd.DataFrame, column: str) -> None:
         pattern = ((1, 1) if name.endswith("=1") else (4, 1.5)) if inverse else style.dashes(name)
         curve = groups[column].median().clip(lower=1e-6)
         ax.plot(groups.pass_rate.median(), curve, "o", color=colour, dashes=pattern, linestyle="-", label=label, ms=3)
-    ax.set(xscale="log", yscale="log", xlabel="pass rate p of the level")
+    if "error" in column:
+        ax.axhline(1, color="black", linewidth=1, dashes=(1, 2))  # a zero gradient
+    ax.set(xscale="log", yscale="log", xlabel=f"pass rate p of the level, below {_EDGES[-2]:g}")
     style.plain_ticks(ax)
 
 
@@ -94,9 +106,13 @@ def _winners(ax: Axes, won: pd.DataFrame) -> None:
     """Share of levels on which each estimator is nearest, by pass rate."""
     table = pd.crosstab(won["bin"], won["name"], normalize="index")
     bottom = np.zeros(len(table))
-    order = sorted(table.columns, key=lambda name: -table[name].sum())
+    order = sorted(table.columns, key=lambda name: (name == _NOBODY, -table[name].sum()))
     hatches = {4: "..", 16: "//", 64: "", 256: "xx"}
     for name in order:
+        if name == _NOBODY:
+            ax.bar(range(len(table)), table[name], bottom=bottom, color="#EEEEEE", label=name)
+            bottom += table[name].to_numpy()
+            continue
         colours = won[won["name"] == name].estimator.map(style.colour)
         count = won[won["name"] == name].rollouts.iloc[0]
         inverse = np.isnan(count)
@@ -121,9 +137,11 @@ def _where(ax: Axes, rows: pd.DataFrame) -> None:
     """Pass rates at the checkpoints, by distance."""
     levels = rows.drop_duplicates(["seed", "step", "level"])
     for place, (step, found) in enumerate(levels.groupby("step")):
-        colour = ("#BBBBBB", "#56B4E9", "#0072B2", "#000000")[place % 4]
-        shift = 0.25 * (place - (levels.step.nunique() - 1) / 2)
+        count = levels.step.nunique()
+        colour = colormaps["viridis_r"](place / max(1, count - 1))
+        shift = 0.9 * (place - (count - 1) / 2) / count
         ax.plot(found.distance + shift, found.pass_rate, "o", ms=4, alpha=0.7, color=colour, label=f"update {step:g}")
     ax.set(yscale="log", xlabel="moves from start to goal", ylabel="pass rate p")
     ax.set_title("the levels at the checkpoints")
+    ax.set_xticks(sorted(levels.distance.unique()))
     ax.legend(fontsize=8.5, loc="lower left")

@@ -42,8 +42,8 @@ def draw(rows: pd.DataFrame) -> Figure:
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9.5)
     seeds = report.seed.nunique()
     figure.suptitle(
-        "Mazes with an exact likelihood: how near do rollouts come to the exact gradient of log p?\n"
-        f"all pass rates exact; mean and 95% bootstrap interval over {seeds} seeds; rate swept alike for every method"
+        "Levels with an exact likelihood: how near do rollouts come to the exact gradient of log p?\n"
+        f"all pass rates exact; {style.seeds_text(seeds)}; learning rate swept alike for every method"
     )
     return figure
 

@@ -144,6 +144,18 @@ def plain_ticks(ax: Axes) -> None:
     ax.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if few and f"{value:e}"[0] in "25" else "")
 
 
+def plain_x(ax: Axes, values: Iterable[float]) -> None:
+    """Write a logarithmic x-axis's own values as plain numbers, and nothing between them."""
+    shown = sorted(set(values))
+    ax.set_xticks(shown, [f"{value:g}" for value in shown], minor=False)
+    ax.set_xticks([], minor=True)
+
+
+def seeds_text(seeds: int) -> str:
+    """Return how curves over so many seeds are drawn, for a title."""
+    return f"mean and 95% bootstrap interval over {seeds} seeds" if seeds > 1 else "one seed, so no interval"
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write the figure as PNG, whole or not at all, without a date inside."""
     buffer = io.BytesIO()

@@ -30,13 +30,13 @@ def draw(rows: pd.DataFrame) -> Figure:
             own = rows[(rows.level == level.level) & (rows.method == method)]
             image = _heat(ax, str(level.text), own[own["view"] == "visits"])
             _draw_paths(ax, own[own["view"] == "path"])
-            ax.set_title(f"{level.distance:.0f} moves, p = {own.pass_rate.iloc[0]:.2g}", fontsize=11)
+            ax.set_title(f"{level.distance:.0f} moves, {_chance(own.pass_rate.iloc[0])}", fontsize=11)
         line[0].set_ylabel(f"{style.label(method)} (lr {own.learning_rate.iloc[0]:g})", fontsize=12)
     figure.colorbar(image, ax=axes, shrink=0.5, label="expected steps on the cell (exact)")
     count = rows.rollouts.dropna().iloc[0]
     figure.suptitle(
-        f"Training levels after training with N = {count:g}; S start, G goal, p exact pass rate; "
-        "blue: paths that reach the goal in time, orange: paths that do not (at most three of each)"
+        f"Training levels after training with N = {count:g}; S start, G goal, p exact pass rate\n"
+        "blue: reaches the goal in time, orange: does not\n(at most three of each, whatever p)"
     )
     return figure
 
@@ -45,6 +45,10 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the exact pass rate of each method on each level shown."""
     shown = rows[rows["view"] == "visits"]
     return shown.pivot_table(index=["level", "distance"], columns="method", values="pass_rate", sort=False)
+
+
+def _chance(rate: float) -> str:
+    return f"p = {rate:.2g}" if rate < 0.99 else f"1 − p = {1 - rate:.1g}" if rate < 1 else "p = 1"
 
 
 def _heat(ax: Axes, text: str, visits: pd.DataFrame) -> AxesImage:

@@ -155,7 +155,8 @@ def table_variance(
     if rollouts > 1:
         pairs = success[2:] ** 2 + failure[:-2] ** 2 - 2 * success[1:-1] * failure[1:-1]
         second_moment = second_moment + (1 - 1 / rollouts) * norm * binomial_mean(pairs, p)
-    return second_moment - table_weight(success, failure, p) ** 2 * norm
+    # where all is certain this is the difference of two equal numbers, rounded
+    return (second_moment - table_weight(success, failure, p) ** 2 * norm).clamp(min=0.0)
 
 
 def binomial_mean(values: Tensor, pass_rate: Tensor) -> Tensor:

@@ -32,15 +32,16 @@ def advantages(rewards: Tensor, *, successes: int) -> Tensor:
     Rollouts are in the order drawn; those after the m-th success count as not drawn, and get 0.
     """
     specs.check_count("successes", successes)
-    right = estimators.check_rewards(rewards) != 0
+    right = estimators.check_rewards(torch.as_tensor(rewards)) != 0
     counted = right & (right.cumsum(-1) <= successes)
     found = counted.sum(-1, keepdim=True).clamp(min=1)
-    return counted.double() * rewards.shape[-1] / found
+    return counted.double() * right.shape[-1] / found
 
 
 def cost(rewards: Tensor, *, successes: int) -> Tensor:
     """Return how many rollouts (...,) were drawn, of at most cap, until the m-th success."""
-    before = estimators.check_rewards(rewards).long().cumsum(-1) - (rewards != 0).long()
+    right = (estimators.check_rewards(torch.as_tensor(rewards)) != 0).long()
+    before = right.cumsum(-1) - right
     return (before < specs.check_count("successes", successes)).sum(-1)
 
 

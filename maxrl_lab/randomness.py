@@ -1,6 +1,7 @@
 """Random numbers addressed by what they are for, so that nothing depends on who else draws, or on a killed run."""
 
 import hashlib
+import operator
 
 import torch
 
@@ -12,8 +13,9 @@ def generator(*key: str | int, device: torch.device | str = "cpu") -> torch.Gene
     run continues with the numbers it would have had. The key is hashed; torch's CPU generator uses 32 bits of that, so
     two given keys share a stream with probability 2^-32. Raises `ValueError` for a negative number.
     """
-    for part in key:
+    parts = tuple(part if isinstance(part, str) else operator.index(part) for part in key)
+    for part in parts:
         if isinstance(part, int) and part < 0:
             raise ValueError(f"a key holds names and non-negative numbers, got {part}")
-    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return torch.Generator(device=device).manual_seed(int.from_bytes(digest, "little") >> 1)

@@ -8,6 +8,7 @@
 Every file is written to a temporary name, flushed to disk and renamed, so a killed run leaves whole files only.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -112,8 +113,9 @@ def execute(
     except ValueError:
         if is_new and not files.checkpoint.exists():  # refused before it began: as if it had not been asked for
             files.remove()
-            for empty in made:
-                empty.rmdir()
+            with contextlib.suppress(OSError):  # somebody else has put something there
+                for empty in made:
+                    empty.rmdir()
         raise
     session["wall_seconds"] = round(time.perf_counter() - start, 3)
     content = rows.to_csv(index=False, lineterminator="\n").encode()

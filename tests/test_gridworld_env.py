@@ -529,14 +529,14 @@ class TestRefuses:
             ({"levels": 0}, "levels must be a whole number >= 1, got 0"),
             ({"split": "valid"}, "split must be 'train' or 'test', got 'valid'"),
             ({"slip": 1.0}, "slip must be a probability below 1, got 1.0"),
-            ({"horizon": 0}, "horizon must be a whole number of steps >= 1, got 0"),
+            ({"horizon": 0}, "horizon must be a whole number >= 1, got 0"),
             (
                 {"layout": "open", "size": 5, "distance": 9},
                 "found 0 of 1 distinct train levels open 5 x 5 with start and goal 9 moves apart and 0 pits; "
                 "the longest way seen is 4 moves",
             ),
             ({"distance": 12, "horizon": 11}, "task 0 cannot be solved: it needs 12 steps, the horizon is 11"),
-            ({"level_text": "SG\nX."}, "expected lines of equal length made of # . O S G, got ['SG', 'X.']"),
+            ({"level_text": "SG\nX."}, "a level is drawn with # wall, . floor, O pit, S start, G goal, got ['X']"),
             ({"level_text": "##\n#G"}, "expected one S, got 0"),
             (
                 {"level_text": "S#.\n##.\n..G"},
@@ -559,9 +559,12 @@ class TestRefuses:
         with refuses("num_envs must be a whole number >= 1, got 0"):
             GridWorldVectorEnv(0)
 
-    def test_an_option_that_does_not_exist(self):
-        with pytest.raises(TypeError, match="unexpected keyword argument 'sise'"):
+    def test_an_option_that_does_not_exist(self, refuses):
+        known = "layout, size, distance, pits, slip, horizon, levels, split, seed, level_text"
+        with refuses(f"unknown option 'sise'; choose from: {known}"):
             gymnasium.make(GRID_WORLD, sise=9)
+        with refuses(f"unknown option 'sizes'; choose from: {known}"):
+            GridWorldVectorEnv(2, sizes=9)
 
     @pytest.mark.parametrize("level", [6, -1, 1.0, "0", True, [0, 1]])
     def test_levels(self, level, refuses):

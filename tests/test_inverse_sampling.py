@@ -381,3 +381,12 @@ class TestLosses:
         loss.backward()
         assert loss.item() == 0.0
         assert not log_probs.grad.any()
+
+
+def test_lists_are_taken_as_tensors_are():
+    rewards = [[0, 1, 1, 0], [0, 0, 0, 0]]
+    found = inverse_sampling.advantages(rewards, successes=1)
+    assert found.tolist() == [[0, 4, 0, 0], [0, 0, 0, 0]]
+    assert torch.equal(found, inverse_sampling.advantages(torch.tensor(rewards), successes=1))
+    assert inverse_sampling.cost(rewards, successes=1).tolist() == [2, 4]
+    assert inverse_sampling.cost(rewards, successes=2).tolist() == [3, 4]

@@ -1,5 +1,7 @@
 """Levels: what each layout promises, seen by an independent search, and that no level is in both splits."""
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -159,27 +161,81 @@ class TestSeeds:
 
     @pytest.mark.parametrize("layout", LAYOUTS)
     def test_train_and_test_share_no_level_whatever_the_seeds(self, layout):
-        # Of 5 x 5 levels there are so few that different seeds do draw the same ones, within a split.
+        # Of 5 x 5 levels there are so few that different seeds do draw the same ones, within a split; of four rooms
+        # there are 8 maps, none of them held out.
+        size = 7 if layout == "four_rooms" else 5
         splits = {
-            split: [contents(make_levels(layout, 5, count=10, split=split, seed=seed)) for seed in range(5)]
+            split: [contents(make_levels(layout, size, count=10, split=split, seed=seed)) for seed in range(5)]
             for split in ("train", "test")
         }
         train, test = (set().union(*splits[split]) for split in ("train", "test"))
         assert not train & test
         assert all(len(set(levels)) == 10 for levels in [*splits["train"], *splits["test"]])
 
-    def test_a_quarter_of_all_levels_is_for_testing(self, monkeypatch):
-        # 2000 draws miss one of 72 levels with probability below 1e-8.
-        monkeypatch.setattr("envs.levels._ATTEMPTS", 20)
-        # Open 5 x 5: 9 x 8 ordered pairs of start and goal, so 72 levels; which are for testing is a matter of hashes.
+    def test_all_levels_are_in_one_split(self):
+        # Open 5 x 5: 9 maps, told apart by their goal, each with 8 starts; 2000 draws miss one of 72 levels with
+        # probability below 1e-8. Which maps are for testing is a matter of hashes.
         counts = {}
         for split in ("train", "test"):
             with pytest.raises(ValueError, match=r"\Afound \d+ of 100 distinct") as refusal:
                 make_levels("open", 5, count=100, split=split)
             counts[split] = int(str(refusal.value).split()[1])
         assert counts["train"] + counts["test"] == 72
-        # 18 expected, standard deviation 3.7
-        assert 8 <= counts["test"] <= 28
+        assert counts["test"] % 8 == 0
+        assert 0 < counts["test"] < counts["train"]
+
+    def test_a_quarter_of_all_maps_is_for_testing(self):
+        # 13 x 13 mazes: no two maps are the same. 800 of them: standard deviation 0.015, so 5 of them.
+        random = np.random.default_rng(0)
+        held_out = []
+        while len(held_out) < 800:
+            walls = LAYOUTS["prim"](13, random)
+            cells = np.argwhere(~walls).tolist()
+            level = Level(walls, np.zeros_like(walls), tuple(cells[0]), tuple(cells[-1]))
+            held_out.append(level.is_held_out)
+        assert np.mean(held_out) == pytest.approx(0.25, abs=0.08)
+
+    @pytest.mark.parametrize(
+        ("layout", "size", "pits"), [("open", 6, 0), ("open", 5, 1), ("prim", 5, 0), ("prim", 7, 2)]
+    )
+    def test_no_map_is_in_both_splits(self, layout, size, pits):
+        maps = {
+            split: {
+                (level.walls.tobytes(), level.pits.tobytes(), level.goal)
+                for seed in range(3)
+                for level in make_levels(layout, size, count=8, pits=pits, split=split, seed=seed)
+            }
+            for split in ("train", "test")
+        }
+        assert all(maps.values())
+        assert not maps["train"] & maps["test"]
+
+    def test_the_split_of_a_level_does_not_depend_on_its_start(self):
+        free = [(row, col) for row in range(1, 5) for col in range(1, 5)]
+        walls, pits = LAYOUTS["open"](6, np.random.default_rng(0)), np.zeros((6, 6), dtype=bool)
+        splits = {
+            goal: {Level(walls, pits, start, goal).is_held_out for start in free if start != goal} for goal in free
+        }
+        assert all(len(found) == 1 for found in splits.values())
+        assert set().union(*splits.values()) == {True, False}  # but on its goal
+        pitted = {cell: np.zeros((6, 6), dtype=bool) for cell in free[2:]}
+        for cell, holes in pitted.items():
+            holes[cell] = True
+        assert len({Level(walls, holes, free[0], free[1]).is_held_out for holes in pitted.values()}) == 2  # and pits
+
+    def test_impossible_counts_are_given_up_quickly(self):
+        # Prim 5 x 5: 4 spanning trees of a square of 4 cells, so 4 mazes of 7 cells: 4 x 7 x 6 levels in both splits.
+        found = {}
+        for split in ("train", "test"):
+            start = time.perf_counter()
+            with pytest.raises(
+                ValueError, match=rf"\Afound \d+ of 300 distinct {split} levels prim 5 x 5 and 0 pits; "
+            ) as e:
+                make_levels("prim", 5, count=300, split=split)
+            assert time.perf_counter() - start < 20  # measured: below 1 s
+            found[split] = int(str(e.value).split()[1])
+        assert found["train"] + found["test"] == 4 * 7 * 6
+        assert len(make_levels("prim", 5, count=found["train"])) == found["train"]
 
     def test_the_digest_is_the_same_on_every_machine(self):
         assert parse(DETOUR).digest == DETOUR_DIGEST
@@ -215,12 +271,12 @@ class TestText:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("", "expected lines of equal length made of # . O S G, got []"),
-            ("SG\n.", "expected lines of equal length made of # . O S G, got ['SG', '.']"),
-            ("SG\nA.", "expected lines of equal length made of # . O S G, got ['SG', 'A.']"),
+            ("", "a level is a square, got 0 lines of [] characters"),
+            ("SG\n.", "a level is a square, got 2 lines of [2, 1] characters"),
+            ("SG\nA.", "a level is drawn with # wall, . floor, O pit, S start, G goal, got ['A']"),
             ("SG\nS.", "expected one S, got 2"),
             ("S.\n..", "expected one G, got 0"),
-            ("SG.\n...", "walls and pits must be squares of one size, got (2, 3), (2, 3)"),
+            ("SG.\n...", "a level is a square, got 2 lines of [3, 3] characters"),
         ],
     )
     def test_refuses(self, text, message, refuses):

@@ -19,6 +19,7 @@ from experiments.context import Context
 from experiments.sweep import Run
 from experiments.worlds import GridSettings, World, minigrid_world, pass_rates
 from maxrl_lab import exact, fit, specs, train
+from maxrl_lab.policies.jacobian import score_gram
 from maxrl_lab.runs import Checkpoint
 from maxrl_lab.train import Method
 
@@ -26,7 +27,7 @@ EXPERIMENTS = {
     each.__name__.rpartition(".")[2]: each
     for each in (navigation, navigation_likelihood, navigation_bias_variance, trajectories)
 }
-GRID = GridSettings(size=7, distances=(2, 4), levels=2, held_out=1, horizon=8, width=4)
+GRID = GridSettings(size=7, distances=(2, 4), levels=2, horizon=8, width=4)
 SMOKE = navigation.PRESETS["smoke"]
 
 
@@ -36,8 +37,8 @@ def context_in(folder):
 
 def doubled(world):
     """The same world in double precision, where rounding cannot be mistaken for a difference."""
-    tasks = [dataclasses.replace(each, inputs=each.inputs.double()) for each in (world.train, world.held_out)]
-    return World(*tasks, lambda: world.network().double())
+    splits = {split: dataclasses.replace(each, inputs=each.inputs.double()) for split, each in world.splits.items()}
+    return World(splits, lambda: world.network().double())
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -109,7 +110,7 @@ class TestSweep:
     def test_a_run_alone_is_the_run_in_a_sweep_of_twenty(self, tmp_path, precision):
         # Measured: 0 in double precision, 6e-7 in single. A draw may in principle fall between thresholds that differ
         # by a rounding error; with 1e5 draws that is a chance of 1% in single precision, once per machine.
-        world = GRID.world() if precision == "single" else doubled(GRID.world())
+        world = GRID.world(1) if precision == "single" else doubled(GRID.world(1))
         tolerance = 1e-4 if precision == "single" else 1e-10
         together = trained(MANY, world, tmp_path / "together")
         assert together.shape == (5, 20, 4)
@@ -117,16 +118,15 @@ class TestSweep:
         for place in chosen:
             alone = trained([MANY[place]], world, tmp_path / str(place))[:, 0]
             assert torch.allclose(alone, together[:, place], rtol=tolerance, atol=0)
-        # The runs do differ, by far more than that; only, to Adam, with two successes at most, REINFORCE is pass@2 and
-        # GRPO at N = 4 is MaxRL, up to a scale that it divides out: 8 results on each seed.
+        # The runs do differ, by far more than that.
         last = together[-1]
         twins = [any(torch.allclose(last[i], last[j], rtol=1e-4) for j in range(i)) for i in range(20)]
-        assert [place for place, twin in enumerate(twins) if twin] == [6, 7, 12, 13]
+        assert not any(twins)
         assert bool(((together[-1] / together[0] - 1).abs().amax(1) > 1e-2).all())
 
     def test_who_trains_beside_changes_no_row_of_the_experiment(self, tmp_path):
-        section = navigation.Section("gridworld", "adam", (0.01,), (4, 8))
-        world, settings = GRID.world(), SMOKE
+        section = navigation.Section("equal steps", "gridworld", "adam", (0.01,), (4, 8), SMOKE.estimators, SMOKE.steps)
+        world, settings = GRID.world(1), SMOKE
         runs = [each for each in MANY if each.method.mode == "sampled"]
         block = navigation._train(runs, "report", section, world, settings, context_in(tmp_path))
         both = pd.DataFrame(block)
@@ -147,7 +147,7 @@ class TestSweep:
         pd.testing.assert_frame_equal(whole, parts, rtol=1e-3)
 
     def test_runs_that_differ_only_in_the_estimator_see_the_same_rollouts_at_first(self):
-        world = GRID.world()
+        world = GRID.world(1)
         runs = [
             Run(Method("sampled", name, 8), 0.01, seed)
             for seed in (0, 1)
@@ -179,7 +179,14 @@ class TestSweep:
 
 class TestResuming:
     SETTINGS = dataclasses.replace(
-        SMOKE, estimators=("rloo", "maxrl"), rollouts=(4,), sgd_rollouts=(), minigrid_names=(), steps=56, seeds=1
+        SMOKE,
+        estimators=("rloo", "maxrl"),
+        rollouts=(4,),
+        sgd_rollouts=(),
+        minigrid_names=(),
+        steps=56,
+        seeds=1,
+        equal_estimators=(),
     )
 
     # A checkpoint after 50 steps of each stage; two stages of 56 steps, so 112 batches.
@@ -229,7 +236,7 @@ class TestDiverged:
     RUNS = (Run(Method("sampled", "maxrl", 4), 0.01, 5), Run(Method("sampled", "rloo", 4), 0.01, 3))
 
     def fitted(self, folder, poison_at=None, rates=(0.01, 0.01)):
-        world = GRID.world()
+        world = GRID.world(1)
         seeds = [each.seed for each in self.RUNS]
         stack = world.stack(seeds)
 
@@ -257,31 +264,39 @@ class TestDiverged:
             self.fitted(tmp_path, rates=(0.01, 1e38))
         assert "\n" not in str(e.value)
 
-    def test_the_experiment_says_so_too(self, tmp_path):
+    def test_the_experiment_says_so_too(self, tmp_path, refuses):
         settings = dataclasses.replace(
             SMOKE, sgd_rates=(1e38,), estimators=("rloo",), rollouts=(4,), adam_rates=(0.01,), steps=1, measurements=1
         )
-        with pytest.raises(ValueError, match="diverged"):
+        message = "rloo with learning rate 1e+38 and seed 2 has diverged: its policy is NaN after 1 updates; "
+        with refuses(message + "leave that rate out (the last checkpoint is kept)"):
             navigation.run(settings, context_in(tmp_path))
+
+
+def last_step(table):
+    """Of each row's comparison and N."""
+    return table.groupby(["comparison", "world", "optimiser", "rollouts"]).step.transform("max")
 
 
 class TestNavigation:
     def test_columns(self, rows):
         assert list(rows["navigation"].columns) == [
-            *("world", "optimiser", "split", "stage", "method", "rollouts", "learning_rate", "seed", "step"),
-            *("total_rollouts", "pass_at_1", "pass_at_8", "pass_at_64", "pass_at_512", "signal"),
+            *("comparison", "world", "optimiser", "split", "estimator", "stage", "method", "rollouts", "learning_rate"),
+            *("seed", "step", "total_rollouts", "pass_at_1", "pass_at_8", "pass_at_64", "pass_at_512", "signal"),
             *("k", "coverage", "difficulty", "pass_rate"),
         ]
 
     def test_counts_of_rows(self, rows):
-        # three sections: gridworld with Adam has 7 x 2 methods, the others 7; 2 rates, 1 swept and 2 reported seeds
-        found = rows["navigation"].groupby(["world", "optimiser", "stage"]).size()
-        for world, optimiser, methods, names in (
-            ("gridworld", "adam", 14, 2),
-            ("gridworld", "sgd", 7, 2),
-            ("minigrid", "adam", 7, 1),
+        # gridworld with Adam has 7 x 2 methods, at equal rollouts 1 x 2, the others 7; 2 rates, 1 swept and 2 reported
+        # seeds
+        found = rows["navigation"].groupby(["comparison", "world", "optimiser", "stage"]).size()
+        for comparison, world, optimiser, methods, names in (
+            ("equal steps", "gridworld", "adam", 14, 2),
+            ("equal steps", "gridworld", "sgd", 7, 2),
+            ("equal steps", "minigrid", "adam", 7, 1),
+            ("equal rollouts", "gridworld", "adam", 2, 2),
         ):
-            counts = found[world, optimiser]
+            counts = found[comparison, world, optimiser]
             assert counts["sweep"] == methods * 2  # final rows on the training levels
             assert counts["report"] == methods * 2 * 3 * 2  # seeds, steps 0 2 4, splits
             assert counts["coverage"] == methods * 2 * 2 * 2
@@ -307,8 +322,7 @@ class TestNavigation:
 
     def test_total_rollouts(self, rows):
         table = rows["navigation"]
-        tasks = table.world.map({"gridworld": 4, "minigrid": 1})  # training levels, whatever split is measured
-        assert (table.total_rollouts == table.step * table.rollouts * tasks).all()
+        assert (table.total_rollouts == table.step * table.rollouts).all()  # of each level
 
     def test_signal_lies_where_pass_at_n_does(self, rows):
         report = rows["navigation"].query("stage == 'report' and rollouts == 8")
@@ -317,7 +331,7 @@ class TestNavigation:
 
     def test_swept_rates_are_chosen_by_the_sweep_and_its_seeds_are_not_reported(self, rows):
         table = rows["navigation"]
-        key = ["world", "optimiser", "method", "rollouts"]
+        key = ["comparison", "world", "optimiser", "method", "rollouts"]
         sweep, report = table[table.stage == "sweep"], table[table.stage != "sweep"]
         assert set(sweep.seed) == {2}
         assert set(report.seed) == {0, 1}
@@ -336,20 +350,22 @@ class TestNavigation:
     def test_difficulties_average_to_pass_at_1(self, rows):
         # As many levels of every difficulty, so the mean of the means.
         table = rows["navigation"]
-        key = ["world", "optimiser", "split", "method", "rollouts", "seed"]
-        final = table[(table.stage == "report") & (table.step == 4)].set_index(key).pass_at_1.sort_index()
+        key = ["comparison", "world", "optimiser", "split", "method", "rollouts", "seed"]
+        final = (
+            table[(table.stage == "report") & (table.step == last_step(table))].set_index(key).pass_at_1.sort_index()
+        )
         means = table[table.stage == "difficulty"].groupby(key).pass_rate.mean().sort_index()
         pd.testing.assert_series_equal(final, means, check_names=False, rtol=1e-12)
 
     def test_final_rows_are_recomputed_from_the_saved_policies(self, rows, folders):
         checkpoint = context_in(folders["navigation"]).checkpoint
-        table = rows["navigation"].query("optimiser == 'adam' and world == 'gridworld'")
-        world = SMOKE.world()
-        state = checkpoint.stage("gridworld-adam-report-1").load()["stack"]
+        table = rows["navigation"].query("comparison == 'equal steps' and optimiser == 'adam' and world == 'gridworld'")
+        world = SMOKE.world(SMOKE.held_out)
+        state = checkpoint.stage("equal-steps-gridworld-adam-N-4-8-report-1").load()["stack"]
         stack = world.stack(range(28))
         stack.load_state_dict(state)
         section = SMOKE.sections()[0]
-        named = [(seed, method) for seed in (0, 1) for method in section.methods(SMOKE.estimators)]
+        named = [(seed, method) for seed in (0, 1) for method in section.methods()]
         for split, tasks in world.splits.items():
             rates = pass_rates(stack, tasks)
             for (seed, method), own in zip(named, rates, strict=True):
@@ -365,6 +381,110 @@ class TestNavigation:
                 near, far = own[:2].mean(), own[2:].mean()
                 difficulty = mine[mine.stage == "difficulty"].set_index("difficulty").pass_rate
                 assert difficulty[["2", "4"]].tolist() == pytest.approx([float(near), float(far)], rel=1e-9)
+
+
+class TestEqualRollouts:
+    @pytest.mark.parametrize(("total", "counts"), [(16, (2, 4, 16)), (50, (4, 8, 13)), (1600, (4, 16, 64))])
+    def test_every_n_draws_the_total_up_to_rounding(self, total, counts):
+        settings = dataclasses.replace(SMOKE, equal_total=total, equal_rollouts=counts, equal_estimators=("rloo",))
+        sections = [each for each in settings.sections() if each.comparison == "equal rollouts"]
+        assert [each.rollouts for each in sections] == [(count,) for count in counts]
+        for each, count in zip(sections, counts, strict=True):
+            assert total - count < each.steps * count <= total
+            assert each.estimators == ("rloo",)
+            assert (each.world, each.optimiser, each.rates) == ("gridworld", "adam", settings.adam_rates)
+
+    @pytest.mark.parametrize("name", ["quick", "full"])
+    def test_presets_draw_nearly_the_same(self, name):
+        settings = navigation.PRESETS[name]
+        for each in settings.sections():
+            if each.comparison == "equal rollouts":
+                (count,) = each.rollouts
+                assert 0.95 * settings.equal_total <= each.steps * count <= settings.equal_total
+        names = [each.name for each in settings.sections()]
+        assert len(set(names)) == len(names)  # of checkpoints
+
+    def test_rows_end_at_the_total(self, rows):
+        table = rows["navigation"].query("comparison == 'equal rollouts'")
+        final = table[table.step == last_step(table)]
+        assert (final.total_rollouts == SMOKE.equal_total).all()
+        assert final.groupby("rollouts").step.unique().map(list).to_dict() == {4: [4], 8: [2]}
+        assert set(table.estimator) == set(SMOKE.equal_estimators)
+        assert set(table[table.step == 0].total_rollouts) == {0}
+
+    @pytest.mark.parametrize("changes", [{"equal_estimators": ()}, {"equal_rollouts": ()}])
+    def test_none(self, changes):
+        sections = dataclasses.replace(SMOKE, **changes).sections()
+        assert {each.comparison for each in sections} == {"equal steps"}
+
+    def test_estimators_are_named_as_in_the_settings(self, rows):
+        table = rows["navigation"]
+        pkpo = table[table.estimator == "pkpo:k=N/2"]
+        assert set(zip(pkpo.method, pkpo.rollouts, strict=True)) == {("pkpo:k=2", 4), ("pkpo:k=4", 8)}
+        assert (table.estimator == table.method)[table.estimator != "pkpo:k=N/2"].all()
+        assert set(table.estimator) == set(SMOKE.estimators)
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("name", "changes", "message"),
+        [
+            ("navigation", {"rollouts": (4, 4)}, "rollouts must be distinct, got 4 4"),
+            ("navigation", {"sgd_rollouts": (4, 4)}, "rollouts must be distinct, got 4 4"),
+            ("navigation", {"minigrid_rollouts": (4, 8, 4)}, "rollouts must be distinct, got 4 8 4"),
+            ("navigation", {"adam_rates": (0.1, 0.1)}, "adam_rates must be distinct, got 0.1 0.1"),
+            ("navigation", {"coverage_ks": (1, 1)}, "coverage_ks must be distinct, got 1 1"),
+            ("navigation", {"estimators": ("rloo", "rloo")}, "estimators must be distinct, got rloo rloo"),
+            ("navigation", {"equal_estimators": ("rloo",) * 2}, "estimators must be distinct, got rloo rloo"),
+            (
+                "navigation",
+                {"estimators": ("pkpo:k=2", "pkpo:k=N/2")},  # the same at N = 4
+                "estimators must be distinct, got pkpo:k=2 pkpo:k=2",
+            ),
+            ("navigation", {"held_out": 0}, "held_out must be a whole number >= 1, got 0"),
+            ("navigation", {"equal_total": 0}, "equal_total must be a whole number >= 1, got 0"),
+            ("navigation", {"rollouts": ()}, "rollouts needs at least one value, got none"),
+            ("navigation", {"distances": (2, 2)}, "distances must be distinct, got 2 2"),
+            ("navigation_likelihood", {"rollouts": (4, 4)}, "rollouts must be distinct, got 4 4"),
+            ("navigation_likelihood", {"held_out": 0}, "held_out must be a whole number >= 1, got 0"),
+            ("navigation_likelihood", {"successes": (1, 9)}, "successes must be at most the cap of 8 rollouts, got 9"),
+            ("navigation_likelihood", {"successes": (0,)}, "successes must be a whole number >= 1, got 0"),
+            ("navigation_bias_variance", {"rollouts": (4, 4)}, "rollouts must be distinct, got 4 4"),
+            (
+                "navigation_bias_variance",
+                {"successes": (1, 9)},
+                "successes must be at most the budget of 8 rollouts, got 9",
+            ),
+            ("trajectories", {"learning_rates": (0.1, 0.1)}, "learning_rates must be distinct, got 0.1 0.1"),
+        ],
+    )
+    def test_settings(self, refuses, name, changes, message):
+        with refuses(message):
+            dataclasses.replace(EXPERIMENTS[name].PRESETS["smoke"], **changes)
+
+    def test_worlds_are_made_before_anything_is_trained(self, tmp_path, monkeypatch, refuses):
+        settings = dataclasses.replace(SMOKE, minigrid_names=("Empty-5x5",))
+        monkeypatch.setattr(navigation, "fit_runs", None)  # would be a TypeError
+        with refuses("Empty-5x5 has too few distinct levels: expected 2, got 1 in 10 seeds"):
+            navigation.run(settings, context_in(tmp_path))
+
+
+class TestScoreGram:
+    @pytest.mark.parametrize("policy", ["convolutional", "perceptron"])
+    def test_moments_through_it_are_the_experiments(self, policy):
+        world = doubled(dataclasses.replace(GRID, policy=policy).world())
+        (network,) = world.stack([0]).networks
+        tasks = world.train
+        found = tasks.tables.moments(
+            network(tasks.inputs).detach().log_softmax(-1).view(-1, 4)[tasks.rows],
+            score_gram(network, tasks.inputs, tasks.rows),
+        )
+        wanted = navigation_bias_variance.network_moments(network, tasks)
+        for mine, theirs in zip(found, wanted, strict=True):
+            assert mine.shape == (4,)
+            assert torch.allclose(mine, theirs, rtol=1e-9, atol=0)
+        rates = tasks.tables.pass_rate(world.stack([0]).log_policy(tasks.inputs, tasks.rows))[0]
+        assert torch.allclose(found.pass_rate, rates, rtol=1e-12)
 
 
 class TestNavigationLikelihood:
@@ -422,8 +542,8 @@ class TestNavigationLikelihood:
 class Double(navigation_bias_variance.Settings):
     """In double precision throughout."""
 
-    def world(self):
-        return doubled(super().world())
+    def world(self, held_out=0):
+        return doubled(super().world(held_out))
 
 
 TINY = Double(
@@ -589,7 +709,7 @@ class TestTrajectories:
     def test_levels_are_one_of_each_distance(self, rows):
         table = rows["trajectories"].query("view == 'level'")
         assert table.distance.tolist() == [2, 4]
-        made = self.SMOKE.make_levels("train")
+        made = self.SMOKE.make_levels("train", self.SMOKE.levels)
         assert table.text.tolist() == [made[level].text() for level in table.level]
         assert [levels.parse(text).distance for text in table.text] == [2, 4]
 
@@ -667,7 +787,7 @@ MINIGRID_METHODS = {
 @pytest.fixture(scope="module")
 def setting(cache):
     world = doubled(
-        minigrid_world(("Empty-5x5", "LavaGapS5", "DoorKey-5x5"), 2, 1, horizon=14, policy="perceptron", width=8)
+        minigrid_world(("Empty-Random-5x5", "LavaGapS6", "DoorKey-5x5"), 2, 1, horizon=14, policy="perceptron", width=8)
     )
     return world.stack([0]), world.train
 

@@ -8,7 +8,7 @@ from torch.nn.functional import conv2d, relu
 
 from maxrl_lab.policies import jacobian
 from maxrl_lab.policies.convolutional import FullyConvolutional, covering_dilations, small_cnn
-from maxrl_lab.policies.jacobian import log_prob_jacobian
+from maxrl_lab.policies.jacobian import log_prob_jacobian, score_gram
 from maxrl_lab.policies.stack import Stack, mlp, seeded
 from maxrl_lab.policies.table import Table
 
@@ -215,6 +215,29 @@ class TestJacobian:
         assert log_prob_jacobian(network, inputs).shape == (12, 57)
 
 
+class TestScoreGram:
+    def test_products_of_the_gradients(self, network_and_inputs):
+        network, inputs = network_and_inputs
+        whole = by_autograd(network, inputs)
+        rows = torch.tensor([[0, 1, 1], [1, 2, 0]])
+        found = score_gram(network, inputs, rows)
+        actions = network(inputs).shape[-1]
+        assert found.dtype == torch.float64
+        assert found.shape == (2, 3 * actions, 3 * actions)
+        assert not found.requires_grad
+        for gram, own in zip(found, rows.tolist(), strict=True):
+            scores = torch.cat([whole.view(-1, actions, whole.shape[1])[row] for row in own])
+            assert torch.allclose(gram, scores @ scores.T, rtol=1e-10, atol=1e-12)
+        jacobian = log_prob_jacobian(network, inputs, torch.arange(3 * actions))
+        alone = score_gram(network, inputs, torch.arange(3)[None])[0]
+        assert torch.allclose(alone, jacobian @ jacobian.T, rtol=1e-12)
+
+    def test_small_whole_numbers_as_inputs(self):
+        network = seeded(lambda: mlp([2, 4, 3]), 0)
+        inputs, rows = torch.tensor([[3, 200], [0, 1]], dtype=torch.uint8), torch.tensor([[0, 1, 1]])
+        assert torch.equal(score_gram(network, inputs, rows), score_gram(network, inputs.float(), rows))
+
+
 class TestLogPolicy:
     ROWS = torch.tensor([[0, 3, 3, 1], [2, 0, 1, 1]])
     SHARED = torch.tensor([[0, 49, 24], [10, 10, 33]])
@@ -243,3 +266,11 @@ class TestLogPolicy:
             for parameter, own in zip(networks[run].parameters(), twin.parameters(), strict=True):
                 assert bool((own.grad != 0).any())
                 assert torch.allclose(parameter.grad, own.grad, rtol=1e-12, atol=1e-14)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_inputs_of_any_type(self, dtype):
+        stack = Stack([seeded(lambda: mlp([2, 4, 3]), 0).to(dtype)])
+        inputs, rows = torch.tensor([[3, 200], [0, 1]], dtype=torch.uint8), torch.tensor([[0, 1, 1]])
+        found = stack.log_policy(inputs, rows)
+        assert found.dtype == dtype
+        assert torch.equal(found, stack.log_policy(inputs.to(dtype), rows))

@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -10,7 +11,7 @@ from scipy import stats
 from maxrl_lab.randomness import generator
 
 
-def draw(*key: int, count: int = 8) -> torch.Tensor:
+def draw(*key: str | int, count: int = 8) -> torch.Tensor:
     return torch.rand(count, generator=generator(*key), dtype=torch.float64)
 
 
@@ -75,3 +76,10 @@ def test_streams_of_neighbouring_steps_are_uncorrelated():
     pairs = [(draw(0, step, count=500) - 0.5) * (draw(0, step + 1, count=500) - 0.5) for step in range(0, 100, 2)]
     products = torch.cat(pairs)
     assert abs(products.mean().item()) * 12 * math.sqrt(len(products)) < 4
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int64, np.uint32])
+def test_numpy_numbers_are_the_numbers_they_are(kind):
+    assert torch.equal(draw("rollouts", kind(3), 1, kind(4)), draw("rollouts", 3, 1, 4))
+    with pytest.raises(ValueError, match="a key holds names and non-negative numbers, got -1"):
+        generator(np.int64(-1))

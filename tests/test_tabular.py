@@ -3,6 +3,7 @@
 from collections import deque
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -18,7 +19,7 @@ from small_worlds import (
 
 from envs.concatenation import concatenate
 from envs.tabular import TabularTasks
-from envs.tabular_batch import TabularBatch
+from envs.tabular_batch import DivergedError, TabularBatch
 from maxrl_lab import exact, objectives, train
 from maxrl_lab.randomness import generator
 
@@ -145,8 +146,13 @@ class TestRefusals:
 
     @pytest.mark.parametrize("horizon", [0, -3, 2.0, True, None])
     def test_horizons_that_are_no_number_of_steps(self, refuses, horizon):
-        with refuses(f"horizon must be a whole number of steps >= 1, got {horizon!r}"):
+        with refuses(f"horizon must be a whole number >= 1, got {horizon!r}"):
             replace(corridor(), horizon=horizon)
+
+    def test_horizons_of_numpy_are_pythons(self):
+        tasks = replace(corridor(), horizon=np.int64(5))
+        assert type(tasks.horizon) is int
+        assert tasks.horizon == 5
 
     @pytest.mark.parametrize("wrong", [4, -1])
     def test_successors_that_are_no_state(self, refuses, wrong):
@@ -495,3 +501,29 @@ class TestTraining:
         squares = (estimates - mean).square().sum(1)
         assert stats.ttest_1samp(squares, variance).pvalue > 1e-5 / (int(moving.sum()) + 1)
         assert float(squares.mean()) == pytest.approx(variance, rel=0.1)
+
+
+def test_it_says_how_large_it_is():
+    assert repr(corridor()) == "TabularTasks(1 deterministic tasks, 4 states, 2 actions, horizon 5)"
+    assert repr(slippery()) == "TabularTasks(2 stochastic tasks, 5 states, 2 actions, horizon 4)"
+
+
+class TestSeeds:
+    def test_numpy_seeds_give_the_same_rollouts(self):
+        tasks = slippery()
+        policy = random_policy(tasks, runs=3)
+        groups = [
+            TabularBatch(tasks, policy, seeds, step).rollout([0, 1, 2], 16)
+            for seeds, step in (([3, 8, 3], 2), (np.array([3, 8, 3]), np.int32(2)))
+        ]
+        assert torch.equal(groups[0].rewards, groups[1].rewards)
+        assert torch.equal(groups[0].log_probs, groups[1].log_probs)
+        assert not torch.equal(groups[0].log_probs[0], groups[0].log_probs[1])
+
+    def test_a_diverged_policy_is_told_by_run_and_step(self):
+        tasks = slippery()
+        policy = random_policy(tasks, runs=3)
+        policy[1, 0, 1, 2, 0] = torch.nan
+        with pytest.raises(DivergedError, match="run 1 is NaN after 7 updates") as e:
+            TabularBatch(tasks, policy, [0, 1, 2], 7)
+        assert (e.value.run, e.value.step) == (1, 7)

@@ -1,7 +1,9 @@
 """Exact pass rates and score moments of tabular tasks, against every path, every group, and value iteration."""
 
+import math
 from itertools import product
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -370,13 +372,125 @@ class TestVariance:
         assert float(exact_variance) == pytest.approx(float(variance), rel=0, abs=1e-10)
 
 
+def failing(eps, length, horizon, in_time):
+    """A corridor that is walked ahead but with probability eps a step, and its exact failure, by hand.
+
+    Return (tasks, log_policy, u, |grad u|^2, E[|S|^2 1{failure}]), the last three in 60 digits.
+    """
+    tasks = corridor(horizon, length)
+    back = torch.tensor(eps, dtype=torch.float64)
+    log_policy = torch.stack([back.log(), (-back).log1p()]).expand(horizon if in_time else 1, 1, length + 1, 2)
+    with mpmath.workdps(60):
+        left = mpmath.exp(mpmath.mpf(float(log_policy[0, 0, 0, 0])))
+        ahead = 1 - left
+        # every path that fails, as counts of (back, ahead) in each state: at most 2^5
+        total, slopes, second = mpmath.mpf(0), {}, mpmath.mpf(0)
+        for moves in product((0, 1), repeat=horizon):
+            place, score, chance = 0, {}, mpmath.mpf(1)
+            for step, move in enumerate(moves):
+                cell = (place, step if in_time else 0)
+                # d log pi / d (logit of ahead, minus logit of back) in that cell
+                score[cell] = score.get(cell, 0) + (left if move else -ahead)
+                chance *= ahead if move else left
+                place = place + 1 if move else max(0, place - 1)
+                if place == length:
+                    break
+            if place == length:
+                continue
+            total += chance
+            for cell, value in score.items():
+                slopes[cell] = slopes.get(cell, 0) + chance * value
+            second += chance * 2 * sum(value**2 for value in score.values())
+        norm = 2 * sum(value**2 for value in slopes.values())
+    return tasks, log_policy, total, norm, second
+
+
+class TestNearCertainty:
+    """Where almost every rollout succeeds nothing is lost to 1 - p."""
+
+    OF_SUCCESSES = frozenset({"reinforce", "pkpo:k=2", "maxrl_no_baseline", "maxrl_order:order=2"})
+    """Estimators in which wrong rollouts have weight 0."""
+
+    @pytest.mark.parametrize("eps", [1e-10, 1e-12, 1e-16, 1e-30])
+    @pytest.mark.parametrize(("length", "horizon"), [(1, 1), (3, 3), (2, 4), (3, 5)])
+    @pytest.mark.parametrize("in_time", [False, True], ids=["stationary", "in time"])
+    def test_moments_have_the_digits_of_the_failure(self, eps, length, horizon, in_time):
+        tasks, log_policy, _, norm, second = failing(eps, length, horizon, in_time)
+        found = tasks.moments(log_policy)
+        assert float(found.gradient_norm_squared / float(norm)) == pytest.approx(1, rel=1e-6)
+        assert float(found.failure_moment / float(second)) == pytest.approx(1, rel=1e-6)
+        assert float(found.failure_moment) > 0
+        assert float(found.success_moment) >= 0
+        assert float(found.pass_rate) <= 1
+        # where a single step back is a failure, these are in the test below
+        for name in set(ESTIMATORS) - (self.OF_SUCCESSES if length == horizon else frozenset()):
+            for rollouts in (2, 4, 16):
+                assert float(exact.variance(name, rollouts=rollouts, **found._asdict())) >= 0
+
+    @pytest.mark.parametrize("eps", [1e-6, 1e-10, 1e-12])
+    @pytest.mark.parametrize("length", [1, 3])
+    @pytest.mark.parametrize("in_time", [False, True], ids=["stationary", "in time"])
+    def test_success_moment_has_the_digits_of_the_failure(self, eps, length, in_time):
+        # One path succeeds, ahead at once; its score is eps for the logits of each of its cells, up to sign.
+        tasks, log_policy, *_ = failing(eps, length, length, in_time)
+        found = tasks.moments(log_policy)
+        wanted = (1 - eps) ** length * 2 * length * eps**2
+        assert float(found.success_moment / wanted) == pytest.approx(1, rel=1e-6)
+        # the variance is p (1 - p) of it or so, the difference of two numbers of that size
+        for name in self.OF_SUCCESSES:
+            for rollouts in (2, 4, 16):
+                assert float(exact.variance(name, rollouts=rollouts, **found._asdict())) >= -1e-12 * wanted
+
+    def test_a_policy_that_fails_once_in_a_trillion(self):
+        # two steps ahead in two: one step back is one too many
+        tasks, log_policy, failure, _, _ = failing(5e-13, 2, 2, in_time=False)
+        assert float(failure) == pytest.approx(1e-12, rel=1e-9)
+        assert 1 - float(tasks.moments(log_policy).pass_rate) == pytest.approx(1e-12, rel=1e-3)
+        # backward through the failure itself, by plain recursion
+        logits = log_policy[0, 0].clone().requires_grad_()
+        back, ahead = logits.log_softmax(-1).exp().unbind(-1)
+        values = [torch.ones((), dtype=torch.float64)] * 2 + [torch.zeros((), dtype=torch.float64)]
+        for _ in range(2):
+            values = [back[s] * values[max(0, s - 1)] + ahead[s] * values[s + 1] for s in range(2)] + [values[2]]
+        values[0].backward()
+        found = tasks.moments(log_policy)
+        assert float(found.gradient_norm_squared) == pytest.approx(float(logits.grad.square().sum()), rel=1e-6, abs=0)
+
+    def test_a_network_near_certainty(self):
+        # The same through a Gram matrix: one logit for all states, so that scores of different states have products.
+        eps, length, horizon = 1e-12, 3, 4
+        tasks = corridor(horizon, length)
+        logit = torch.tensor(math.log(eps), dtype=torch.float64, requires_grad=True)
+        back, ahead = logit.sigmoid(), (-logit).sigmoid()
+        slopes = torch.stack([ahead, -back]).detach().repeat(length + 1)
+        log_policy = torch.stack([back.log(), ahead.log()]).detach().expand(1, length + 1, 2)
+        found = tasks.moments(log_policy, (slopes[:, None] * slopes)[None])
+        one, zero = torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+        values = [one] * length + [zero]
+        for _ in range(horizon):
+            values = [back * values[max(0, s - 1)] + ahead * values[s + 1] for s in range(length)] + [zero]
+        (slope,) = torch.autograd.grad(values[0], logit)
+        assert float(slope) == pytest.approx(2e-12, rel=1e-6)  # a step back from 1 or 2
+        assert float(found.gradient_norm_squared) == pytest.approx(float(slope) ** 2, rel=1e-6, abs=0)
+        assert float(found.failure_moment) > 0
+        assert float(exact.variance("maxrl", rollouts=4, **found._asdict())) >= 0
+
+
 class TestErrors:
     def test_too_many_cells(self, refuses, monkeypatch):
         tasks, log_policy = world("graphs", "stationary")
-        monkeypatch.setattr(tabular_exact, "MAX_CELLS", 15)
+        monkeypatch.setattr(tabular_exact, "MAX_NUMBERS", 225)
         tasks.moments(log_policy)
-        monkeypatch.setattr(tabular_exact, "MAX_CELLS", 14)
-        with refuses("moments need (S A)^2 numbers: S A must be at most 14, got 5 x 3 = 15"):
+        monkeypatch.setattr(tabular_exact, "MAX_NUMBERS", 224)
+        with refuses("moments take (S A)^2 C numbers, at most 224, got S = 5, A = 3, C = 1"):
+            tasks.moments(log_policy)
+
+    def test_successors_count_as_well(self, refuses, monkeypatch):
+        tasks, log_policy = world("slippery", "in time")
+        monkeypatch.setattr(tabular_exact, "MAX_NUMBERS", 10**2 * 3)
+        tasks.moments(log_policy)
+        monkeypatch.setattr(tabular_exact, "MAX_NUMBERS", 10**2 * 3 - 1)
+        with refuses("moments take (S A)^2 C numbers, at most 299, got S = 5, A = 2, C = 3"):
             tasks.moments(log_policy)
 
     def test_a_gram_matrix_for_a_policy_in_time(self, refuses):

@@ -11,8 +11,10 @@ from experiments.worlds import GridSettings, Tasks, minigrid_world, pass_rates
 from maxrl_lab.policies.one_hot import OneHot
 from maxrl_lab.policies.stack import Stack
 
-SMALL = GridSettings(size=7, distances=(2, 5), levels=2, held_out=3, horizon=8, width=4)
-TINY = GridSettings(layout="open", size=5, distances=(1, 2), levels=1, held_out=1, horizon=4, width=3)
+SMALL = GridSettings(size=7, distances=(2, 5), levels=2, horizon=8, width=4)
+TINY = GridSettings(layout="open", size=5, distances=(1, 2), levels=1, horizon=4, width=3)
+HELD_OUT = 3
+LEVELS = ("Fetch-5x5-N2", "Empty-Random-5x5")
 GRID = {policy: dataclasses.replace(SMALL, policy=policy) for policy in ("convolutional", "perceptron")}
 
 
@@ -27,12 +29,19 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def worlds(cache):
-    made = {policy: settings.world() for policy, settings in GRID.items()}
-    made["minigrid"] = minigrid_world(("Empty-5x5", "LavaGapS5"), 2, 3, horizon=9, policy="perceptron", width=6)
+    made = {policy: settings.world(HELD_OUT) for policy, settings in GRID.items()}
+    made["minigrid"] = minigrid_world(LEVELS, 2, 3, horizon=9, policy="perceptron", width=6)
     return made
 
 
 NAMES = (*GRID, "minigrid")
+
+
+def made(settings, split):
+    """The levels of a split of `worlds`."""
+    return (
+        settings.make_levels("train", settings.levels) if split == "train" else settings.make_levels("test", HELD_OUT)
+    )
 
 
 class TestSettings:
@@ -42,12 +51,12 @@ class TestSettings:
             ({"policy": "mlp"}, "unknown policy 'mlp'; choose one of: convolutional, perceptron"),
             ({"layout": "maze"}, "unknown layout 'maze'; choose one of: open, obstacles, prim, four_rooms"),
             ({"distances": ()}, "distances needs at least one value, got none"),
+            ({"distances": (2, 4, 2)}, "distances must be distinct, got 2 4 2"),
             ({"distances": (2, 0)}, "distances must be a whole number >= 1, got 0"),
             ({"distances": (2, 25)}, "distances must be within the horizon of 24 steps, got 25"),
             ({"horizon": 15}, "distances must be within the horizon of 15 steps, got 16"),
             ({"size": 0}, "size must be a whole number >= 1, got 0"),
             ({"levels": 0}, "levels must be a whole number >= 1, got 0"),
-            ({"held_out": -1}, "held_out must be a whole number >= 1, got -1"),
             ({"horizon": 2.5}, "horizon must be a whole number >= 1, got 2.5"),
             ({"width": 0}, "width must be a whole number >= 1, got 0"),
         ],
@@ -66,18 +75,18 @@ class TestSettings:
     def test_sizes_are_refused_when_levels_are_made(self, refuses, changes, message):
         settings = dataclasses.replace(SMALL, **changes)
         with refuses(message):
-            settings.make_levels("train")
+            settings.make_levels("train", 1)
 
 
 class TestLevels:
     def test_counts_and_order(self):
-        assert [level.distance for level in SMALL.make_levels("train")] == [2, 2, 5, 5]
-        assert [level.distance for level in SMALL.make_levels("held_out")] == [2, 2, 2, 5, 5, 5]
+        assert [level.distance for level in SMALL.make_levels("train", 2)] == [2, 2, 5, 5]
+        assert [level.distance for level in SMALL.make_levels("test", 3)] == [2, 2, 2, 5, 5, 5]
 
     @pytest.mark.parametrize("layout", levels.LAYOUTS)
     def test_no_level_is_trained_on_and_held_out(self, layout):
-        settings = dataclasses.replace(SMALL, layout=layout, levels=6, held_out=6, distances=(2, 4))
-        train, held_out = ({level.text() for level in settings.make_levels(split)} for split in ("train", "held_out"))
+        settings = dataclasses.replace(SMALL, layout=layout, distances=(2, 4))
+        train, held_out = ({level.text() for level in settings.make_levels(split, 6)} for split in ("train", "test"))
         assert (len(train), len(held_out)) == (12, 12)
         assert not train & held_out
 
@@ -88,11 +97,17 @@ class TestLevels:
             starts = tasks.tables.start.argmax(1, keepdim=True)
             assert tasks.tables.distance.gather(1, starts).flatten().tolist() == [float(d) for d in tasks.difficulty]
 
+    def test_held_out_levels_only_where_asked_for(self):
+        assert list(SMALL.world().splits) == ["train"]
+        world = SMALL.world(held_out=1)
+        assert world.train is world.splits["train"]
+        assert world.splits["held_out"].difficulty == ("2", "5")
+
     def test_splits_are_the_levels_made(self, worlds):
         world = worlds["convolutional"]
         assert list(world.splits) == ["train", "held_out"]
         for split, tasks in world.splits.items():
-            assert torch.equal(tasks.inputs, gridworld.pictures(SMALL.make_levels(split)))
+            assert torch.equal(tasks.inputs, gridworld.pictures(made(SMALL, split)))
 
 
 class TestWhatAPolicySees:
@@ -101,7 +116,7 @@ class TestWhatAPolicySees:
         stack = world.stack([3, 4])
         for split, tasks in world.splits.items():
             found = stack.log_policy(tasks.inputs, tasks.rows)
-            for task, level in enumerate(GRID["convolutional"].make_levels(split)):
+            for task, level in enumerate(made(GRID["convolutional"], split)):
                 for run, network in enumerate(stack.networks):
                     logits = network(gridworld.pictures([level])).view(7, 7, 4)
                     for row in range(7):
@@ -114,7 +129,7 @@ class TestWhatAPolicySees:
         stack = world.stack([3])
         for split, tasks in world.splits.items():
             found = stack.log_policy(tasks.inputs, tasks.rows)[0, 0]
-            for task, level in enumerate(GRID["perceptron"].make_levels(split)):
+            for task, level in enumerate(made(GRID["perceptron"], split)):
                 free = ~(level.walls | level.pits)
                 free[level.goal] = False
                 for row, col in zip(*free.nonzero(), strict=True):
@@ -125,10 +140,10 @@ class TestWhatAPolicySees:
     def test_minigrid_each_state_has_the_output_of_its_observation(self, worlds, cache):
         world = worlds["minigrid"]
         stack = world.stack([3])
-        for seeds, tasks in ((range(2), world.train), (range(2, 5), world.held_out)):
+        for seeds, tasks in ((range(2), world.train), (range(2, 5), world.splits["held_out"])):
             found = stack.log_policy(tasks.inputs, tasks.rows)[0, 0]
             encoder = OneHot(training_features())
-            for task, (name, seed) in enumerate((name, seed) for name in ("Empty-5x5", "LavaGapS5") for seed in seeds):
+            for task, (name, seed) in enumerate((name, seed) for name in LEVELS for seed in seeds):
                 alone = minigrid.tasks(name, [seed], horizon=9)
                 features, rows = alone.observed()
                 wanted = stack.networks[0](encoder(features[rows[0]])).log_softmax(-1)
@@ -157,17 +172,17 @@ def surroundings(level, row, col):
 
 
 def training_features():
-    seen = [minigrid.tasks(name, range(2), horizon=9).observed()[0] for name in ("Empty-5x5", "LavaGapS5")]
+    seen = [minigrid.tasks(name, range(2), horizon=9).observed()[0] for name in LEVELS]
     return torch.cat(seen)
 
 
 class TestMinigrid:
     def test_a_task_per_name_and_seed(self, worlds):
         world = worlds["minigrid"]
-        assert world.train.difficulty == ("Empty-5x5",) * 2 + ("LavaGapS5",) * 2
-        assert world.held_out.difficulty == ("Empty-5x5",) * 3 + ("LavaGapS5",) * 3
+        assert world.train.difficulty == ("Fetch-5x5-N2",) * 2 + ("Empty-Random-5x5",) * 2
+        assert world.splits["held_out"].difficulty == ("Fetch-5x5-N2",) * 3 + ("Empty-Random-5x5",) * 3
         assert world.train.tables.shape[0] == 4
-        assert world.held_out.tables.shape[0] == 6
+        assert world.splits["held_out"].tables.shape[0] == 6
 
     def test_held_out_observations_are_encoded_in_the_training_columns(self, worlds, cache):
         # by hand: an input per value that a varying column takes in training, in order
@@ -178,25 +193,60 @@ class TestMinigrid:
             if len(values := training[:, column].unique().tolist()) > 1
             for value in values
         ]
-        held_out = worlds["minigrid"].held_out
+        held_out = worlds["minigrid"].splits["held_out"]
         assert worlds["minigrid"].train.inputs.shape[1] == held_out.inputs.shape[1] == len(pairs)
         features, rows = held_out.tables.observed()
         assert torch.equal(rows, held_out.rows)
         for place, (column, value) in enumerate(pairs):
             assert torch.equal(held_out.inputs[:, place], (features[:, column] == value).float())
 
-    def test_a_single_level_is_the_same_for_every_seed(self, cache):
-        world = minigrid_world(("Empty-5x5",), 1, 1, horizon=12, policy="perceptron", width=8)
-        assert torch.equal(world.train.tables.successors, world.held_out.tables.successors)
-        assert torch.equal(world.train.inputs, world.held_out.inputs)
+    @pytest.mark.parametrize(
+        ("name", "counts", "seeds"),
+        [
+            # LavaGapS6 has the gap of seed 7 with seed 0, of 6 with 1, of 5 with 4; S5 has two levels in 8 seeds
+            ("LavaGapS6", (3, 2), [0, 1, 2, 3, 4]),
+            ("LavaGapS5", (1, 1), [0, 1]),
+            ("Empty-Random-5x5", (4, 2), [0, 1, 2, 3, 4, 5]),
+            ("DoorKey-5x5", (2, 2), [0, 1, 2, 3]),
+        ],
+    )
+    def test_levels_are_distinct_by_what_is_in_them(self, cache, name, counts, seeds):
+        world = minigrid_world((name,), *counts, horizon=30, policy="perceptron", width=8)
+        alone = minigrid.tasks(name, seeds, horizon=30)
+        features, rows = alone.observed()
+        found = []
+        for tasks, count in zip(world.splits.values(), counts, strict=True):
+            seen, places = tasks.tables.observed()
+            assert tasks.tables.shape[0] == count
+            for task in range(count):
+                table = tasks.tables.select([task])
+                active = table.active[0]
+                found.append((table.successors[0][active].tolist(), seen[places[task]][active].tolist()))
+        assert all(found[i] != found[j] for i in range(len(found)) for j in range(i))
+        wanted = []
+        for task in range(len(seeds)):
+            active = alone.active[task]
+            wanted.append((alone.successors[task][active].tolist(), features[rows[task]][active].tolist()))
+        assert found == wanted
         assert any(cache.iterdir())
+
+    @pytest.mark.parametrize(
+        ("name", "counts", "message"),
+        [
+            ("Empty-5x5", (1, 1), "expected 2, got 1 in 10 seeds"),
+            ("LavaGapS5", (2, 2), "expected 4, got 3 in 20 seeds"),
+        ],
+    )
+    def test_too_few_distinct_levels(self, refuses, cache, name, counts, message):
+        with refuses(f"{name} has too few distinct levels: {message}"):
+            minigrid_world(("Fetch-5x5-N2", name), *counts, horizon=12, policy="perceptron", width=8)
 
     def test_hidden_layers(self, worlds):
         sizes = [tuple(each.weight.shape) for each in worlds["minigrid"].network() if hasattr(each, "weight")]
         assert sizes == [(6, worlds["minigrid"].train.inputs.shape[1]), (6, 6), (7, 6)]
 
     def test_convolutional_policies_see_the_view(self, cache):
-        world = minigrid_world(("Empty-5x5", "LavaGapS5"), 1, 1, horizon=12, policy="convolutional", width=8)
+        world = minigrid_world(LEVELS, 1, 1, horizon=12, policy="convolutional", width=8)
         for tasks in world.splits.values():
             assert tasks.inputs.shape[1:] == (21, 7, 7)
             stack = world.stack([3])
@@ -221,7 +271,7 @@ class TestOnly:
 
     def test_rows_are_renumbered_by_hand(self):
         # Two rows an input: task 1 uses outputs 6, 3, 7, of inputs 3, 1, 3; input 1 becomes 0, input 3 becomes 1.
-        tables = gridworld.tasks(SMALL.make_levels("train"), horizon=8, radius=None)
+        tables = gridworld.tasks(SMALL.make_levels("train", 2), horizon=8, radius=None)
         inputs = torch.arange(4.0)[:, None]
         tasks = Tasks(tables, inputs, torch.tensor([[0, 1, 2], [6, 3, 7]]), ("a", "b"), rows_per_input=2)
         one = tasks.only(1)
@@ -240,7 +290,7 @@ class TestOnly:
 class TestPassRates:
     @pytest.mark.parametrize("policy", ["convolutional", "perceptron"])
     def test_against_every_path(self, policy):
-        world = dataclasses.replace(TINY, policy=policy).world()
+        world = dataclasses.replace(TINY, policy=policy).world(1)
         stack = world.stack([0, 1])
         for tasks in world.splits.values():
             log_policy = stack.log_policy(tasks.inputs, tasks.rows).detach().double()

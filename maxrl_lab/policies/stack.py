@@ -37,6 +37,7 @@ class Stack(nn.Module):
         inputs: (O, ...) the distinct observations, each evaluated once and shared by all networks, to logits (O, A);
         rows: (B, S) the observation of each state.
         """
+        inputs = inputs.to(next(self.parameters()).dtype)
         logits: Tensor = self(inputs.expand(len(self.networks), *inputs.shape))
         log_probs = logits.log_softmax(-1).index_select(1, rows.flatten())
         return log_probs.view(len(logits), 1, *rows.shape, -1)
