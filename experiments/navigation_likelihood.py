@@ -7,7 +7,7 @@ is maximum likelihood up to (1-p)^cap, at a random cost that is large exactly wh
 against updates and against the rollouts it needed; for inverse sampling that is the exact expectation of its cost.
 
 All start from the same parameters. Learning rates are swept alike, on seeds that are not reported, and chosen by the
-mean final pass@1 on the training levels.
+mean final log pass rate on the training levels, which all of these methods are after.
 
     maxrl-lab run navigation_likelihood        (a minute)
 """
@@ -121,7 +121,7 @@ def run(settings: Settings, context: Context) -> list[Row]:
     swept = swept_runs(settings.methods(), settings.learning_rates, settings.seeds, settings.sweep_seeds)
     sweep = _train(swept, "sweep", world, settings, context)
     finals = [row for row in sweep if row["step"] == settings.steps and row["split"] == "train"]
-    best = choose_learning_rates(finals, "pass_at_1")
+    best = choose_learning_rates(finals, "log_pass_rate")
     return finals + _train(reported_runs(settings.methods(), best, settings.seeds), "report", world, settings, context)
 
 
