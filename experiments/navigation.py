@@ -1,7 +1,7 @@
 """With sparse right-or-wrong rewards and tasks from easy to hopeless: what does each estimator learn, on which tasks?
 
 The navigation twin of Fig. 3, 5, 7 and 17 of arXiv:2602.02710v1: small policies learn to reach goals within a step
-limit, in Prim mazes whose untrained pass rates run from 0.5 to 1e-9, and in MiniGrid's own levels. In the paper MaxRL
+limit, in Prim mazes whose untrained pass rates run from 0.9 to 1e-6, and in MiniGrid's own levels. In the paper MaxRL
 solves more tasks with fewer rollouts, and keeps pass@k where RLOO and GRPO lose it. Every pass rate here is exact
 (dynamic programming over the table of the level), on training and on held-out levels, so curves have no evaluation
 noise; intervals are over seeds, which are initial parameters and rollouts (the levels are the same for all).
