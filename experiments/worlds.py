@@ -164,8 +164,6 @@ class GridSettings:
         check_lists(distances=self.distances)
         for name in ("size", "levels", "horizon", "width"):
             specs.check_count(name, getattr(self, name))
-        if len(set(self.distances)) < len(self.distances):
-            raise ValueError(f"distances must be distinct, got {self.distances}")
         for distance in self.distances:
             specs.check_count("distances", distance)
             if distance > self.horizon:

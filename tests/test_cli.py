@@ -162,7 +162,7 @@ def test_list_shows_every_experiment_with_its_question(capsys):
             ["run", "trajectories", "--distances", "60", "--horizon", "64"],
             "found 0 of 6 distinct train levels prim 9 x 9",
         ),
-        (["run", "navigation_likelihood", "--distances", "2", "2"], "distances must be distinct, got (2, 2)"),
+        (["run", "navigation_likelihood", "--distances", "2", "2"], "distances must be distinct, got 2 2"),
         (
             ["run", "navigation_bias_variance", "--policy", "table"],
             "unknown policy 'table'; choose one of: convolutional",
