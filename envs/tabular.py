@@ -127,16 +127,12 @@ class TabularTasks:
 
         Only table look-ups; `log_probs` are differentiable in `log_policy`, `lengths` count the steps before the end.
         """
-        uniforms = tabular_rollout.draw(self, rollouts, stream)
-        policy = self.checked(log_policy)
-        group, _ = tabular_rollout.roll_out(self, policy, uniforms[None], [0] * len(policy))
+        group, _ = self._roll_out(log_policy, rollouts, stream)
         return group if log_policy.ndim == 5 else _first_run(group)
 
     def paths(self, log_policy: Tensor, rollouts: int, stream: torch.Generator) -> tuple[Group, Paths]:
         """Return the same group as `rollout`, and the states and actions that led to it."""
-        uniforms = tabular_rollout.draw(self, rollouts, stream)
-        policy = self.checked(log_policy)
-        group, segments = tabular_rollout.roll_out(self, policy, uniforms[None], [0] * len(policy))
+        group, segments = self._roll_out(log_policy, rollouts, stream)
         paths = tabular_rollout.paths(self, segments, group)
         if log_policy.ndim == 5:
             return group, paths
@@ -173,6 +169,13 @@ class TabularTasks:
             got = f"{float(total[wrong][0]):g} in state {int(wrong.nonzero()[0, -1])}"
             raise ValueError(f"log_policy must hold log-probabilities whose exponentials sum to 1, got {got}")
         return full
+
+    def _roll_out(
+        self, log_policy: Tensor, rollouts: int, stream: torch.Generator
+    ) -> tuple[Group, list[tabular_rollout.Segment]]:
+        uniforms = tabular_rollout.draw(self, rollouts, stream)
+        policy = self.checked(log_policy)
+        return tabular_rollout.roll_out(self, policy, uniforms[None], [0] * len(policy))
 
     def _check_types(self) -> None:
         for names, wanted in _TYPES.items():

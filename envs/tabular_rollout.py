@@ -76,7 +76,7 @@ class _Walk:
         self.per_time = count * states * self.actions if times > 1 else 0
         # one entry per cell, so that a position (a multiple of A) is an index everywhere
         self.active = tasks.active.flatten().long().repeat_interleave(self.actions)
-        self.thresholds = _thresholds(log_policy.detach()).flatten()
+        self.thresholds = _thresholds(log_policy.detach().exp()).flatten()
         self.moves = _Moves(tasks)
         chosen = torch.as_tensor(list(draws), device=tasks.device)
         self.last = _starts(tasks, uniforms)[chosen].flatten()
@@ -144,9 +144,9 @@ def paths(tasks: "TabularTasks", segments: Sequence[Segment], group: Group) -> P
     return Paths(visited.remainder(states).T.reshape(*shape, -1), chosen.T.reshape(*shape, -1))
 
 
-def _thresholds(log_policy: Tensor) -> Tensor:
-    """Cumulative probabilities, the last exactly 1 so that an impossible action is never drawn."""
-    cumulative = log_policy.exp().cumsum(-1)
+def _thresholds(probabilities: Tensor) -> Tensor:
+    """Cumulative probabilities, the last exactly 1 so that what is impossible is never drawn."""
+    cumulative = probabilities.cumsum(-1)
     return cumulative / cumulative[..., -1:]
 
 
@@ -166,7 +166,7 @@ class _Moves:
         self.size = tasks.next_states.shape[3]
         self.stochastic = tasks.probabilities is not None
         if tasks.probabilities is not None:
-            self.thresholds = _thresholds(tasks.probabilities.log()).flatten().float()
+            self.thresholds = _thresholds(tasks.probabilities).flatten().float()
 
     def next(self, cell: Tensor, uniforms: Tensor | None) -> Tensor:
         if uniforms is None:
@@ -185,7 +185,6 @@ def _starts(tasks: "TabularTasks", uniforms: Tensor) -> Tensor:
     first = torch.arange(count, device=tasks.device).view(1, -1, 1) * states
     if not _has_random_start(tasks):
         return (first + tasks.start.argmax(1).view(1, -1, 1)).expand(len(uniforms), -1, uniforms.shape[-1])
-    cumulative = tasks.start.cumsum(1)
-    cumulative = (cumulative / cumulative[:, -1:]).expand(len(uniforms), -1, -1).contiguous()
+    cumulative = _thresholds(tasks.start).expand(len(uniforms), -1, -1).contiguous()
     drawn = torch.searchsorted(cumulative, uniforms[:, -1].to(cumulative), right=True)
     return first + drawn.clamp(max=states - 1)

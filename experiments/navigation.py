@@ -21,8 +21,8 @@ from torch import Tensor
 
 from envs import minigrid
 from experiments.context import Context, check_estimators, check_lists, check_rates
-from experiments.sweep import Run, blocks, choose_learning_rates, reported_runs, swept_runs
-from experiments.worlds import VIEW_POLICIES, GridSettings, World, fit_runs, minigrid_world, recipe
+from experiments.sweep import Run, choose_learning_rates, reported_runs, swept_runs
+from experiments.worlds import VIEW_POLICIES, GridSettings, World, fit_in_blocks, minigrid_world, recipe
 from maxrl_lab import evaluate, specs, train
 from maxrl_lab.runs import Row
 
@@ -115,7 +115,7 @@ class Settings(GridSettings):
         if self.sgd_rollouts:
             made.append(Section("equal steps", "gridworld", "sgd", self.sgd_rates, self.sgd_rollouts, names, steps))
         for count in self.equal_rollouts if self.equal_estimators else ():
-            own = max(1, self.equal_total // count)
+            own = self.equal_total // count
             made.append(
                 Section("equal rollouts", "gridworld", "adam", self.adam_rates, (count,), self.equal_estimators, own)
             )
@@ -129,9 +129,9 @@ class Settings(GridSettings):
         """Return the tasks and the policy of `gridworld` or `minigrid`."""
         if name == "gridworld":
             return self.world(self.held_out)
-        seeds = self.minigrid_levels
+        count = self.minigrid_levels
         policy, width = self.minigrid_policy, self.minigrid_width
-        return minigrid_world(self.minigrid_names, seeds, seeds, self.minigrid_horizon, policy, width)
+        return minigrid_world(self.minigrid_names, count, count, self.minigrid_horizon, policy, width)
 
 
 @dataclass(frozen=True)
@@ -234,27 +234,24 @@ def run(settings: Settings, context: Context) -> list[Row]:
 def _train(
     runs: Sequence[Run], stage: str, section: Section, world: World, settings: Settings, context: Context
 ) -> list[Row]:
-    measurements = settings.measurements if stage == "report" else 1
-    rows: list[Row] = []
-    for number, block in blocks(runs, settings.runs_at_once):
-        name = f"{section.name}-{stage}-{number}"
-        rows += fit_runs(
-            block,
-            world,
-            recipe(section.optimiser, section.steps, measurements),
-            partial(_measure, block, stage, section, world, settings.coverage_ks),
-            context.checkpoint.stage(name),
-            context.progress(f"navigation {name}"),
-        )[1]
-    return rows
+    return fit_in_blocks(
+        "navigation",
+        f"{section.name}-{stage}",
+        runs,
+        settings.runs_at_once,
+        world,
+        recipe(section.optimiser, section.steps, settings.measurements if stage == "report" else 1),
+        partial(_measure, stage, section, world, settings.coverage_ks),
+        context,
+    )
 
 
 def _measure(
-    runs: Sequence[Run],
     stage: str,
     section: Section,
     world: World,
     coverage_ks: Sequence[int],
+    runs: Sequence[Run],
     step: int,
     rates: dict[str, Tensor],
 ) -> list[Row]:

@@ -19,8 +19,8 @@ from functools import partial
 from torch import Tensor
 
 from experiments.context import Context, check_estimators, check_lists, check_rates
-from experiments.sweep import Run, blocks, choose_learning_rates, reported_runs, swept_runs
-from experiments.worlds import GridSettings, World, fit_runs, recipe
+from experiments.sweep import Run, choose_learning_rates, reported_runs, swept_runs
+from experiments.worlds import GridSettings, World, fit_in_blocks, recipe
 from maxrl_lab import evaluate, inverse_sampling, specs, train
 from maxrl_lab.runs import Row
 
@@ -126,21 +126,19 @@ def run(settings: Settings, context: Context) -> list[Row]:
 
 
 def _train(runs: Sequence[Run], stage: str, world: World, settings: Settings, context: Context) -> list[Row]:
-    measurements = settings.measurements if stage == "report" else 1
-    rows: list[Row] = []
-    for number, block in blocks(runs, settings.runs_at_once):
-        rows += fit_runs(
-            block,
-            world,
-            recipe("adam", settings.steps, measurements),
-            partial(_measure, block, stage),
-            context.checkpoint.stage(f"{stage}-{number}"),
-            context.progress(f"navigation_likelihood {stage}-{number}"),
-        )[1]
-    return rows
+    return fit_in_blocks(
+        "navigation_likelihood",
+        stage,
+        runs,
+        settings.runs_at_once,
+        world,
+        recipe("adam", settings.steps, settings.measurements if stage == "report" else 1),
+        partial(_measure, stage),
+        context,
+    )
 
 
-def _measure(runs: Sequence[Run], stage: str, step: int, rates: dict[str, Tensor]) -> list[Row]:
+def _measure(stage: str, runs: Sequence[Run], step: int, rates: dict[str, Tensor]) -> list[Row]:
     """A row per split and run; the cost is that of training."""
     costs = [mean_cost(each.method, own) for each, own in zip(runs, rates["train"], strict=True)]
     return [

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -13,8 +14,8 @@ from envs.concatenation import concatenate
 from envs.levels import Level
 from envs.tabular import TabularTasks
 from envs.tabular_batch import DivergedError, TabularBatch, refuse_diverged
-from experiments.context import check_lists
-from experiments.sweep import Run
+from experiments.context import Context, check_lists
+from experiments.sweep import Run, blocks
 from maxrl_lab import fit, specs
 from maxrl_lab.policies.convolutional import FullyConvolutional, small_cnn
 from maxrl_lab.policies.one_hot import OneHot
@@ -125,6 +126,25 @@ def fit_runs(
             f"policy is NaN after {error.step} updates; leave that rate out (the last checkpoint is kept)"
         ) from None
     return stack, rows
+
+
+def fit_in_blocks(
+    experiment: str,
+    stage: str,
+    runs: Sequence[Run],
+    at_once: int,
+    world: World,
+    recipe: fit.Recipe,
+    measure: Callable[[Sequence[Run], int, dict[str, Tensor]], list[Row]],
+    context: Context,
+) -> list[Row]:
+    """Return the rows of all runs, `at_once` of them trained together; `measure` is also told which."""
+    rows: list[Row] = []
+    for number, block in blocks(runs, at_once):
+        name = f"{stage}-{number}"
+        checkpoint, progress = context.checkpoint.stage(name), context.progress(f"{experiment} {name}")
+        rows += fit_runs(block, world, recipe, partial(measure, block), checkpoint, progress)[1]
+    return rows
 
 
 def recipe(optimiser: str, steps: int, measurements: int) -> fit.Recipe:

@@ -56,13 +56,16 @@ def draw(rows: pd.DataFrame) -> Figure:
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the final pass@1 and pass@64 of every method on both splits, with 95% intervals over seeds."""
+    """Return the untrained and every final pass@1, 64 and 512 on both splits, with 95% intervals over seeds."""
     report = rows[rows.stage == "report"]
     final = report[
         report.step == report.groupby(["comparison", "world", "optimiser", "rollouts"]).step.transform("max")
     ]
+    start = report[report.step == 0].drop_duplicates(["world", "split", "seed"])
+    untrained = start.assign(comparison="", optimiser="", method="untrained", rollouts=np.nan, learning_rate=np.nan)
     keys = ["comparison", "world", "optimiser", "rollouts", "method", "learning_rate", "split"]
-    return style.final_table(final, keys, ["pass_at_1", "pass_at_64"])
+    metrics = ["pass_at_1", "pass_at_64", "pass_at_512"]
+    return style.final_table(pd.concat([untrained, final]), keys, metrics)
 
 
 def _middle(rows: pd.DataFrame) -> float:

@@ -464,7 +464,7 @@ class TestRefused:
 
     def test_worlds_are_made_before_anything_is_trained(self, tmp_path, monkeypatch, refuses):
         settings = dataclasses.replace(SMOKE, minigrid_names=("Empty-5x5",))
-        monkeypatch.setattr(navigation, "fit_runs", None)  # would be a TypeError
+        monkeypatch.setattr(navigation, "fit_in_blocks", None)  # would be a TypeError
         with refuses("Empty-5x5 has too few distinct levels: expected 2, got 1 in 10 seeds"):
             navigation.run(settings, context_in(tmp_path))
 
