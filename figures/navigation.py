@@ -56,16 +56,13 @@ def draw(rows: pd.DataFrame) -> Figure:
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the untrained and every final pass@1, 64 and 512 on both splits, with 95% intervals over seeds."""
+    """Return every method's final pass@1, 64 and 512 on both splits, with 95% intervals over seeds."""
     report = rows[rows.stage == "report"]
     final = report[
         report.step == report.groupby(["comparison", "world", "optimiser", "rollouts"]).step.transform("max")
     ]
-    start = report[report.step == 0].drop_duplicates(["world", "split", "seed"])
-    untrained = start.assign(comparison="", optimiser="", method="untrained", rollouts=np.nan, learning_rate=np.nan)
     keys = ["comparison", "world", "optimiser", "rollouts", "method", "learning_rate", "split"]
-    metrics = ["pass_at_1", "pass_at_64", "pass_at_512"]
-    return style.final_table(pd.concat([untrained, final]), keys, metrics)
+    return style.final_table(final, keys, ["pass_at_1", "pass_at_64", "pass_at_512"])
 
 
 def _middle(rows: pd.DataFrame) -> float:
