@@ -9,14 +9,7 @@ from envs import tabular_exact, tabular_rollout
 from envs.tabular import TabularTasks
 from maxrl_lab.groups import Group
 from maxrl_lab.randomness import generator
-
-
-class DivergedError(ValueError):
-    """The policy of `run` is NaN after `step` updates."""
-
-    def __init__(self, run: int, step: int) -> None:
-        super().__init__(f"the policy of run {run} is NaN after {step} updates: it has diverged")
-        self.run, self.step = run, step
+from maxrl_lab.train import DivergedError
 
 
 def refuse_diverged(log_policy: Tensor, step: int) -> None:

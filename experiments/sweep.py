@@ -9,7 +9,7 @@ from maxrl_lab import train
 from maxrl_lab.runs import Row
 
 Key = tuple[str, int | None]
-"""A method's target and its number of rollouts."""
+"""A method's name and its number of rollouts."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Run:
         """Return the columns that name this run and moment."""
         return {
             "stage": stage,
-            "method": self.method.target,
+            "method": self.method.name,
             "rollouts": self.method.rollouts,
             "learning_rate": self.learning_rate,
             "seed": self.seed,
@@ -44,7 +44,7 @@ def swept_runs(methods: Sequence[train.Method], rates: Sequence[float], first_se
 
 def reported_runs(methods: Sequence[train.Method], best: dict[Key, float], seeds: int) -> list[Run]:
     """Return every method at its best rate, on seeds 0, 1, ..."""
-    return [Run(method, best[method.target, method.rollouts], seed) for seed in range(seeds) for method in methods]
+    return [Run(method, best[method.name, method.rollouts], seed) for seed in range(seeds) for method in methods]
 
 
 def choose_learning_rates(sweep: Sequence[Row], score: str) -> dict[Key, float]:

@@ -13,7 +13,7 @@ from envs import gridworld, levels, minigrid
 from envs.concatenation import concatenate
 from envs.levels import Level
 from envs.tabular import TabularTasks
-from envs.tabular_batch import DivergedError, TabularBatch, refuse_diverged
+from envs.tabular_batch import TabularBatch, refuse_diverged
 from experiments.context import Context, check_lists
 from experiments.sweep import Run, blocks
 from maxrl_lab import fit, specs
@@ -21,6 +21,7 @@ from maxrl_lab.policies.convolutional import FullyConvolutional, small_cnn
 from maxrl_lab.policies.one_hot import OneHot
 from maxrl_lab.policies.stack import Stack, mlp, seeded
 from maxrl_lab.runs import Checkpoint, Row
+from maxrl_lab.train import DivergedError
 
 
 @dataclass(frozen=True)

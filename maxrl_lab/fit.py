@@ -81,12 +81,13 @@ def fit(
     batch: Callable[[int], train.Batch],
     measure: Callable[[int], list[Row]],
     checkpoint: Checkpoint,
+    log: Callable[[int], list[Row]] | None = None,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> list[Row]:
     """Train the stack's R networks, each by its own method and learning rate; return the measured rows.
 
-    `batch(step)` evaluates the stack on that step's tasks; `measure(step)` returns rows after `step` updates. State is
-    saved every `recipe.checkpoint_every` steps and at the end; a later call continues from there with equal results.
+    `batch(step)` evaluates the stack on that step's tasks; `measure(step)` returns rows after `step` updates,
+    `log(step)` rows about the update that was just made, while its gradients are still there. State is saved every `recipe.checkpoint_every` steps and at the end; a later call continues from there with equal results.
     """
     if not len(methods) == len(learning_rates) == len(stack.networks):
         got = f"{len(methods)} and {len(learning_rates)} for {len(stack.networks)} networks"
@@ -99,6 +100,7 @@ def fit(
             rows += measure(step)
         train.step(train.losses(batch(step), methods), optimiser, recipe.clip)
         schedule.step()
+        rows += log(step) if log else []
         finished = step + 1
         if finished == recipe.steps:
             rows += measure(finished)

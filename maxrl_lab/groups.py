@@ -1,6 +1,6 @@
 """The one container that travels from environments to estimators: B tasks x N rollouts, any leading axes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from torch import Tensor
 
@@ -13,22 +13,32 @@ class Group:
 
     rewards: (..., B, N) in {0, 1}. log_probs: (..., B, N), the log-probability in nats of each whole rollout under the
     policy that drew it, differentiable. lengths: (..., B, N) actions or tokens per rollout, None where all are 1.
+    entropies: (..., B, N) entropy in nats of the distribution of every token, summed over the rollout, differentiable;
+    None where the family does not give it. greedy: (..., B) bool, whether the likeliest rollout is right, None if unknown.
     """
 
     rewards: Tensor
     log_probs: Tensor
     lengths: Tensor | None = None
+    entropies: Tensor | None = None
+    greedy: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Check that the rewards are right-or-wrong and the shapes agree."""
         if self.rewards.ndim < 2:
             raise ValueError(f"rewards must have shape (..., B, N), got {tuple(self.rewards.shape)}")
         estimators.check_rewards(self.rewards)
-        for name, other in (("log_probs", self.log_probs), ("lengths", self.lengths)):
+        for name in ("log_probs", "lengths", "entropies"):
+            other = getattr(self, name)
             if other is not None and other.shape != self.rewards.shape:
                 raise ValueError(
                     f"{name} must have the rewards' shape {tuple(self.rewards.shape)}, got {tuple(other.shape)}"
                 )
+
+    def select(self, runs: slice) -> "Group":
+        """Return the groups of some runs, a slice of the first axis."""
+        parts = {each.name: getattr(self, each.name) for each in fields(self)}
+        return Group(**{name: None if part is None else part[runs] for name, part in parts.items()})
 
     @property
     def rollouts(self) -> int:

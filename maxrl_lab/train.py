@@ -11,14 +11,14 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from maxrl_lab import estimators, exact, inverse_sampling, objectives, specs
+from maxrl_lab import estimators, exact, inverse_sampling, objectives, specs, surrogates
 from maxrl_lab.groups import Group
 
 Mode = Literal["sampled", "expected", "objective", "inverse"]
@@ -34,9 +34,14 @@ class Method:
     """Text form of the estimator (`pkpo:k=4`), the objective, or the scheme (`inverse_sampling:successes=2`)."""
     rollouts: int | None = None
     """N, the cap in mode `inverse`; None in mode `objective`."""
+    surrogate: str = surrogates.PLAIN
+    """Text form of the loss made of the advantages in mode `sampled`; any but the default changes the objective."""
 
     def __post_init__(self) -> None:
         """Check that the target exists and fits N."""
+        surrogates.resolve(self.surrogate)
+        if self.surrogate != surrogates.PLAIN and self.mode != "sampled":
+            raise ValueError(f"a surrogate belongs to mode 'sampled', got {self.surrogate!r} in mode {self.mode!r}")
         if self.mode == "objective":
             objectives.resolve(self.target)
             if self.rollouts is not None:
@@ -48,6 +53,27 @@ class Method:
             specs.check_count("rollouts", self.rollouts)
         else:
             raise ValueError(f"mode must be sampled, expected, objective or inverse, got {self.mode!r}")
+
+    @property
+    def name(self) -> str:
+        """The target, and the surrogate if it is not the plain one: `grpo + greedy_gate`."""
+        return self.target if self.surrogate == surrogates.PLAIN else f"{self.target} + {self.surrogate}"
+
+
+def sampled(text: str, rollouts: int) -> Method:
+    """Return the method of an estimator's text form at N rollouts, `grpo` or `grpo + greedy_gate` with a surrogate."""
+    target, plus, surrogate = text.partition("+")
+    return Method(
+        "sampled", specs.format_at(target.strip(), rollouts), rollouts, surrogate.strip() if plus else surrogates.PLAIN
+    )
+
+
+class DivergedError(ValueError):
+    """The policy of `run` is NaN after `step` updates."""
+
+    def __init__(self, run: int, step: int) -> None:
+        super().__init__(f"the policy of run {run} is NaN after {step} updates: it has diverged")
+        self.run, self.step = run, step
 
 
 class Batch(Protocol):
@@ -72,7 +98,9 @@ def losses(batch: Batch, methods: Sequence[Method]) -> Tensor:
     parts = [
         exact_loss(batch.log_pass_rate(runs), method)
         if method not in sampled
-        else (inverse_loss if method.mode == "inverse" else sampled_loss)(sampled[method], method.target)
+        else inverse_loss(sampled[method], method.target)
+        if method.mode == "inverse"
+        else sampled_loss(sampled[method], method.target, method.surrogate)
         for method, runs in together.items()
     ]
     return torch.cat(parts)[torch.tensor(order).argsort()]
@@ -90,16 +118,25 @@ def _roll_out(batch: Batch, together: dict[Method, list[int]]) -> dict[Method, G
         start = 0
         for method in methods:
             part = slice(start, start + len(together[method]))
-            lengths = None if group.lengths is None else group.lengths[part]
-            groups[method] = Group(group.rewards[part], group.log_probs[part], lengths)
+            groups[method] = group.select(part)
+            if surrogates.needs_greedy(method.surrogate):
+                groups[method] = replace(groups[method], greedy=_greedy(batch, together[method]))
             start = part.stop
     return groups
 
 
-def sampled_loss(group: Group, estimator: exact.AnyEstimator) -> Tensor:
+def _greedy(batch: Batch, runs: Sequence[int]) -> Tensor:
+    """Which tasks the likeliest rollout solves, (len(runs), B) bool; `ValueError` if the family cannot tell."""
+    if not hasattr(batch, "greedy"):
+        raise ValueError(f"the greedy gate needs tasks that can be decoded greedily, got {type(batch).__name__}")
+    solved: Tensor = batch.greedy(runs)
+    return solved
+
+
+def sampled_loss(group: Group, estimator: exact.AnyEstimator, surrogate: str = surrogates.PLAIN) -> Tensor:
     """Return -(1/BN) sum A_i log m(z_i), shape (...): its gradient is minus the mean of the groups' estimates.
 
-    Log-probabilities are summed over a rollout, never averaged: dividing by its length would change the objective.
+    Another surrogate makes another loss of the same advantages.
     """
     # the table, never the function on the batch: a function of one group would pool the tasks
     table = _read_table(estimators.resolve(estimator, group.rollouts), group.rollouts)
@@ -107,13 +144,13 @@ def sampled_loss(group: Group, estimator: exact.AnyEstimator) -> Tensor:
     right = group.rewards != 0
     successes = right.sum(-1, keepdim=True)
     advantages = torch.where(right, success[successes], failure[successes])
-    return -(advantages * group.log_probs).mean((-2, -1))
+    return surrogates.resolve(surrogate)(advantages, group)
 
 
 def inverse_loss(group: Group, scheme: str) -> Tensor:
     """Return the same for inverse sampling, shape (...): rollouts after the m-th success count as not drawn."""
     advantages = inverse_sampling.advantages(group.rewards, successes=inverse_sampling.resolve(scheme))
-    return -(advantages.to(group.log_probs) * group.log_probs).mean((-2, -1))
+    return surrogates.sequence_sum(advantages.to(group.log_probs), group)
 
 
 @lru_cache(maxsize=64)

@@ -1,0 +1,253 @@
+"""Mazes in tokens (§6.2 and App. L of arXiv:2602.02710v1): the way from the top-left to the bottom-right corner.
+
+The prompt is <bos> GRID_START, row by row WALL, PATH, START or GOAL with NEWLINE after each row, GRID_END PATH_START;
+the answer is UP, DOWN, LEFT, RIGHT ... DONE <eos>. Any way through free cells that ends at the goal is right, detours
+included. `draw` shows it:
+
+    #######
+    #Soo..#
+    ###o###
+    #ooo#.#
+    #o###.#
+    #ooooG#
+    #######
+"""
+
+from collections.abc import Iterable
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from envs.levels import MAX_SIZE, MIN_SIZE, MOVES
+from envs.tokens import BOS, EOS, PAD, TokenTask, Vocabulary, ended
+from maxrl_lab import specs
+
+MOVE_WORDS = ("UP", "DOWN", "LEFT", "RIGHT")
+"""In the order of `envs.levels.MOVES`."""
+_NAMED = ("GRID_START", "GRID_END", "PATH_START", "WALL", "PATH", "START", "GOAL", "NEWLINE", *MOVE_WORDS, "DONE")
+_UNUSED = 16
+VOCABULARY = Vocabulary.of(" ".join([*_NAMED, *(f"<unused_{place}>" for place in range(_UNUSED))]))
+"""32 tokens, as in the paper."""
+_ID = VOCABULARY.ids
+_CHUNK = 2048
+"""Mazes that are worked on at once: what a processor's cache holds."""
+_HOPELESS_AFTER = 20_000
+"""Mazes drawn without one that fits after which a request is refused."""
+
+
+class Maze(TokenTask):
+    """Perfect mazes of odd `size`, 5 to 33, by Prim's algorithm; content: walls (B, size, size) bool.
+
+    `answer_length` counts DONE and <eos>. The default, 5 size² / 8 rounded down, is the paper's 180 at 17 and has room
+    for every maze's shortest way; where it is less, only mazes whose shortest way fits are drawn. Raises `ValueError`
+    for other sizes, and for an `answer_length` in which no maze fits.
+    """
+
+    name = "maze"
+    vocabulary = VOCABULARY
+
+    def __init__(self, size: int = 17, answer_length: int | None = None) -> None:
+        self.size = specs.check_count("size", size)
+        if not MIN_SIZE <= self.size <= MAX_SIZE:
+            raise ValueError(f"size must lie in {MIN_SIZE}..{MAX_SIZE}, got {size}")
+        if self.size % 2 == 0:
+            raise ValueError(f"a Prim maze needs an odd size, got {size}")
+        least = 2 * (self.size - 3) + 2
+        length = 5 * self.size**2 // 8 if answer_length is None else answer_length
+        self.answer_length = specs.check_count("answer_length", length)
+        if self.answer_length < least:
+            raise ValueError(f"the shortest way of {size} x {size} mazes takes {least} tokens, got {answer_length}")
+        self.prompt_length = self.size * (self.size + 1) + 4
+
+    @property
+    def key(self) -> tuple[str | int, ...]:
+        """Name, size and answer length."""
+        return (self.name, self.size, self.answer_length)
+
+    def draw(self, count: int, random: np.random.Generator) -> np.ndarray:
+        """Return the walls of `count` mazes (count, size, size) bool, whose shortest ways fit the answer."""
+        if self.answer_length >= (self.size - 1) ** 2 // 2:  # two moves from cell to cell, through all
+            return prim_mazes(self.size, count, random)
+        kept: list[np.ndarray] = []
+        found = in_vain = 0
+        while found < count:
+            walls = prim_mazes(self.size, 2 * (count - found) + 8, random)
+            fits = distances(walls)[:, 1, 1] + 2 <= self.answer_length
+            kept.append(walls[fits][: count - found])
+            found += len(kept[-1])
+            in_vain = 0 if fits.any() else in_vain + len(walls)
+            if in_vain >= _HOPELESS_AFTER:
+                raise ValueError(f"none of {in_vain} mazes has a way of at most {self.answer_length} tokens")
+        return np.concatenate(kept)
+
+    def encode(self, content: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Return prompts (B, size (size + 1) + 4), all of this length, and lengths (B,)."""
+        self._check_content(content)
+        grid = np.full((len(content), self.size, self.size + 1), _ID["NEWLINE"])
+        grid[:, :, :-1] = np.where(content, _ID["WALL"], _ID["PATH"])
+        grid[:, 1, 1], grid[:, -2, -3] = _ID["START"], _ID["GOAL"]
+        prompts = np.empty((len(content), grid[0].size + 4), dtype=np.int64)
+        prompts[:, :2] = BOS, _ID["GRID_START"]
+        prompts[:, 2:-2] = grid.reshape(len(content), -1)
+        prompts[:, -2:] = _ID["GRID_END"], _ID["PATH_START"]
+        return torch.from_numpy(prompts), torch.full((len(content),), prompts.shape[1])
+
+    def verify(self, content: np.ndarray, answers: Tensor, lengths: Tensor) -> Tensor:
+        """Return which answers (B, N, T) are right, (B, N) bool, on the device of the answers."""
+        self._check_content(content)
+        self.check_answers(content, answers, lengths)
+        width = self.size
+        free = torch.from_numpy(~content.reshape(len(content), -1)).to(answers.device)
+        steps = self._steps.to(answers.device)
+        moves = lengths - 2
+        last = answers.gather(2, moves.clamp(min=0)[..., None]).squeeze(2)
+        right = ended(answers, lengths) & (last == _ID["DONE"])
+        place = torch.full_like(lengths, width + 1)
+        for time in range(answers.shape[2] - 2):
+            walking = right & (time < moves)
+            step = steps.index_select(0, answers[..., time].reshape(-1)).view_as(place)  # quicker than steps[...]
+            # who has gone wrong stands still, so that nobody is ever beyond the walls all around
+            place = place + step * walking
+            right = right & ~(walking & ((step == 0) | ~free.gather(1, place)))
+        return right & (place == free.shape[1] - width - 2)
+
+    def solutions(self, content: np.ndarray, random: np.random.Generator) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        """Return the shortest way of each maze (B, T), <eos> included, padded, and lengths (B,)."""
+        self._check_content(content)
+        ways = [_shortest_ways(content[first : first + _CHUNK]) for first in range(0, len(content), _CHUNK)]
+        lengths = np.concatenate([way_lengths for _, way_lengths in ways]) + 2
+        longest = int(lengths.max())
+        self.check_solutions(longest)
+        answers = np.full((len(content), longest), PAD)
+        answers[:, :-2] = np.concatenate([np.pad(way, ((0, 0), (0, longest - 2 - way.shape[1]))) for way, _ in ways])
+        rows = np.arange(len(content))
+        answers[rows, lengths - 2], answers[rows, lengths - 1] = _ID["DONE"], EOS
+        return torch.from_numpy(answers), torch.from_numpy(lengths)
+
+    @cached_property
+    def _steps(self) -> Tensor:
+        """(V,) how far each token moves through the cells in a row; 0 for those that are no moves."""
+        steps = torch.zeros(len(VOCABULARY), dtype=torch.long)
+        for word, (down, right) in zip(MOVE_WORDS, MOVES, strict=True):
+            steps[_ID[word]] = down * self.size + right
+        return steps
+
+    def _check_content(self, content: np.ndarray) -> None:
+        shape = (len(content), self.size, self.size)
+        if content.dtype != bool or content.shape != shape:
+            raise ValueError(f"expected walls {shape} bool, got {content.shape} {content.dtype}")
+        if not (content[:, [0, -1]].all() and content[:, :, [0, -1]].all()):
+            raise ValueError("a maze has walls all around, got one that is open")
+
+
+def prim_mazes(size: int, count: int, random: np.random.Generator) -> np.ndarray:
+    """Return the walls of `count` mazes (count, size, size), distributed as those of `envs.levels.prim_maze`."""
+    walls = np.empty((count, size, size), dtype=bool)
+    for first in range(0, count, _CHUNK):
+        part = walls[first : first + _CHUNK]
+        part[:] = _grow(size, len(part), random)
+    return walls
+
+
+def _grow(size: int, count: int, random: np.random.Generator) -> np.ndarray:
+    """Grow all mazes together: each opens a random wall of its frontier, unless the cell behind is in it by now.
+
+    Every wall joins the frontier at most once, when the first of its two cells does. A frontier entry is 4 times the
+    place of the wall, plus the direction in which the new cell lies.
+    """
+    width = size + 2  # one ring around the walls counts as a part of the maze, so that nothing grows there
+    solid = np.zeros((count, width, width), dtype=bool)
+    solid[:, 1:-1, 1:-1] = True
+    closed = solid.reshape(-1)
+    steps = np.array([down * width + right for down, right in MOVES])
+    maze = np.arange(count) * width**2
+    cells = size // 2
+    walls_between = 2 * cells * (cells - 1)
+    frontier = np.zeros(count * (walls_between + 1), dtype=np.int64)
+    row = np.arange(count) * (walls_between + 1)
+    sizes = np.zeros(count, dtype=np.int64)
+    first = 2 + 2 * random.integers(0, cells, (2, count))
+    cell, is_new = first[0] * width + first[1], np.ones(count, dtype=bool)
+    closed[maze + cell] = False
+    for _ in range(walls_between):
+        for direction, step in enumerate(steps):
+            frontier[row + sizes] = 4 * (cell + step) + direction
+            sizes += is_new & closed[maze + cell + 2 * step]
+        entry = row + (random.random(count) * sizes).astype(np.int64)
+        sizes = np.maximum(sizes - 1, 0)
+        chosen = frontier[entry]
+        frontier[entry] = frontier[row + sizes]
+        between = chosen >> 2
+        cell = between + steps[chosen & 3]
+        is_new = closed[maze + cell]
+        closed[maze + between] &= ~is_new
+        closed[maze + cell] = False
+    return solid[:, 1:-1, 1:-1]
+
+
+def distances(walls: np.ndarray) -> np.ndarray:
+    """Return the number of moves from every cell of the mazes (B, size, size) to the goal; -1 where there is no way."""
+    steps = np.empty(walls.shape, dtype=np.int16)
+    for first in range(0, len(walls), _CHUNK):
+        steps[first : first + _CHUNK] = _flood(walls[first : first + _CHUNK])
+    return steps
+
+
+def _flood(walls: np.ndarray) -> np.ndarray:
+    """Flood all mazes from their goals, a move at a time."""
+    count, width = walls.shape[:2]
+    # cells first, mazes last: neighbours are then whole rows apart; the walls all around keep rows from mixing
+    unseen = np.ascontiguousarray(~walls.reshape(count, -1).T)
+    steps = np.full(unseen.shape, -1, dtype=np.int16)
+    front = np.zeros_like(unseen)
+    front[-width - 2] = True
+    moves = 0
+    while front.any():
+        np.copyto(steps, np.int16(moves), where=front)
+        unseen &= ~front
+        near = np.zeros_like(front)
+        for apart in (1, width):
+            near[apart:] |= front[:-apart]
+            near[:-apart] |= front[apart:]
+        front = near & unseen
+        moves += 1
+    return steps.T.reshape(walls.shape)
+
+
+def _shortest_ways(walls: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the moves of a shortest way in each maze (B, longest), padded, and their numbers (B,)."""
+    count, width = walls.shape[:2]
+    steps = _flood(walls).reshape(count, -1).astype(np.int64)
+    place, maze = np.full(count, width + 1), np.arange(count)
+    lengths = steps[maze, place]
+    if (lengths < 0).any():
+        raise ValueError("expected a way from start to goal in every maze, got one without")
+    ways = np.full((count, int(lengths.max())), PAD)
+    apart = np.array([down * width + right for down, right in MOVES])
+    words = np.array([_ID[word] for word in MOVE_WORDS])
+    for time in range(ways.shape[1]):
+        left = lengths - time
+        direction = (steps[maze, place + apart[:, None]] == left - 1).argmax(0)
+        ways[:, time] = np.where(left > 0, words[direction], PAD)
+        place = place + np.where(left > 0, apart[direction], 0)
+    return ways, lengths
+
+
+def draw(walls: np.ndarray, answer: Iterable[str | int] = ()) -> str:
+    """Return a maze (size, size) as lines of `#` wall, `.` free, `S`, `G`, with the way of an answer marked `o`.
+
+    The answer is words or token ids; the way ends at the first that is no move, or with `X` on the wall it walks into.
+    """
+    cells = np.where(np.asarray(walls), "#", ".")
+    row = col = 1
+    for token in answer:
+        word = token if isinstance(token, str) else VOCABULARY.words[int(token)]
+        if word not in MOVE_WORDS or cells[row, col] == "X":
+            break
+        down, right = MOVES[MOVE_WORDS.index(word)]
+        row, col = row + down, col + right
+        cells[row, col] = "X" if cells[row, col] == "#" else "o"
+    cells[1, 1], cells[-2, -2] = "S", "G"
+    return "\n".join("".join(line) for line in cells)

@@ -1,0 +1,72 @@
+"""Trained policies on disk, shared by the experiments: what one of them has trained, the others only read.
+
+A policy is addressed by everything that it depends on: its settings, the sources of this project, the versions,
+the device and its threads. The folder opens in `transformers`.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import envs
+import experiments
+import maxrl_lab
+from envs.table_cache import folder as cache_folder
+from maxrl_lab.policies import pretrained
+from maxrl_lab.policies.transformer import Transformer
+from maxrl_lab.runs import Row, write_atomically
+
+Trained = tuple[Transformer, list[Row]]
+"""A policy and what was measured while it learnt."""
+
+
+def cached(kind: str, key: Mapping[str, Any], words: Sequence[str], device: torch.device, make: Callable[[], Trained]) -> Trained:
+    """Return the policy of `key`, made if it is not there; a damaged one is made again."""
+    described = {"kind": kind, **key, **_circumstances(device)}
+    text = json.dumps(described, sort_keys=True)
+    folder = cache_folder() / "policies" / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    found = _read(folder, text)
+    if found is None:
+        policy, rows = make()
+        pretrained.save(policy.cpu(), folder, words)
+        record = {"key": text, "weights": _digest(folder), "rows": rows}
+        write_atomically(folder / "record.json", (json.dumps(record) + "\n").encode())
+        found = _read(folder, text) or (policy, rows)
+    policy, rows = found
+    return policy.to(device), rows
+
+
+def _read(folder: Path, key: str) -> Trained | None:
+    try:
+        record = json.loads((folder / "record.json").read_text())
+        if record["key"] != key or record["weights"] != _digest(folder):
+            return None
+        return pretrained.load(folder), record["rows"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _digest(folder: Path) -> str:
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+
+
+def _circumstances(device: torch.device) -> dict[str, Any]:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    threads = torch.get_num_threads()
+    return {"sources": _sources(), "torch": torch.__version__, "numpy": np.__version__, "device": name, "threads": threads}
+
+
+@lru_cache(maxsize=1)
+def _sources() -> str:
+    """A hash of the code that trains: any change of it makes new policies."""
+    digest = hashlib.sha256()
+    for package in (maxrl_lab, envs, experiments):
+        for file in sorted(Path(package.__path__[0]).rglob("*.py")):
+            digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()
