@@ -5,8 +5,15 @@ from types import ModuleType
 from experiments import (
     bias_variance,
     classification,
+    coverage,
+    data_scarce,
     gradient_norms,
+    gradient_signal,
+    length_bias,
     likelihood_limit,
+    maze_baselines,
+    maze_scaling,
+    maze_trajectories,
     navigation,
     navigation_bias_variance,
     navigation_likelihood,
@@ -26,5 +33,12 @@ EXPERIMENTS: dict[str, ModuleType] = {
     "navigation_bias_variance": navigation_bias_variance,
     "navigation_likelihood": navigation_likelihood,
     "trajectories": trajectories,
+    "maze_scaling": maze_scaling,
+    "maze_baselines": maze_baselines,
+    "coverage": coverage,
+    "gradient_signal": gradient_signal,
+    "maze_trajectories": maze_trajectories,
+    "data_scarce": data_scarce,
+    "length_bias": length_bias,
 }
 """Name to module; each has `Settings`, `PRESETS` and `run(settings, context) -> rows`."""

@@ -1,7 +1,7 @@
 """Trained policies on disk, shared by the experiments: what one of them has trained, the others only read.
 
-A policy is addressed by everything that it depends on: its settings, the sources of this project, the versions,
-the device and its threads. The folder opens in `transformers`.
+A policy is addressed by everything that it depends on: its settings, the sources of this project, the versions and the
+device. The folder opens in `transformers`. All are trained on one thread, side by side (`workers`).
 """
 
 import hashlib
@@ -26,7 +26,9 @@ Trained = tuple[Transformer, list[Row]]
 """A policy and what was measured while it learnt."""
 
 
-def cached(kind: str, key: Mapping[str, Any], words: Sequence[str], device: torch.device, make: Callable[[], Trained]) -> Trained:
+def cached(
+    kind: str, key: Mapping[str, Any], words: Sequence[str], device: torch.device, make: Callable[[], Trained]
+) -> Trained:
     """Return the policy of `key`, made if it is not there; a damaged one is made again."""
     described = {"kind": kind, **key, **_circumstances(device)}
     text = json.dumps(described, sort_keys=True)
@@ -58,8 +60,7 @@ def _digest(folder: Path) -> str:
 
 def _circumstances(device: torch.device) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    threads = torch.get_num_threads()
-    return {"sources": _sources(), "torch": torch.__version__, "numpy": np.__version__, "device": name, "threads": threads}
+    return {"sources": _sources(), "torch": torch.__version__, "numpy": np.__version__, "device": name}
 
 
 @lru_cache(maxsize=1)

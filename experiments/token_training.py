@@ -1,12 +1,14 @@
 """What the token experiments share: a policy pretrained on solutions, then trained from its own answers.
 
 Every training run is a value addressed by its settings (`policy_cache`), so experiments that look at the same policies
-train them once. Learning rates are swept alike for every method at one N and one seed that is not reported.
+train them once. Learning rates are swept alike for every method, at one N and on a seed that is not reported, and
+chosen by pass@1 on problems that are neither trained on nor reported.
 """
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from envs.tokens import EOS, Problems, TokenTask
 from experiments.context import Context, check_lists, check_rates
 from experiments.policy_cache import Trained, cached
 from experiments.sweep import Run, choose_learning_rates, reported_runs, swept_runs
+from experiments.workers import in_parallel, one_thread
 from maxrl_lab import evaluate, fit, specs, tokens, train
 from maxrl_lab.groups import Group
 from maxrl_lab.policies import answers
@@ -35,38 +38,40 @@ class TokenSettings:
     """Of the residual stream."""
     layers: int = 2
     """Of the transformer."""
-    heads: int = 4
+    heads: int = 2
     """Query heads; half as many of keys and values."""
     mlp: int = 128
     """Hidden units of the SwiGLU."""
-    pretrain_steps: int = 400
+    pretrain_steps: int = 600
     """Updates on solutions; the policy they end with is where every method starts."""
     pretrain_batch: int = 32
     """Problems of each."""
     pretrain_rate: float = 2e-3
     """Learning rate of AdamW; cosine after a tenth of warm-up."""
-    steps: int = 60
+    steps: int = 40
     """On-policy updates, one a batch; constant rate after a tenth of warm-up."""
     prompts: int = 16
     """Prompts of each."""
-    learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
+    learning_rates: tuple[float, ...] = (3e-5, 1e-4, 3e-4)
     """Of AdamW, swept alike for every method."""
-    sweep_rollouts: int = 16
+    sweep_rollouts: int = 8
     """N at which the rate is chosen, for all N: AdamW divides out an estimator's scale."""
     seeds: int = 3
     """Reported runs per method."""
     sweep_seeds: int = 1
     """Seeds of the sweep; none of them is reported."""
-    held_out: int = 64
+    held_out: int = 48
     """Held-out problems."""
-    samples: int = 256
+    samples: int = 128
     """Answers of each at the end; a quarter of them during training."""
-    measurements: int = 4
+    measurements: int = 3
     """Evaluations during training, after the first."""
     precision: str = "float32"
     """float32, or bfloat16 (faster, and only nearly on-policy)."""
     memory: float = 1.0
     """GiB for activations; what does not fit is done in parts."""
+    processes: int = 0
+    """Runs trained side by side, each on one thread; 0: one a core. Changes no result."""
 
     def __post_init__(self) -> None:
         """Check counts and ranges."""
@@ -77,8 +82,13 @@ class TokenSettings:
         for name in ("held_out", "measurements"):
             specs.check_count(name, getattr(self, name))
         specs.check_count("samples", self.samples, minimum=4)
+        specs.check_count("processes", self.processes, minimum=0)
         self.shape(vocabulary=3, context=8)
-        tokens.Writing(1, memory=self.memory, precision=self.precision)
+        self.writing(1)
+
+    def writing(self, answer_length: int, temperature: float = 1.0, top_p: float = 1.0) -> tokens.Writing:
+        """Return how answers are drawn."""
+        return tokens.Writing(answer_length, EOS, temperature, top_p, self.memory, self.precision)
 
     def shape(self, vocabulary: int, context: int) -> Shape:
         """Return the size of the policy."""
@@ -90,6 +100,26 @@ class TokenSettings:
         check_lists(rollouts=tuple(rollouts))
         for count in (*rollouts, self.sweep_rollouts):
             check_lists(methods=tuple(train.sampled(name, count).name for name in names))
+
+
+SMALLEST: dict[str, Any] = {
+    "width": 16,
+    "layers": 1,
+    "heads": 2,
+    "mlp": 16,
+    "pretrain_steps": 12,
+    "pretrain_batch": 8,
+    "steps": 4,
+    "prompts": 4,
+    "learning_rates": (1e-3,),
+    "sweep_rollouts": 4,
+    "seeds": 2,
+    "held_out": 6,
+    "samples": 16,
+    "measurements": 1,
+    "processes": 1,
+}
+"""Settings that take a few seconds and learn nothing."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +136,20 @@ class Evaluation:
         """(B,) right answers of each problem."""
         return self.right.sum(1)
 
-    def pass_at(self, ks: Sequence[int]) -> list[float]:
-        """Unbiased mean pass@k of each of `ks`."""
-        values: list[float] = evaluate.coverage(self.correct, self.right.shape[1], ks).tolist()
-        return values
+    def rows(self, task: TokenTask) -> list[Row]:
+        """Return the unbiased mean pass@k of each of `KS` that the samples allow, and the share of right votes."""
+        samples = self.right.shape[1]
+        ks = [k for k in KS if k <= samples]
+        values = evaluate.coverage(self.correct, samples, ks).tolist()
+        head = {"samples": samples, "majority": self.majority(task)}
+        return [{**head, "k": k, "pass_at_k": value} for k, value in zip(ks, values, strict=True)]
+
+    def majority(self, task: TokenTask) -> float:
+        """Share of problems whose most frequent decoded answer is right; of equally frequent ones the first drawn."""
+        decoded = task.decoded(self.problems.content, self.written.tokens, self.written.lengths)
+        votes = evaluate.majority_vote(decoded)
+        chosen = [answers.index(vote) for answers, vote in zip(decoded, votes, strict=True)]
+        return float(self.right[torch.arange(len(chosen)), torch.tensor(chosen)].double().mean())
 
 
 @dataclass(frozen=True)
@@ -124,30 +164,40 @@ class Workshop:
 
     def writing(self, temperature: float = 1.0, top_p: float = 1.0) -> tokens.Writing:
         """Return how answers are drawn."""
-        settings = self.settings
-        return tokens.Writing(self.task.answer_length, EOS, temperature, top_p, settings.memory, settings.precision)
+        return self.settings.writing(self.task.answer_length, temperature, top_p)
 
     def held_out(self) -> Problems:
         """Return the held-out problems, the same for all."""
         return self.task.problems(self.settings.held_out, split="test", distinct=True)
+
+    def validation(self) -> Problems:
+        """Return as many problems of the training split that nothing is trained on: they choose learning rates."""
+        if self.training_set is None:
+            return self.task.problems(self.settings.held_out, seed=0, step=FRESH)
+        return self._fixed().select(np.arange(self.training_set, self.training_set + self.settings.held_out))
+
+    def _fixed(self) -> Problems:
+        """The fixed training set, and behind it the validation problems."""
+        return self.task.problems((self.training_set or 0) + self.settings.held_out, seed=0, distinct=True)
 
     def problems(self, seed: int, step: int) -> Problems:
         """Return the problems of one update: equal for equal seeds, whatever the method."""
         count = self.settings.prompts
         if self.training_set is None:
             return self.task.problems(count, seed=seed + 1, step=step)
-        fixed = self.task.problems(self.training_set, seed=0, distinct=True)
         each = self.training_set // count
         epoch, place = divmod(step, each)
         order = torch.randperm(self.training_set, generator=generator("epoch", seed, epoch))
-        return fixed.select(order[place * count : (place + 1) * count])
+        return self._fixed().select(order[place * count : (place + 1) * count])
 
     def prompts(self, problems: Problems) -> tokens.Prompts:
         """Return prompts where the policy is."""
         device = self.context.device
         return tokens.Prompts(problems.prompts.to(device), problems.lengths.to(device))
 
-    def evaluate(self, policy: Transformer, problems: Problems, samples: int, writing: tokens.Writing, *key: str | int) -> Evaluation:
+    def evaluate(
+        self, policy: Transformer, problems: Problems, samples: int, writing: tokens.Writing, *key: str | int
+    ) -> Evaluation:
         """Draw samples of every problem."""
         stream = generator("evaluation", *key, device=self.context.device)
         written = tokens.write(policy, self.prompts(problems), samples, writing, stream)
@@ -155,15 +205,19 @@ class Workshop:
 
     def base(self) -> Transformer:
         """Return the policy pretrained on solutions, where every method starts."""
-        settings = self.settings
-        names = ("width", "layers", "heads", "mlp", "pretrain_steps", "pretrain_batch", "pretrain_rate", "precision")
-        key = {"task": self.task.key, "length": self.task.answer_length, **{name: getattr(settings, name) for name in names}}
-        return cached("base", key, self.task.vocabulary.words, self.context.device, self._pretrain)[0]
+        with one_thread():
+            return self._cached("base", {}, self._pretrain)[0]
+
+    def _cached(self, kind: str, key: dict[str, object], make: Callable[[], Trained]) -> Trained:
+        task = self.task
+        own = {name: value for name, value in asdict(self.settings).items() if name in _ADDRESS[kind]}
+        key = {"task": task.key, "length": task.answer_length, **own, **key}
+        return cached(kind, key, task.vocabulary.words, self.context.device, make)
 
     def _pretrain(self) -> Trained:
         settings, task = self.settings, self.task
-        context = int(task.problems(1).prompts.shape[1]) + task.answer_length + _SLACK
-        shape = settings.shape(len(task.vocabulary), context)
+        longest = task.prompt_length or task.problems(_PROMPTS_SEEN).prompts.shape[1] + _SLACK
+        shape = settings.shape(len(task.vocabulary), longest + task.answer_length)
         policy = seeded(lambda: Transformer(shape), 0).to(self.context.device)
         assert isinstance(policy, Transformer)
         recipe = fit.Recipe(
@@ -183,22 +237,24 @@ class Workshop:
 
     def train(self, run: Run, stage: str) -> Trained:
         """Return the base policy trained by a run, and the rows of its training."""
-        ignored = ("learning_rates", "seeds", "sweep_seeds", "sweep_rollouts")
-        settings = {name: value for name, value in asdict(self.settings).items() if name not in ignored}
-        key = {
-            "task": self.task.key,
-            "length": self.task.answer_length,
-            "training_set": self.training_set,
-            "stage": stage,
-            "run": asdict(run),
-            **settings,
-        }
-        return cached("run", key, self.task.vocabulary.words, self.context.device, lambda: self._train(run, stage))
+        key: dict[str, object] = {"training_set": self.training_set, "stage": stage, "run": asdict(run)}
+        return self._cached("run", key, lambda: self._train(run, stage))
+
+    def train_all(self, runs: Sequence[Run], stage: str) -> list[list[Row]]:
+        """Train all runs, side by side; return the rows of each. The policies are then there for `train`."""
+        self.base()
+        quiet = replace(self, context=replace(self.context, quiet=True))
+        progress = self.context.progress(f"{self.task.name}: {len(runs)} runs, {stage}")
+        on_gpu = self.context.device.type == "cuda"
+        jobs = [(quiet, run, stage) for run in runs]
+        return in_parallel(_train_job, jobs, 1 if on_gpu else self.settings.processes, progress)
 
     def _train(self, run: Run, stage: str) -> Trained:
         policy, settings = self.base(), self.settings
-        held_out, latest = self.held_out(), _Latest()
-        name = f"{self.task.name}: {run.method.name}, N = {run.method.rollouts}, lr {run.learning_rate:g}, seed {run.seed}"
+        latest = _Latest()
+        name = (
+            f"{self.task.name}: {run.method.name}, N = {run.method.rollouts}, lr {run.learning_rate:g}, seed {run.seed}"
+        )
 
         def batch(step: int) -> tokens.TokenBatch:
             latest.start = time.perf_counter()
@@ -206,17 +262,16 @@ class Workshop:
             return latest.batch
 
         def log(step: int) -> list[Row]:
-            return [{**run.row(stage, step + 1), "view": "dynamics", **latest.describe(policy)}]
+            return [{"view": "dynamics", **run.row(stage, step + 1), **latest.describe(policy)}]
 
         def measure(step: int) -> list[Row]:
-            if stage != "report":
+            ended = step == settings.steps
+            if stage == "sweep" and not ended:
                 return []
-            samples = settings.samples // (1 if step == settings.steps else 4)
-            found = self.evaluate(policy, held_out, samples, self.writing(), run.seed, step)
-            ks = [1, *(k for k in KS if k <= samples)]
-            curve = dict(zip(ks, found.pass_at(ks), strict=True))
-            row = {**run.row(stage, step), "view": "evaluation", "samples": samples}
-            return [{**row, "k": k, "pass_at_k": value} for k, value in curve.items()]
+            problems = self.held_out() if stage == "report" else self.validation()
+            samples = settings.samples // (1 if ended else 4)
+            found = self.evaluate(policy, problems, samples, self.writing(), run.seed, step)
+            return [{"view": "evaluation", **run.row(stage, step), **row} for row in found.rows(self.task)]
 
         recipe = fit.Recipe(
             settings.steps,
@@ -253,32 +308,44 @@ class Workshop:
         return tokens.TokenBatch(policy, self.prompts(problems), verify, self.writing(), seed, step)
 
     def choose_rates(self, names: Sequence[str]) -> tuple[dict[str, float], list[Row]]:
-        """Return each method's best learning rate by training pass rate in the last quarter, and the sweep's rows."""
+        """Return each method's best learning rate, by final pass@1 on validation problems, and the sweep's rows."""
         settings = self.settings
         methods = {train.sampled(name, settings.sweep_rollouts): name for name in names}
         rows = []
-        for run in swept_runs(list(methods), settings.learning_rates, settings.seeds, settings.sweep_seeds):
-            found = self.train(run, "sweep")[1]
-            last = [row["pass_rate"] for row in found if row["step"] > 0.75 * settings.steps]
-            rows.append({**run.row("sweep", settings.steps), "view": "sweep", "pass_rate": float(np.mean(last))})
+        runs = swept_runs(list(methods), settings.learning_rates, settings.seeds, settings.sweep_seeds)
+        for run, found in zip(runs, self.train_all(runs, "sweep"), strict=True):
+            (rate,) = [row["pass_at_k"] for row in found if row["view"] == "evaluation" and row["k"] == 1]
+            rows.append({"view": "sweep", **run.row("sweep", settings.steps), "pass_rate": rate})
         best = choose_learning_rates(rows, "pass_rate")
         return {name: best[method.name, method.rollouts] for method, name in methods.items()}, rows
 
     def reported(self, names: Sequence[str], rollouts: Sequence[int]) -> tuple[list[tuple[str, Run]], list[Row]]:
-        """Return the runs to report, each with its method's name in the settings, and the sweep that chose their rates."""
+        """Train the runs to report; return each with its method's name in the settings, and all their rows.
+
+        Rows are the sweep that chose the rates, dynamics and evaluations of the runs, and evaluations of the base.
+        """
         rates, rows = self.choose_rates(names)
-        runs = []
+        named = []
         for count in rollouts:
             methods = {train.sampled(name, count): name for name in names}
             best = {(method.name, method.rollouts): rates[name] for method, name in methods.items()}
-            runs += [(methods[run.method], run) for run in reported_runs(list(methods), best, self.settings.seeds)]
-        return runs, rows
+            named += [(methods[run.method], run) for run in reported_runs(list(methods), best, self.settings.seeds)]
+        for (name, _), found in zip(named, self.train_all([run for _, run in named], "report"), strict=True):
+            rows += [{"estimator": name, **row} for row in found]
+        return named, rows + self.base_rows()
+
+    def base_rows(self) -> list[Row]:
+        """Return the evaluation of the base."""
+        found = self.evaluate(self.base(), self.held_out(), self.settings.samples, self.writing(), "base")
+        return [{"view": "evaluation", "stage": "base", "step": 0, **each} for each in found.rows(self.task)]
 
 
-KS = (1, 4, 16, 64, 256, 1024, 2048)
+KS = (1, 4, 16, 64, 128, 256, 512, 1024, 2048)
 """k of the evaluations, as far as there are samples."""
-_SLACK = 8
-"""Tokens of context beyond the longest prompt seen, for tasks whose prompts differ in length."""
+FRESH = 10**6
+"""A step of the stream of training problems that no training reaches."""
+_PROMPTS_SEEN, _SLACK = 100, 8
+"""The context of tasks that do not say how long prompts get: the longest of so many, and so many tokens more."""
 
 
 class _Solutions:
@@ -291,7 +358,7 @@ class _Solutions:
         random = np.random.default_rng(generator("solutions", step).initial_seed())
         self.solutions = workshop.task.solutions(self.problems.content, random)
 
-    def rollout(self, runs: Sequence[int], rollouts: int) -> Group:
+    def rollout(self, runs: Sequence[int], rollouts: int) -> Group:  # noqa: ARG002
         """Not here."""
         raise ValueError("pretraining samples nothing")
 
@@ -328,8 +395,12 @@ def _file_name(text: str) -> str:
     return "".join(each if each.isalnum() or each in "-." else "-" for each in text)
 
 
-def each_run(
-    runs: Sequence[tuple[str, Run]], train_one: Callable[[Run], Trained]
-) -> list[tuple[str, Run, Transformer, list[Row]]]:
-    """Train or read every run."""
-    return [(name, run, *train_one(run)) for name, run in runs]
+def _train_job(job: tuple[Workshop, Run, str]) -> list[Row]:
+    workshop, run, stage = job
+    return workshop.train(run, stage)[1]
+
+
+_POLICY = ("width", "layers", "heads", "mlp", "pretrain_steps", "pretrain_batch", "pretrain_rate", "precision")
+_TRAINING = ("steps", "prompts", "held_out", "samples", "measurements", "memory")
+_ADDRESS = {"base": _POLICY, "run": (*_POLICY, *_TRAINING)}
+"""The settings that a cached policy depends on; the run says the rest."""

@@ -30,6 +30,10 @@ COLOURS = {
     "maxrl_leave_one_out": "#332288",
     "maxrl_cross_fitted": "#882255",
     "maximum_likelihood": "#000000",
+    "entropy_bonus": "#F0C300",
+    "differential_smoothing": "#44AA99",
+    "greedy_gate": "#8C564B",
+    "base": "#000000",
 }
 """Okabe & Ito's palette, extended with three of Paul Tol's; distinguishable with any colour vision."""
 
@@ -40,6 +44,10 @@ DASHES = {
     "maxrl_control_variate": (3, 1, 1, 1),
     "maxrl_cross_fitted": (5, 1),
     "reinforce": (2, 2),
+    "entropy_bonus": (4, 1.5),
+    "differential_smoothing": (2, 1),
+    "greedy_gate": (6, 1, 1, 1),
+    "base": (1, 2),
 }
 """Line patterns where curves may lie on each other."""
 
@@ -60,6 +68,10 @@ NAMES = {
     "maxrl_leave_one_out": "MaxRL, leave-one-out",
     "maxrl_cross_fitted": "MaxRL, cross-fitted",
     "maximum_likelihood": "maximum likelihood",
+    "entropy_bonus": "entropy bonus",
+    "differential_smoothing": "Differential Smoothing",
+    "greedy_gate": "SELF",
+    "base": "base (not trained)",
 }
 
 mpl.rcParams.update(
@@ -79,8 +91,8 @@ mpl.rcParams.update(
 
 
 def base(spec: str) -> str:
-    """Return the name part of a text form: `pkpo:k=4` -> `pkpo`."""
-    return spec.partition(":")[0]
+    """Return the name part of a text form: `pkpo:k=4` -> `pkpo`, `grpo + greedy_gate` -> `greedy_gate`."""
+    return spec.rpartition("+")[2].strip().partition(":")[0]
 
 
 def colour(spec: str) -> str:
@@ -89,7 +101,9 @@ def colour(spec: str) -> str:
 
 
 def label(spec: str) -> str:
-    """Return the name for a legend: `pkpo:k=4` -> `PKPO k=4`."""
+    """Return the name for a legend: `pkpo:k=4` -> `PKPO k=4`, `grpo + greedy_gate` -> `GRPO + SELF`."""
+    if "+" in spec:
+        return " + ".join(label(part.strip()) for part in spec.split("+"))
     name, _, options = spec.partition(":")
     shown = NAMES.get(name, name)
     if name == "pass_at_k":

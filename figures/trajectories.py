@@ -29,7 +29,7 @@ def draw(rows: pd.DataFrame) -> Figure:
         for ax, level in zip(line, levels.itertuples(), strict=True):
             own = rows[(rows.level == level.level) & (rows.method == method)]
             image = _heat(ax, str(level.text), own[own["view"] == "visits"])
-            _draw_paths(ax, own[own["view"] == "path"])
+            draw_paths(ax, own[own["view"] == "path"])
             ax.set_title(f"{level.distance:.0f} moves, {_chance(own.pass_rate.iloc[0])}", fontsize=11)
         line[0].set_ylabel(f"{style.label(method)} (lr {own.learning_rate.iloc[0]:g})", fontsize=12)
     figure.colorbar(image, ax=axes, shrink=0.5, label="expected steps on the cell (exact)")
@@ -66,7 +66,7 @@ def _heat(ax: Axes, text: str, visits: pd.DataFrame) -> AxesImage:
     return image
 
 
-def _draw_paths(ax: Axes, rows: pd.DataFrame) -> None:
+def draw_paths(ax: Axes, rows: pd.DataFrame) -> None:
     """A line per path, shifted a little so that paths on the same cells can be told apart."""
     for success, colour in ((False, _WRONG), (True, _RIGHT)):
         paths = rows[rows.success.astype("boolean") == success]

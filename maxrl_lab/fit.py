@@ -87,7 +87,8 @@ def fit(
     """Train the stack's R networks, each by its own method and learning rate; return the measured rows.
 
     `batch(step)` evaluates the stack on that step's tasks; `measure(step)` returns rows after `step` updates,
-    `log(step)` rows about the update that was just made, while its gradients are still there. State is saved every `recipe.checkpoint_every` steps and at the end; a later call continues from there with equal results.
+    `log(step)` rows about the update that was just made, while its gradients are still there. State is saved every
+    `recipe.checkpoint_every` steps and at the end; a later call continues from there with equal results.
     """
     if not len(methods) == len(learning_rates) == len(stack.networks):
         got = f"{len(methods)} and {len(learning_rates)} for {len(stack.networks)} networks"

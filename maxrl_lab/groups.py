@@ -1,6 +1,7 @@
 """The one container that travels from environments to estimators: B tasks x N rollouts, any leading axes."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from torch import Tensor
 
@@ -14,7 +15,8 @@ class Group:
     rewards: (..., B, N) in {0, 1}. log_probs: (..., B, N), the log-probability in nats of each whole rollout under the
     policy that drew it, differentiable. lengths: (..., B, N) actions or tokens per rollout, None where all are 1.
     entropies: (..., B, N) entropy in nats of the distribution of every token, summed over the rollout, differentiable;
-    None where the family does not give it. greedy: (..., B) bool, whether the likeliest rollout is right, None if unknown.
+    None where the family does not give it. greedy: (..., B) bool, whether the likeliest rollout is right, None if
+    unknown.
     """
 
     rewards: Tensor
@@ -35,10 +37,14 @@ class Group:
                     f"{name} must have the rewards' shape {tuple(self.rewards.shape)}, got {tuple(other.shape)}"
                 )
 
+        if self.greedy is not None and self.greedy.shape != self.rewards.shape[:-1]:
+            wanted, got = tuple(self.rewards.shape[:-1]), tuple(self.greedy.shape)
+            raise ValueError(f"greedy must have one entry a task, shape {wanted}, got {got}")
+
     def select(self, runs: slice) -> "Group":
         """Return the groups of some runs, a slice of the first axis."""
-        parts = {each.name: getattr(self, each.name) for each in fields(self)}
-        return Group(**{name: None if part is None else part[runs] for name, part in parts.items()})
+        parts: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
+        return replace(self, **{name: part[runs] for name, part in parts.items() if part is not None})
 
     @property
     def rollouts(self) -> int:

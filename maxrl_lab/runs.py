@@ -3,6 +3,7 @@
     settings.json    {"experiment": ..., "settings": {...}, "device": ...}, written first
     checkpoint/      one file a stage, until the run is complete: tensors and plain values, read with weights_only
     rows.csv         long form, one measurement a row; the same bytes for the same settings on the same CPU
+    timings.csv      where the time went, if the experiment says so: a line per row of rows.csv; differs from run to run
     provenance.json  "complete", and one entry per session: command, commit, versions, device, threads, wall seconds
 
 Every file is written to a temporary name, flushed to disk and renamed, so a killed run leaves whole files only.
@@ -30,7 +31,9 @@ import pandas as pd
 import torch
 
 Row = dict[str, Any]
-_PACKAGES = ("maxrl-lab", "torch", "numpy", "scipy", "scikit-learn", "pandas", "gymnasium", "minigrid")
+_PACKAGES = ("maxrl-lab", "torch", "numpy", "scipy", "scikit-learn", "pandas", "gymnasium", "minigrid", "safetensors")
+TIMINGS = ("seconds_sample", "seconds_verify", "seconds_update", "tokens_per_second")
+"""Columns of rows that are kept apart, in timings.csv, so that rows.csv is the same for the same settings."""
 
 
 class Checkpoint:
@@ -118,6 +121,7 @@ def execute(
                     empty.rmdir()
         raise
     session["wall_seconds"] = round(time.perf_counter() - start, 3)
+    rows = _keep_timings(rows, files.timings)
     content = rows.to_csv(index=False, lineterminator="\n").encode()
     write_atomically(files.rows, content)
     digest = hashlib.sha256(content).hexdigest()
@@ -125,6 +129,15 @@ def execute(
     shutil.rmtree(files.checkpoint, ignore_errors=True)
     files.remove_temporary()
     return read_rows(folder)
+
+
+def _keep_timings(rows: pd.DataFrame, file: Path) -> pd.DataFrame:
+    """Write the timings beside the rows, by the number of the row; return the rows without them."""
+    timings = rows[[name for name in TIMINGS if name in rows]].dropna(how="all")
+    if timings.empty:
+        return rows
+    write_atomically(file, timings.round(6).to_csv(index_label="row", lineterminator="\n").encode())
+    return rows.drop(columns=timings.columns)
 
 
 def _make_folder(folder: Path) -> list[Path]:
@@ -186,6 +199,7 @@ class _Files:
         self.folder = folder
         self.settings = folder / "settings.json"
         self.rows = folder / "rows.csv"
+        self.timings = folder / "timings.csv"
         self.provenance = folder / "provenance.json"
         self.checkpoint = folder / "checkpoint"
 
@@ -193,13 +207,14 @@ class _Files:
         """Remove the run; the settings last, so that nothing is ever left without the settings it belongs to."""
         self.provenance.unlink(missing_ok=True)
         self.rows.unlink(missing_ok=True)
+        self.timings.unlink(missing_ok=True)
         shutil.rmtree(self.checkpoint, ignore_errors=True)
         self.settings.unlink(missing_ok=True)
         self.remove_temporary()
 
     def remove_temporary(self) -> None:
         """Remove what a killed session was writing."""
-        for written in (self.settings, self.rows, self.provenance):
+        for written in (self.settings, self.rows, self.timings, self.provenance):
             for file in self.folder.glob(f"{written.name}.*.tmp"):
                 file.unlink(missing_ok=True)
 

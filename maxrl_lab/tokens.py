@@ -104,7 +104,7 @@ def tokens_at_once(shape: Shape, prompt: int, rollouts: int, writing: Writing, p
     fit = int(writing.memory * _GIB / each)
     if fit < 1:
         raise ValueError(
-            f"{rollouts} answers of {writing.answer_length} tokens need {each / _GIB:.2f} GiB, memory is "
+            f"{rollouts} answers of {writing.answer_length} tokens need {each / _GIB:.2g} GiB, memory is "
             f"{writing.memory:g} GiB; raise memory or lower rollouts"
         )
     for start in range(0, prompts, fit):
@@ -183,9 +183,7 @@ def describe(written: Answers, rewards: Tensor) -> dict[str, float]:
     }
 
 
-def differentiable(
-    policy: Transformer, prompts: Prompts, written: Answers, writing: Writing
-) -> tuple[Tensor, Tensor]:
+def differentiable(policy: Transformer, prompts: Prompts, written: Answers, writing: Writing) -> tuple[Tensor, Tensor]:
     """Return the answers' log-probabilities and entropies (B, N) with a gradient that is computed when asked for."""
     parameters = [each for each in policy.parameters() if each.requires_grad]
 
@@ -237,9 +235,7 @@ def accumulate(
     return totals
 
 
-def parts(
-    shape: Shape, prompt: int, wanted: Tensor, lengths: Tensor, memory: float
-) -> Iterator[tuple[Tensor, Tensor]]:
+def parts(shape: Shape, prompt: int, wanted: Tensor, lengths: Tensor, memory: float) -> Iterator[tuple[Tensor, Tensor]]:
     """Prompts (b,) and places (b, n) of their wanted answers, in parts whose activations fit into `memory` GiB.
 
     Raises `ValueError` if one answer does not fit.
@@ -269,7 +265,9 @@ def parts(
         while need(len(rows), at_once, own) > room:
             if at_once == 1:
                 gib = need(1, 1, own) / _GIB
-                raise ValueError(f"the gradient of one answer of {own} tokens needs {gib:.2f} GiB, memory is {memory:g}")
+                raise ValueError(
+                    f"the gradient of one answer of {own} tokens needs {gib:.2g} GiB, memory is {memory:g} GiB"
+                )
             at_once = (at_once + 1) // 2
         for first in range(0, most, at_once):
             yield rows, places[rows, first : min(first + at_once, most)]

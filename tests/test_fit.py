@@ -149,6 +149,53 @@ class TestMeasuring:
         assert seen == [list(range(11)), list(range(6, 11))]
 
 
+class TestLogging:
+    def fit(self, folder, problem, steps=4, log=None, batch=None):
+        return fit.fit(
+            problem.stack,
+            [METHODS[3]],
+            [0.5],
+            Recipe(steps=steps, measure_every=2, checkpoint_every=2),
+            batch=batch or (lambda _step: problem),
+            measure=lambda step: [{"measured": step}],
+            checkpoint=runs.Checkpoint(folder).stage("fit"),
+            log=log,
+        )
+
+    def test_every_update_is_logged_after_it_was_made_while_its_gradient_is_there(self, tmp_path):
+        problem = Counting()
+
+        def log(step):
+            return [{"step": step, "parameter": problem.parameter.item(), "slope": problem.parameter.grad.item()}]
+
+        rows = self.fit(tmp_path, problem, log=log)
+        logged = [(row["step"], row["parameter"], row["slope"]) for row in rows if "step" in row]
+        assert logged == [(0, -0.5, 1.0), (1, -1.0, 1.0), (2, -1.5, 1.0), (3, -2.0, 1.0)]
+
+    def test_rows_are_in_the_order_of_training(self, tmp_path):
+        rows = self.fit(tmp_path, Counting(), log=lambda step: [{"step": step}, {"again": step}])
+        assert [next(iter(row.items())) for row in rows] == [
+            ("measured", 0), ("step", 0), ("again", 0), ("step", 1), ("again", 1),
+            ("measured", 2), ("step", 2), ("again", 2), ("step", 3), ("again", 3), ("measured", 4),
+        ]  # fmt: skip
+
+    def test_a_resumed_run_has_logged_every_update_once(self, tmp_path):
+        def stop_at_3(step):
+            if step == 3:
+                raise Stopped
+            return problem
+
+        problem = Counting()
+        with pytest.raises(Stopped):
+            self.fit(tmp_path / "stopped", problem, log=lambda step: [{"step": step}], batch=stop_at_3)
+        problem = Counting()
+        resumed = self.fit(tmp_path / "stopped", problem, log=lambda step: [{"step": step}])
+        assert resumed == self.fit(tmp_path / "whole", Counting(), log=lambda step: [{"step": step}])
+
+    def test_without_a_log_there_are_measurements_alone(self, tmp_path):
+        assert self.fit(tmp_path, Counting()) == [{"measured": 0}, {"measured": 2}, {"measured": 4}]
+
+
 class Counting:
     """One run whose loss is its only parameter."""
 

@@ -50,6 +50,32 @@ def test_log_probs_and_lengths_must_have_the_rewards_shape(shape):
         Group(rewards, torch.zeros(2, 3), lengths=torch.ones(shape))
 
 
+@pytest.mark.parametrize("shape", [(2, 3), (3,), (1,), ()])
+def test_greedy_has_one_entry_a_task(refuses, shape):
+    # (1,) and () would broadcast without an error of torch's own
+    with refuses(f"greedy must have one entry a task, shape (2,), got {shape}"):
+        Group(torch.zeros(2, 3), torch.zeros(2, 3), greedy=torch.zeros(shape, dtype=torch.bool))
+
+
+def test_entropies_have_the_rewards_shape(refuses):
+    with refuses("entropies must have the rewards' shape (2, 3), got (2, 1)"):
+        Group(torch.zeros(2, 3), torch.zeros(2, 3), entropies=torch.zeros(2, 1))
+
+
+def test_select_takes_runs_of_everything_there_is():
+    values = torch.arange(24.0).view(4, 2, 3)
+    group = Group((values % 2).long(), -values, values + 1, values + 2, torch.eye(4, dtype=torch.bool)[:, :2])
+    some = group.select(slice(1, 3))
+    for field in dataclasses.fields(Group):
+        assert torch.equal(getattr(some, field.name), getattr(group, field.name)[1:3]), field.name
+
+
+def test_select_leaves_what_is_unknown_unknown():
+    some = Group(torch.zeros(4, 2, 3), torch.zeros(4, 2, 3)).select(slice(2, 3))
+    assert some.rewards.shape == some.log_probs.shape == (1, 2, 3)
+    assert (some.lengths, some.entropies, some.greedy) == (None, None, None)
+
+
 def test_a_group_is_frozen():
     group = Group(torch.zeros(1, 2), torch.zeros(1, 2))
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -48,13 +48,19 @@ def check_prompts(policy: Transformer, prompts: Tensor, lengths: Tensor, answer_
     if prompts.ndim != 2 or lengths.shape != prompts.shape[:1]:
         got = f"{tuple(prompts.shape)} and {tuple(lengths.shape)}"
         raise ValueError(f"prompts must have shape (B, P) and lengths (B,), got {got}")
-    longest, context, words = int(lengths.max()), policy.shape.context, policy.shape.vocabulary
+    shortest, longest = (int(each) for each in lengths.aminmax())
+    context, words = policy.shape.context, policy.shape.vocabulary
+    if not 1 <= shortest <= longest <= prompts.shape[1]:
+        wrong = shortest if shortest < 1 else longest
+        raise ValueError(f"a prompt must have 1..{prompts.shape[1]} tokens, the width it comes in, got {wrong}")
     if longest + answer_length > context:
         raise ValueError(
             f"the context holds {context} tokens, got a prompt of {longest} and answers of up to {answer_length}"
         )
-    if not (0 <= int(prompts.min()) and int(prompts.max()) < words):
-        raise ValueError(f"tokens must lie in 0..{words - 1}, the policy's vocabulary, got {int(prompts.max())}")
+    lowest, highest = (int(each) for each in prompts.aminmax())
+    if not 0 <= lowest <= highest < words:
+        wrong = lowest if lowest < 0 else highest
+        raise ValueError(f"tokens must lie in 0..{words - 1}, the policy's vocabulary, got {wrong}")
 
 
 def score(
@@ -94,8 +100,9 @@ def distribution(logits: Tensor, temperature: float = 1.0, top_p: float = 1.0) -
 
 
 def entropy(log_probs: Tensor) -> Tensor:
-    """Return the entropy (...,) in nats of log-probabilities (..., V)."""
-    return torch.special.entr(log_probs.exp()).sum(-1)
+    """Return the entropy (...,) in nats of log-probabilities (..., V); a token of probability 0 counts nothing."""
+    finite = log_probs.clamp(min=torch.finfo(log_probs.dtype).min)
+    return -(finite.exp() * finite).sum(-1)
 
 
 def pick(log_probs: Tensor, uniforms: Tensor) -> Tensor:

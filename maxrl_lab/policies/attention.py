@@ -6,10 +6,14 @@ answers' queries are rows of one matrix product against them. Keys and values ar
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
+
+_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Causal:
         queries, keys, values = (each.transpose(1, 2).contiguous() for each in (queries, keys, values))
         self.keys.append(keys)
         self.values.append(values)
-        mixed = scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=True)
+        mixed: Tensor = scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=True)
         return mixed.transpose(1, 2).flatten(-2)
 
 
@@ -68,10 +72,14 @@ class Shared:
     def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """See `transformer.Attend`."""
         queries, keys, values = (self._unpack(each) for each in (queries, keys, values))
-        keys, values = (each.permute(0, 3, 1, 2, 4) for each in (keys, values))
         prefix = self.prefix
-        later = self.later.repeat(queries.shape[3] // keys.shape[1], 1)
-        mixed = attend_to_both(queries, prefix.keys[layer], prefix.values[layer], keys, values, prefix.padding, later)
+        shared = prefix.keys[layer], prefix.values[layer]
+        if prefix.padding is None and can_merge(queries):
+            mixed: Tensor = Merged.apply(queries, *shared, keys, values)
+        else:
+            keys, values = (each.permute(0, 3, 1, 2, 4) for each in (keys, values))
+            later = self.later.repeat(queries.shape[3] // keys.shape[1], 1)
+            mixed = attend_to_both(queries, *shared, keys, values, prefix.padding, later)
         mixed = mixed.flatten(0, 2)
         return mixed if self.places is None else mixed[self.places]
 
@@ -80,7 +88,8 @@ class Shared:
         if self.places is not None:
             padded = packed.new_zeros(self.valid.numel(), *packed.shape[1:])
             packed = padded.index_copy(0, self.places, packed)
-        return packed.unflatten(0, self.valid.shape)
+        unpacked: Tensor = packed.unflatten(0, self.valid.shape)
+        return unpacked
 
 
 class Cached:
@@ -96,9 +105,9 @@ class Cached:
         """See `transformer.Attend`."""
         self.keys[layer, :, :, :, self.time] = keys[:, :, 0].transpose(1, 2)
         self.values[layer, :, :, :, self.time] = values[:, :, 0].transpose(1, 2)
-        own = (each[layer, :, :, :, : self.time + 1] for each in (self.keys, self.values))
+        keys, values = (each[layer, :, :, :, : self.time + 1] for each in (self.keys, self.values))
         prefix = self.prefix
-        return attend_to_both(queries, prefix.keys[layer], prefix.values[layer], *own, prefix.padding)
+        return attend_to_both(queries, prefix.keys[layer], prefix.values[layer], keys, values, prefix.padding)
 
     def keep(self, prompts: Tensor, answers: Tensor) -> None:
         """Forget all but some prompts (b,) and some answers of each, (b, n)."""
@@ -123,10 +132,10 @@ class Tree:
 
     def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """See `transformer.Attend`."""
-        own = (each[:, :, 0].transpose(1, 2)[:, :, self.ancestors] for each in (keys, values))
         absent = self.absent[:, None].expand(-1, queries.shape[3] // keys.shape[3], -1)
+        keys, values = (each[:, :, 0].transpose(1, 2)[:, :, self.ancestors] for each in (keys, values))
         prefix = self.prefix
-        return attend_to_both(queries, prefix.keys[layer], prefix.values[layer], *own, prefix.padding, absent)
+        return attend_to_both(queries, prefix.keys[layer], prefix.values[layer], keys, values, prefix.padding, absent)
 
 
 def attend_to_both(
@@ -157,6 +166,82 @@ def attend_to_both(
         own = own.masked_fill(hidden, -torch.inf)
     weights = torch.cat([shared, own.flatten(2, 3)], -1).softmax(-1)
     shared, own_weights = weights.split([width, own.shape[-1]], -1)
-    mixed = (shared @ prefix_values).view(own_rows.shape) + own_weights.view(own.shape) @ values
+    mixed: Tensor = (shared @ prefix_values).view(own_rows.shape) + own_weights.view(own.shape) @ values
     mixed = mixed.view(prompts, kv_heads, rollouts, group, tokens, head)
     return mixed.permute(0, 2, 4, 1, 3, 5).reshape(prompts, rollouts, tokens, heads * head)
+
+
+def can_merge(queries: Tensor) -> bool:
+    """Whether torch has the kernels that `Merged` is made of: on the CPU it does."""
+    return queries.device.type == "cpu"
+
+
+class Merged(torch.autograd.Function):
+    """`attend_to_both` of whole answers, without ever holding a matrix of weights; prompts without padding.
+
+    Two attentions, to the prompt and to the answer itself, are one through their log-sum-exps: each part's output
+    counts by its share of the sum. Backwards, each part gets the merged output and the merged log-sum-exp, with which
+    its weights are the merged ones (Dao et al. 2022 derive the backward pass from these two alone).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, queries: Tensor, prefix_keys: Tensor, prefix_values: Tensor, keys: Tensor, values: Tensor
+    ) -> Tensor:
+        """queries: (B, N, T, H, D); prefix_keys, prefix_values: (B, K, P, D); keys, values: (B, N, T, K, D)."""
+        kv_heads = prefix_keys.shape[1]
+        rows = _rows(queries, kv_heads)
+        shared, shared_sum = _flash(rows, prefix_keys, prefix_values)
+        own_parts = _own(queries, keys, values)
+        own, own_sum = _flash(*own_parts, is_causal=True)
+        shared_sum = _own_rows(shared_sum[..., None], queries.shape)[..., 0]
+        total = torch.logaddexp(shared_sum, own_sum)
+        mixed: Tensor = _own_rows(shared, queries.shape) * (shared_sum - total).exp()[..., None].to(own.dtype)
+        mixed = mixed + own * (own_sum - total).exp()[..., None].to(own.dtype)
+        ctx.save_for_backward(queries, prefix_keys, prefix_values, keys, values, mixed, total)
+        return mixed.transpose(1, 2).reshape(*queries.shape[:3], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> Any:
+        """See `forward`."""
+        queries, prefix_keys, prefix_values, keys, values, mixed, total = ctx.saved_tensors
+        kv_heads = prefix_keys.shape[1]
+        slope = slopes[0].reshape(queries.shape)
+        packed = mixed.transpose(1, 2).reshape(queries.shape)
+        sums = total.transpose(1, 2).reshape(*queries.shape[:-1], 1)
+        by_rows, by_prefix_keys, by_prefix_values = _flash_backward(
+            _rows(slope, kv_heads), _rows(queries, kv_heads), prefix_keys, prefix_values,
+            _rows(packed, kv_heads), _rows(sums, kv_heads)[..., 0], 0.0, False,
+        )  # fmt: skip
+        own_slope = slope.flatten(0, 1).transpose(1, 2)
+        by_own, by_keys, by_values = _flash_backward(own_slope, *_own(queries, keys, values), mixed, total, 0.0, True)
+        by_queries = by_own + _own_rows(by_rows, queries.shape)
+        group = queries.shape[3] // kv_heads
+        by_keys, by_values = (
+            each.unflatten(1, (kv_heads, group)).sum(2).transpose(1, 2).reshape(keys.shape)
+            for each in (by_keys, by_values)
+        )
+        by_queries = by_queries.transpose(1, 2).reshape(queries.shape)
+        return by_queries, by_prefix_keys, by_prefix_values, by_keys, by_values
+
+
+def _rows(queries: Tensor, kv_heads: int) -> Tensor:
+    """(B, N, T, H, D) to (B, K, N T G, D): every query of a prompt a row of its group's matrix."""
+    grouped: Tensor = queries.unflatten(3, (kv_heads, -1)).permute(0, 3, 1, 2, 4, 5)
+    return grouped.reshape(len(queries), kv_heads, -1, queries.shape[-1])
+
+
+def _own_rows(rows: Tensor, shape: torch.Size) -> Tensor:
+    """(B, K, N T G, D) to (B N, H, T, D), for queries of `shape` (B, N, T, H, D)."""
+    prompts, rollouts, tokens, heads, _ = shape
+    kv_heads = rows.shape[1]
+    each = rows.view(prompts, kv_heads, rollouts, tokens, heads // kv_heads, -1).permute(0, 2, 1, 4, 3, 5)
+    return each.reshape(prompts * rollouts, heads, tokens, -1)
+
+
+def _own(queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values of each answer by itself, (B N, H, T, D)."""
+    group = queries.shape[3] // keys.shape[3]
+    own = (each.flatten(0, 1).transpose(1, 2) for each in (queries, keys, values))
+    queries, keys, values = own
+    return queries, keys.repeat_interleave(group, 1), values.repeat_interleave(group, 1)

@@ -34,7 +34,9 @@ def count(vocabulary: int, length: int) -> int:
     return sum((vocabulary - 1) ** depth for depth in range(length + 1))
 
 
-def enumerate_answers(policy: Transformer, prefix: Prefix, length: int, *, end: int, temperature: float = 1.0) -> Enumeration:
+def enumerate_answers(
+    policy: Transformer, prefix: Prefix, length: int, *, end: int, temperature: float = 1.0
+) -> Enumeration:
     """Return all answers of up to `length` tokens after each of B prompts.
 
     Raises `ValueError` if there are more than `MAX_ANSWERS`.
@@ -42,7 +44,8 @@ def enumerate_answers(policy: Transformer, prefix: Prefix, length: int, *, end: 
     words = policy.shape.vocabulary
     if count(words, length) > MAX_ANSWERS:
         raise ValueError(
-            f"{words} words and {length} tokens make {count(words, length)} answers, at most {MAX_ANSWERS} are enumerated"
+            f"{words} words and {length} tokens make {count(words, length)} answers, "
+            f"at most {MAX_ANSWERS} are enumerated"
         )
     going_on = torch.tensor([word for word in range(words) if word != end], device=prefix.logits.device)
     levels = _levels(going_on, length)

@@ -68,6 +68,8 @@ def load(folder: Path, vocabulary: int | None = None) -> Transformer:
         weights = safetensors.torch.load_file(folder / "model.safetensors")
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise ValueError(f"{folder} does not hold a readable policy: {error}") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{folder}: expected a table of settings in config.json, got {type(config).__name__}")
     shape = read_shape(config, folder)
     if vocabulary is not None and shape.vocabulary != vocabulary:
         raise ValueError(f"{folder} holds a policy of {shape.vocabulary} words, expected {vocabulary}")
@@ -79,7 +81,8 @@ def load(folder: Path, vocabulary: int | None = None) -> Transformer:
 def read_shape(config: dict[str, Any], source: object = "config.json") -> Shape:
     """Return the shape that a Qwen2 config describes; `ValueError` if it describes something else."""
     if config.get("model_type") != "qwen2" or config.get("use_sliding_window") or config.get("hidden_act") != "silu":
-        got = f"model_type {config.get('model_type')!r}, hidden_act {config.get('hidden_act')!r}"
+        keys = [key for key in ("model_type", "hidden_act", "use_sliding_window") if config.get(key)]
+        got = ", ".join(f"{key} {config[key]!r}" for key in keys) or "none of its settings"
         raise ValueError(f"{source}: expected a Qwen2 config with full attention and silu, got {got}")
     missing = [key for key in _SIZES.values() if key not in config and key != "tie_word_embeddings"]
     if missing:
@@ -100,7 +103,7 @@ def _rope_theta(config: dict[str, Any], source: object) -> float:
 def to_qwen2(policy: Transformer) -> dict[str, Tensor]:
     """Return the policy's weights under the names of `Qwen2ForCausalLM`."""
     shape = policy.shape
-    weights = {"model.embed_tokens.weight": policy.embedding, "model.norm.weight": policy.norm}
+    weights: dict[str, Tensor] = {"model.embed_tokens.weight": policy.embedding, "model.norm.weight": policy.norm}
     if policy.head is not None:
         weights["lm_head.weight"] = policy.head
     heads = [each * shape.head for each in (shape.heads, shape.kv_heads, shape.kv_heads)]

@@ -1,13 +1,13 @@
 """A decoder-only transformer, Qwen2 style: RMSNorm, rotary positions, grouped queries, SwiGLU, tied embeddings.
 
-One stack of layers serves reading a prompt, writing answers and scoring them; only who attends to what differs, and that
-is an argument (`maxrl_lab.policies.attention`). Weights travel to and from `transformers` with `pretrained`.
+One stack of layers serves reading a prompt, writing answers and scoring them; only who attends to what differs, and
+that is an argument (`maxrl_lab.policies.attention`). Weights travel to and from `transformers` with `pretrained`.
 
 Axes: B prompts, N answers of each, P and T tokens of prompt and answer, H query heads, K heads of keys and values, D
 numbers a head, V vocabulary.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -96,13 +96,14 @@ class Transformer(nn.Module):
         super().__init__()
         self.shape = shape
         self.embedding = nn.Parameter(torch.empty(shape.vocabulary, shape.width))
-        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
+        blocks = [Block(shape) for _ in range(shape.layers)]
+        self.blocks: Iterable[Block] = nn.ModuleList(blocks)  # type: ignore[assignment]  # it does not say of what
         self.norm = nn.Parameter(torch.ones(shape.width))
         self.head = None if shape.tied else nn.Parameter(torch.empty(shape.vocabulary, shape.width))
         for parameter in self.parameters():
             if parameter.ndim == 2:
                 nn.init.normal_(parameter, std=0.02)
-        for block in self.blocks:
+        for block in blocks:
             nn.init.zeros_(block.qkv.bias)
 
     def hidden(self, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:
@@ -127,7 +128,7 @@ def rotary(positions: Tensor, shape: Shape, dtype: torch.dtype) -> tuple[Tensor,
 
 
 def rotate(heads: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotate heads (..., T, heads, D): number i pairs with number i + D/2."""
+    """Rotate heads (..., T, heads, D): number i pairs with number i + D/2. Keeps their type, also under autocast."""
     cosine, sine = rotation
     first, second = heads.chunk(2, -1)
-    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], -1)
+    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], -1).to(heads)
