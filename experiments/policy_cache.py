@@ -30,7 +30,7 @@ def cached(
     kind: str, key: Mapping[str, Any], words: Sequence[str], device: torch.device, make: Callable[[], Trained]
 ) -> Trained:
     """Return the policy of `key`, made if it is not there; a damaged one is made again."""
-    described = {"kind": kind, **key, **_circumstances(device)}
+    described = {"kind": kind, "words": list(words), **key, **_circumstances(device)}
     text = json.dumps(described, sort_keys=True)
     folder = cache_folder() / "policies" / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     found = _read(folder, text)

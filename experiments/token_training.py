@@ -64,7 +64,7 @@ class TokenSettings:
     """Held-out problems."""
     samples: int = 128
     """Answers of each at the end; a quarter of them during training."""
-    measurements: int = 3
+    measurements: int = 4
     """Evaluations during training, after the first."""
     precision: str = "float32"
     """float32, or bfloat16 (faster, and only nearly on-policy)."""
@@ -221,18 +221,28 @@ class Workshop:
         policy = seeded(lambda: Transformer(shape), 0).to(self.context.device)
         assert isinstance(policy, Transformer)
         recipe = fit.Recipe(
-            settings.pretrain_steps, "adamw", schedule="cosine", warmup=max(1, settings.pretrain_steps // 10)
+            settings.pretrain_steps,
+            "adamw",
+            schedule="cosine",
+            warmup=max(1, settings.pretrain_steps // 10),
+            measure_every=settings.pretrain_steps,
         )
-        fit.fit(
-            Stack([policy]),
-            [train.Method("objective", "maximum_likelihood")],
-            [settings.pretrain_rate],
-            recipe,
-            batch=lambda step: _Solutions(self, policy, step),
-            measure=lambda step: [],  # noqa: ARG005
-            checkpoint=self.context.checkpoint.stage(f"base-{task.name}"),
-            progress=self.context.progress(f"{task.name}: pretraining"),
-        )
+        try:
+            fit.fit(
+                Stack([policy]),
+                [train.Method("objective", "maximum_likelihood")],
+                [settings.pretrain_rate],
+                recipe,
+                batch=lambda step: _Solutions(self, policy, step),
+                measure=lambda step: _Solutions(self, policy, step).check(),
+                checkpoint=self.context.checkpoint.stage(f"base-{task.name}"),
+                progress=self.context.progress(f"{task.name}: pretraining"),
+            )
+        except DivergedError as error:
+            raise ValueError(
+                f"{task.name}: pretraining with lr {settings.pretrain_rate:g} has diverged: its policy is NaN after "
+                f"{error.step} updates; lower pretrain_rate"
+            ) from None
         return policy, []
 
     def train(self, run: Run, stage: str) -> Trained:
@@ -271,6 +281,8 @@ class Workshop:
             problems = self.held_out() if stage == "report" else self.validation()
             samples = settings.samples // (1 if ended else 4)
             found = self.evaluate(policy, problems, samples, self.writing(), run.seed, step)
+            if not bool(found.written.log_probs.isfinite().all()):
+                raise DivergedError(0, step)
             return [{"view": "evaluation", **run.row(stage, step), **row} for row in found.rows(self.task)]
 
         recipe = fit.Recipe(
@@ -352,7 +364,7 @@ class _Solutions:
     """Solutions of fresh problems, whose log-probability is what pretraining climbs."""
 
     def __init__(self, workshop: Workshop, policy: Transformer, step: int) -> None:
-        self.workshop, self.policy = workshop, policy
+        self.workshop, self.policy, self.step = workshop, policy, step
         settings = workshop.settings
         self.problems = workshop.task.problems(settings.pretrain_batch, seed=0, step=step)
         random = np.random.default_rng(generator("solutions", step).initial_seed())
@@ -368,7 +380,16 @@ class _Solutions:
         with self.workshop.writing().arithmetic(device):
             prefix = answers.read(self.policy, *self.workshop.prompts(self.problems))
             written, lengths = (each.to(device)[:, None] for each in self.solutions)
-            return answers.score(self.policy, prefix, written, lengths)[0].T
+            log_probs = answers.score(self.policy, prefix, written, lengths)[0].T
+        if not bool(log_probs.isfinite().all()):
+            raise DivergedError(0, self.step)
+        return log_probs
+
+    def check(self) -> list[Row]:
+        """Return no rows; raise `DivergedError` if the policy is NaN."""
+        with torch.no_grad():
+            self.log_pass_rate([0])
+        return []
 
 
 class _Latest:

@@ -8,6 +8,7 @@ import atexit
 import contextlib
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -40,8 +41,7 @@ def in_parallel(
         for future in progress(_finished(futures)):
             future.result()
     except BaseException:
-        for future in futures:
-            future.cancel()
+        _end_workers()
         raise
     return [future.result() for future in futures]
 
@@ -73,6 +73,13 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+def _end_workers() -> None:
+    """Stop what is running: its last checkpoint is on disk. The next call starts new workers."""
+    _pool.cache_clear()
+    for worker in multiprocessing.active_children():
+        worker.terminate()
+
+
 @lru_cache(maxsize=1)
 def _pool(workers: int) -> ProcessPoolExecutor:
     # spawned, not forked: torch's threads do not survive a fork
@@ -83,8 +90,9 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 
 
 def _start(parent: int) -> None:
-    """One thread; and end with the parent, even if it is killed."""
+    """One thread; Ctrl-C is the parent's to handle; end with the parent, even if it is killed."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == parent:

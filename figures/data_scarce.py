@@ -41,8 +41,7 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _ks(rows: pd.DataFrame) -> list[int]:
     """Three of the k that every evaluation measured."""
-    counts = token_panels.evaluations(rows).groupby("k").step.nunique()
-    usual = sorted(int(k) for k in counts[counts == counts.max()].index)
+    usual = token_panels.ks_during(rows)
     return sorted({usual[0], usual[len(usual) // 2], usual[-1]})
 
 

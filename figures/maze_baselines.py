@@ -26,8 +26,7 @@ def draw(rows: pd.DataFrame) -> Figure:
     first, last = token_panels.ks(rows, 2)
     figure = Figure(figsize=(17, 5.6))
     axes = figure.subplots(1, 4, width_ratios=(1, 1, 1.1, 0.8))
-    most = token_panels.evaluations(rows).groupby("k").step.nunique()
-    for ax, k in zip(axes, (first, int(most[most == most.max()].index.max())), strict=False):
+    for ax, k in zip(axes, (first, token_panels.ks_during(rows)[-1]), strict=False):
         token_panels.curves(ax, rows, k)
     _finals(axes[2], rows, first, last)
     _paper(axes[3])

@@ -13,7 +13,7 @@ _PANELS = 4
 
 
 def draw(rows: pd.DataFrame) -> Figure:
-    """Return -log pass@k against N for four k (Fig. 3), and curves of pass@1 for three N beside the sweep (Fig. 17)."""
+    """Return -log pass@k against N for four k (Fig. 3), and learning curves beside the sweep (Fig. 17)."""
     style.check_columns(rows, COLUMNS)
     figure = Figure(figsize=(17, 8.6))
     axes = figure.subplots(2, _PANELS)
@@ -21,9 +21,10 @@ def draw(rows: pd.DataFrame) -> Figure:
     for ax, k in zip(axes[0], shown, strict=False):
         _against_rollouts(ax, rows, k)
     report = token_panels.evaluations(rows)
-    counts = sorted(report.rollouts.unique())
-    for ax, count in zip(axes[1], counts[:: max(1, (len(counts) + 2) // 3)][:3], strict=False):
-        token_panels.curves(ax, rows[(rows.rollouts == count) | (rows.stage == "base")], 1)
+    fewest, most = report.rollouts.min(), report.rollouts.max()
+    during = token_panels.ks_during(rows)
+    for ax, (count, k) in zip(axes[1], ((fewest, 1), (most, 1), (most, during[-1])), strict=False):
+        token_panels.curves(ax, rows[(rows.rollouts == count) | (rows.stage == "base")], k)
         ax.set_title(f"N = {count:g}")
     token_panels.sweep(axes[1, -1], rows)
     for ax in axes.flat:

@@ -33,6 +33,9 @@ COLOURS = {
     "entropy_bonus": "#F0C300",
     "differential_smoothing": "#44AA99",
     "greedy_gate": "#8C564B",
+    "sequence_sum": "#000000",
+    "token_mean": "#117733",
+    "rollout_mean": "#AA4499",
     "base": "#000000",
 }
 """Okabe & Ito's palette, extended with three of Paul Tol's; distinguishable with any colour vision."""
@@ -71,6 +74,9 @@ NAMES = {
     "entropy_bonus": "entropy bonus",
     "differential_smoothing": "Differential Smoothing",
     "greedy_gate": "SELF",
+    "sequence_sum": "sum over tokens",
+    "token_mean": "mean over the batch's tokens",
+    "rollout_mean": "mean over each answer",
     "base": "base (not trained)",
 }
 

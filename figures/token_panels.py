@@ -43,6 +43,12 @@ def ks(rows: pd.DataFrame, count: int) -> list[int]:
     return [found[place] for place in sorted(places)]
 
 
+def ks_during(rows: pd.DataFrame) -> list[int]:
+    """Return the k that every evaluation measured, those during training with fewer samples too."""
+    counts = evaluations(rows).groupby("k").step.nunique()
+    return sorted(int(k) for k in counts[counts == counts.max()].index)
+
+
 def line_style(name: str) -> dict[str, Any]:
     """Return label and dashes of a method."""
     return {"label": style.label(name), "dashes": style.dashes(name)}
@@ -69,6 +75,7 @@ def sweep(ax: Axes, rows: pd.DataFrame) -> None:
         line = found.groupby("learning_rate").pass_rate.mean()
         ax.plot(line.index, line, "o-", color=style.colour(str(name)), dashes=style.dashes(str(name)), markersize=4)
     ax.set(xscale="log", xlabel="learning rate", ylabel="pass@1 on validation problems")
+    style.plain_x(ax, swept.learning_rate)
     ax.set_title(f"sweep, N = {swept.rollouts.iloc[0]:g} (seeds not reported)")
 
 

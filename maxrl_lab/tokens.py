@@ -77,38 +77,44 @@ def write(
     answers.check_prompts(policy, tokens, lengths, writing.answer_length)
     size = (len(tokens), rollouts, writing.answer_length)
     uniforms = None if stream is None else torch.rand(size, generator=stream, device=tokens.device)
+    fit, together = at_once(policy.shape, tokens.shape[1], rollouts, writing)
     parts = []
-    for rows in tokens_at_once(policy.shape, tokens.shape[1], rollouts, writing, len(tokens)):
+    for start in range(0, len(tokens), fit):
+        rows = slice(start, start + fit)
         with torch.no_grad(), writing.arithmetic(tokens.device):
-            prefix = answers.read(policy, tokens[rows], lengths[rows])
-            written = answers.sample(
-                policy,
-                prefix,
-                None if uniforms is None else uniforms[rows],
-                end=writing.end,
-                answers=(rollouts, writing.answer_length),
-                temperature=writing.temperature,
-                top_p=writing.top_p,
-            )
-        parts.append(written)
+            prefix = answers.read(policy, tokens[rows, : int(lengths[rows].max())], lengths[rows])
+            pieces = [
+                answers.sample(
+                    policy,
+                    prefix,
+                    None if uniforms is None else uniforms[rows, first : first + together],
+                    end=writing.end,
+                    answers=(rollouts, writing.answer_length),
+                    temperature=writing.temperature,
+                    top_p=writing.top_p,
+                )
+                for first in range(0, rollouts, together)
+            ]
+        parts.append(Answers(*(torch.cat(piece, 1) for piece in zip(*pieces, strict=True))))
     return Answers(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
-def tokens_at_once(shape: Shape, prompt: int, rollouts: int, writing: Writing, prompts: int) -> Iterator[slice]:
-    """Slices of the prompts whose answers can be written together.
+def at_once(shape: Shape, prompt: int, rollouts: int, writing: Writing) -> tuple[int, int]:
+    """Return how many prompts, and how many answers of each, can be written together.
 
-    Raises `ValueError` if the N answers of one prompt do not fit into the memory.
+    Raises `ValueError` if one answer does not fit into the memory.
     """
     cache = 2 * shape.layers * shape.kv_heads * shape.head
-    each = 4 * (cache * (prompt + rollouts * writing.answer_length) + 8 * rollouts * (shape.width + shape.mlp))
-    fit = int(writing.memory * _GIB / each)
-    if fit < 1:
+    hidden = 4 * (shape.width + shape.mlp)
+    per_prompt, per_answer = 4 * prompt * (cache + hidden), 4 * (2 * cache * writing.answer_length + 2 * hidden)
+    room = writing.memory * _GIB
+    together = min(rollouts, int((room - per_prompt) / per_answer))
+    if together < 1:
         raise ValueError(
-            f"{rollouts} answers of {writing.answer_length} tokens need {each / _GIB:.2g} GiB, memory is "
-            f"{writing.memory:g} GiB; raise memory or lower rollouts"
+            f"an answer of {writing.answer_length} tokens to a prompt of {prompt} needs "
+            f"{(per_prompt + per_answer) / _GIB:.2g} GiB, memory is {writing.memory:g} GiB"
         )
-    for start in range(0, prompts, fit):
-        yield slice(start, start + fit)
+    return max(1, int(room / (per_prompt + together * per_answer))), together
 
 
 @dataclass
@@ -224,7 +230,8 @@ def accumulate(
         lengths = torch.where(wanted[chosen], written.lengths[chosen], 1)
         longest = int(lengths.max())
         with torch.enable_grad(), writing.arithmetic(prompts.tokens.device):
-            prefix = answers.read(policy, prompts.tokens[rows], prompts.lengths[rows])
+            own = prompts.lengths[rows]
+            prefix = answers.read(policy, prompts.tokens[rows, : int(own.max())], own)
             tokens = written.tokens[chosen][..., :longest]
             log_probs, entropies = answers.score(policy, prefix, tokens, lengths, writing.temperature)
             surrogate = (by_log_prob[chosen] * log_probs).sum()

@@ -1,4 +1,4 @@
-"""Shared by all tests: hypothesis draws the same examples every time, and messages are compared in full."""
+"""Shared by all tests: hypothesis draws the same examples every time, messages are compared in full, own cache."""
 
 import re
 
@@ -13,3 +13,11 @@ settings.load_profile("same_every_time")
 def refuses():
     """`with refuses(message):` passes if the block raises a ValueError that says exactly `message`."""
     return lambda message: pytest.raises(ValueError, match=rf"\A{re.escape(message)}\Z")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """No test reads or writes the user's cache: explored levels and trained policies are kept in a temporary folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MAXRL_LAB_CACHE", str(tmp_path_factory.mktemp("own_cache")))
+        yield

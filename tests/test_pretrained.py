@@ -73,6 +73,8 @@ class TestRoundTrip:
         shape = Shape(8, 24, 3, 2, 1, 20, 77, rope_theta=12345.0, norm_epsilon=1e-3, tied=False)
         pretrained.save(Transformer(shape), tmp_path, WORDS)
         assert pretrained.load(tmp_path).shape == shape
+        config = json.loads((tmp_path / "config.json").read_text())  # where older and newer readers look
+        assert config["rope_theta"] == config["rope_parameters"]["rope_theta"] == 12345.0
 
     def test_files(self, saved):
         _, folder = saved

@@ -315,7 +315,7 @@ PER_TOKEN, PER_PAIR = 4 * TINY.layers * (10 * TINY.width + 5 * TINY.mlp), 4 * TI
 
 
 class TestMemory:
-    """Bytes of the policies below: 4 a number; see `tokens.parts` and `tokens.tokens_at_once`."""
+    """Bytes of the policies below: 4 a number; see `tokens.parts` and `tokens.at_once`."""
 
     @pytest.mark.parametrize("kib", [600, 120, 60, 34])
     def test_parts_change_nothing(self, kib, monkeypatch):
@@ -337,13 +337,14 @@ class TestMemory:
         assert once == 1
         assert often > {600: 0, 120: 3, 60: 6, 34: 20}[kib]
 
-    def test_answers_do_not_depend_on_how_many_are_written_at_once(self):
-        # keys and values of 2 layers x 2 heads x 4 numbers: 32 numbers a token
+    @pytest.mark.parametrize(("bytes_", "fits"), [(10**9, (10**9 // 27_136, 8)), (60_000, (2, 8)), (13_000, (1, 2))])
+    def test_answers_do_not_depend_on_how_many_are_written_at_once(self, bytes_, fits):
+        # keys and values of 2 layers x 2 heads x 4 numbers: 32 a token; hidden numbers of a token: 4 (16 + 24)
+        per_prompt, per_answer = 4 * 6 * (32 + 160), 4 * (2 * 32 * 6 + 2 * 160)
+        assert per_prompt + 8 * per_answer == 27_136
         batch = make(lengths=(3, 5, 3, 2, 4, 6))
-        each = 4 * (32 * (6 + 8 * 6) + 8 * 8 * (16 + 24))
-        narrow = Writing(answer_length=6, memory=2.5 * each / 2**30)
-        slices = list(tokens.tokens_at_once(batch.policy.shape, 6, 8, narrow, 6))
-        assert slices == [slice(0, 2), slice(2, 4), slice(4, 6)]
+        narrow = Writing(answer_length=6, memory=bytes_ / 2**30)
+        assert tokens.at_once(batch.policy.shape, 6, 8, narrow) == fits
         wanted = drawn_by(batch, 8)
         batch.writing = narrow
         found = drawn_by(batch, 8)
@@ -369,13 +370,12 @@ class TestMemory:
             assert not seen[0].any()
 
     def test_writing_that_does_not_fit_is_refused(self, refuses):
-        shape = Shape()
-        each = 4 * (2 * 4 * 2 * 64 * (310 + 128 * 60) + 8 * 128 * (256 + 1024)) / 2**30
-        assert each == pytest.approx(0.0354, abs=1e-4)
-        with refuses("128 answers of 60 tokens need 0.035 GiB, memory is 0.03 GiB; raise memory or lower rollouts"):
-            list(tokens.tokens_at_once(shape, 310, 128, Writing(60, memory=0.03), 4))
+        # the paper's policy: a prompt of 310 (1024 + 5120) numbers, an answer of 2 (1024 60 + 5120)
+        assert tokens.at_once(Shape(), 310, 128, Writing(60, memory=1.0)) == (14, 128)
+        with refuses("an answer of 60 tokens to a prompt of 310 needs 0.0076 GiB, memory is 0.007 GiB"):
+            tokens.at_once(Shape(), 310, 128, Writing(60, memory=0.007))
         batch = make(writing=Writing(answer_length=6, memory=1e-6))
-        with refuses("8 answers of 6 tokens need 1.6e-05 GiB, memory is 1e-06 GiB; raise memory or lower rollouts"):
+        with pytest.raises(ValueError, match="an answer of 6 tokens to a prompt of 5 needs"):
             batch.rollout([0], 8)
 
     def test_a_gradient_that_does_not_fit_is_refused(self, refuses):

@@ -108,8 +108,11 @@ def entropy(log_probs: Tensor) -> Tensor:
 def pick(log_probs: Tensor, uniforms: Tensor) -> Tensor:
     """Return the token (...,) that numbers (...,) in [0, 1) stand for, by inverting the cumulative distribution."""
     cumulative = log_probs.exp().cumsum(-1)
-    chosen = torch.searchsorted(cumulative, uniforms[..., None] * cumulative[..., -1:], right=True)[..., 0]
-    return chosen.clamp(max=log_probs.shape[-1] - 1)
+    total = cumulative[..., -1:]
+    # below the total even where the product rounds up to it, so that no token without probability is ever drawn
+    wanted = torch.minimum(uniforms[..., None] * total, torch.nextafter(total, torch.zeros_like(total)))
+    chosen = torch.searchsorted(cumulative, wanted, right=True)[..., 0]
+    return chosen.clamp(max=log_probs.shape[-1] - 1)  # a NaN policy draws something, so that who sees it can say so
 
 
 @torch.no_grad()

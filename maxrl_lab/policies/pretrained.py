@@ -1,8 +1,8 @@
 """Policies on disk as `transformers` keeps them: config.json, model.safetensors, tokenizer files; nothing is executed.
 
 `AutoModelForCausalLM.from_pretrained(folder)` and `PreTrainedTokenizerFast.from_pretrained(folder)` open what `save`
-wrote, and `load` opens any Qwen2 checkpoint: their logits agree to rounding. (`AutoTokenizer` takes every Qwen2 model
-for one with Qwen2's own byte-pair vocabulary, whatever the files say.)
+wrote, and `load` opens any Qwen2 checkpoint that is one file: their logits agree to rounding. (`AutoTokenizer` takes
+every Qwen2 model for one with Qwen2's own byte-pair vocabulary, whatever the files say.)
 """
 
 import json
