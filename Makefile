@@ -24,6 +24,7 @@ mutation: .venv/installed-dev
 benchmark: .venv/installed-benchmark
 	$(BIN)/python -m benchmarks.classification
 	$(BIN)/python -m benchmarks.navigation
+	$(BIN)/python -m benchmarks.tokens
 
 gallery: reproduce
 	cp figures/out/quick/*.png figures/gallery/

@@ -23,11 +23,15 @@ from maxrl_lab.runs import Row
 class Settings(TokenSettings):
     """The tasks and what is compared."""
 
-    steps: int = 120
+    steps: int = 64
     """Updates; an epoch has training_set / prompts of them."""
+    pretrain_rate: float = 2e-3
+    """Learning rate of AdamW in pretraining; cosine after a tenth of warm-up."""
+    measurements: int = 4
+    """Evaluations during training, after the first."""
     pretrain_steps: int = 400
     """Updates on solutions of fresh problems; the policy they end with is where every method starts."""
-    learning_rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
+    learning_rates: tuple[float, ...] = (3e-4, 6e-4)
     """Of AdamW, swept alike for every method."""
     tasks: tuple[str, ...] = ("modular_sum", "countdown")
     """modular_sum, countdown."""
@@ -43,7 +47,7 @@ class Settings(TokenSettings):
     """Of the given numbers, and of the target."""
     estimators: tuple[str, ...] = ("rloo", "grpo", "maxrl")
     """Compared."""
-    rollouts: int = 16
+    rollouts: int = 8
     """N."""
 
     def __post_init__(self) -> None:

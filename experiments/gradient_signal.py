@@ -31,9 +31,9 @@ class Settings(MazeSettings):
 
     estimators: tuple[str, ...] = ("rloo", "grpo", "maxrl")
     """Compared."""
-    rollouts: int = 16
+    rollouts: int = 8
     """N, of training and of the group whose gradient is measured."""
-    examples: int = 200
+    examples: int = 120
     """Prompts of each task measured, on the base policy."""
     rate_samples: int = 256
     """Answers from which a maze's pass rate is estimated."""

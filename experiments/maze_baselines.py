@@ -13,23 +13,26 @@ from experiments.context import Context
 from experiments.mazes import PAPER, SMOKE, MazeSettings
 from maxrl_lab.runs import Row
 
+METHODS = (
+    "rloo",
+    "grpo",
+    "grpo + entropy_bonus:coefficient=0.01",
+    "grpo + differential_smoothing:gamma=0.05",
+    "grpo + greedy_gate",
+    "pkpo:k=N/2",
+    "maxrl",
+    "maxrl_leave_one_out",
+)
+"""Compared unless others are asked for."""
+
 
 @dataclass(frozen=True)
 class Settings(MazeSettings):
     """What is compared."""
 
-    methods: tuple[str, ...] = (
-        "rloo",
-        "grpo",
-        "grpo + entropy_bonus:coefficient=0.01",
-        "grpo + differential_smoothing:gamma=0.05",
-        "grpo + greedy_gate",
-        "pkpo:k=N/2",
-        "maxrl",
-        "maxrl_leave_one_out",
-    )
+    methods: tuple[str, ...] = METHODS
     """Compared: estimators, with a surrogate after `+`."""
-    rollouts: int = 16
+    rollouts: int = 8
     """N."""
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ class MazeSettings(TokenSettings):
 
     size: int = 9
     """Cells along a side, walls included; odd."""
-    answer_length: int = 32
+    answer_length: int = 24
     """Most tokens of an answer, DONE and <eos> included; mazes with a longer shortest way are not drawn."""
 
     def __post_init__(self) -> None:

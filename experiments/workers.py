@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 
 import torch
 
+_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**32), "MALLOC_TOP_PAD_": str(2**26)}
+"""Read by glibc when a worker starts: large tensors are not given back to the system and cleared anew each time."""
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -84,6 +86,8 @@ def _end_workers() -> None:
 def _pool(workers: int) -> ProcessPoolExecutor:
     # spawned, not forked: torch's threads do not survive a fork
     context = multiprocessing.get_context("spawn")
+    for name, value in _MEMORY.items():
+        os.environ.setdefault(name, value)
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(os.getpid(),))
     atexit.register(pool.shutdown, wait=False, cancel_futures=True)
     return pool

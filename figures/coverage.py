@@ -45,6 +45,7 @@ def _efficiency(ax: Axes, rows: pd.DataFrame) -> None:
     """How many times more samples a policy needs for MaxRL's mean coverage at k."""
     table = rows.pivot_table(index="k", columns="estimator", values="pass_at_k", sort=False)
     if _OURS not in table:
+        ax.set_visible(False)
         return
     ks = [int(k) for k in table.index]
     others = [name for name in table.columns if name != _OURS]

@@ -22,6 +22,8 @@ def draw(rows: pd.DataFrame) -> Figure:
         line[0].set_title(_NAMES.get(task, task))
         for ax, k in zip(line[1:], _ks(own), strict=False):
             token_panels.curves(ax, own, k, "epoch")
+    for ax in axes.flat:
+        ax.set_visible(ax.has_data())
     handles, labels = axes[0, 1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=12)
     report = token_panels.evaluations(rows)

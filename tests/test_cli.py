@@ -17,6 +17,9 @@ from experiments import EXPERIMENTS, cli
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-m", "experiments.cli"]
 
+TIMED = ("maze_scaling", "maze_baselines", "gradient_signal", "data_scarce")
+"""Experiments whose rows show every update, and so where its time went."""
+
 
 def run(*arguments, **options):
     return subprocess.run(
@@ -32,7 +35,8 @@ def places(folder):
 def test_smoke_run_writes_rows_and_a_picture(name, tmp_path, capsys):
     assert cli.main(["run", name, "--preset", "smoke", *places(tmp_path)]) == 0
     folder = tmp_path / "rows" / "smoke" / name
-    assert {path.name for path in folder.iterdir()} == {"settings.json", "rows.csv", "provenance.json"}
+    written = {path.name for path in folder.iterdir()}
+    assert written == {"settings.json", "rows.csv", "provenance.json"} | ({"timings.csv"} if name in TIMED else set())
     assert json.loads((folder / "provenance.json").read_text())["complete"] is True
     picture = tmp_path / "pictures" / "smoke" / f"{name}.png"
     assert picture.read_bytes().startswith(b"\x89PNG")
@@ -168,6 +172,38 @@ def test_list_shows_every_experiment_with_its_question(capsys):
             "unknown policy 'table'; choose one of: convolutional",
         ),
         (["run", "likelihood_limit", "--learning_rates", "nan"], "learning rates must be positive and finite, got nan"),
+        (["run", "maze_scaling", "--size", "8"], "a Prim maze needs an odd size, got 8"),
+        (["run", "maze_scaling", "--rollouts", "1"], "rloo needs at least 2 rollouts in a group, got N = 1"),
+        (["run", "maze_scaling", "--precision", "float16"], "unknown precision 'float16'; choose one of: float32"),
+        (["run", "maze_scaling", "--memory", "0"], "memory must be positive and finite, got 0.0"),
+        (
+            ["run", "maze_baselines", "--methods", "grpo + selfish"],
+            "unknown surrogate 'selfish'; choose one of: sequence",
+        ),
+        (["run", "maze_baselines", "--methods", "grpo", "grpo"], "methods must be distinct, got grpo grpo"),
+        (["run", "coverage", "--top_p", "0"], "top_p must lie in (0, 1], got 0.0"),
+        (["run", "coverage", "--estimators", "maxrll"], "unknown estimator 'maxrll'; choose one of"),
+        (["run", "gradient_signal", "--rate_samples", "0"], "rate_samples must be a whole number >= 1, got 0"),
+        (
+            ["run", "maze_trajectories", "--mazes", "100", "--held_out", "9"],
+            "mazes must be at most held_out = 9, got 100",
+        ),
+        (["run", "data_scarce", "--tasks", "chess"], "unknown task 'chess'; choose one of: modular_sum, countdown"),
+        (
+            ["run", "data_scarce", "--prompts", "16", "--training_set", "40"],
+            "training_set must be a multiple of prompts = 16, got 40",
+        ),
+        (
+            ["run", "data_scarce", "--preset", "smoke", "--modulus", "2", "--sum_length", "2", "--device", "cpu"],
+            "of 4 distinct test problems of modular_sum 2 2",
+        ),
+        (["run", "length_bias", "--surrogates", "mean"], "unknown surrogate 'mean'; choose one of: sequence_sum"),
+        (
+            ["run", "length_bias", "--surrogates", "entropy_bonus:coefficient=0.1", "--quiet"],
+            "needs the entropies of the rollouts'",
+        ),
+        (["run", "length_bias", "--long", "0"], "short and long must be a whole number >= 1, got 0"),
+        (["run", "length_bias", "--rollouts", "1"], "rollouts must be a whole number >= 2, got 1"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(arguments, message, tmp_path, monkeypatch, capsys):

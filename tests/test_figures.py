@@ -11,12 +11,33 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from experiments import EXPERIMENTS
+from experiments import coverage as coverage_experiment
+from experiments import data_scarce as data_scarce_experiment
+from experiments import gradient_signal as gradient_signal_experiment
+from experiments import length_bias as length_bias_experiment
+from experiments import maze_baselines as maze_baselines_experiment
+from experiments import maze_scaling as maze_scaling_experiment
+from experiments import maze_trajectories as maze_trajectories_experiment
 from experiments import navigation as navigation_experiment
 from experiments.context import Context
-from figures import FIGURES, audit, likelihood_limit, navigation, navigation_bias_variance, style
-from maxrl_lab import estimators, objectives
+from figures import (
+    FIGURES,
+    audit,
+    coverage,
+    data_scarce,
+    gradient_signal,
+    length_bias,
+    likelihood_limit,
+    maze_baselines,
+    maze_scaling,
+    maze_trajectories,
+    navigation,
+    navigation_bias_variance,
+    style,
+)
+from maxrl_lab import estimators, objectives, surrogates
 from maxrl_lab.audit import audit as run_audit
-from maxrl_lab.runs import Checkpoint
+from maxrl_lab.runs import TIMINGS, Checkpoint
 
 
 def test_every_experiment_has_a_figure():
@@ -236,3 +257,257 @@ def test_plain_x_writes_the_values_that_are_there():
 def test_seeds_text():
     assert style.seeds_text(5) == "mean and 95% bootstrap interval over 5 seeds"
     assert style.seeds_text(1) == "one seed, so no interval"
+
+
+class TestSurrogates:
+    @pytest.mark.parametrize("name", surrogates.SURROGATES)
+    def test_every_one_has_a_colour_and_a_name(self, name):
+        assert name in style.COLOURS
+        assert name in style.NAMES
+
+    @pytest.mark.parametrize(
+        ("spec", "base", "label"),
+        [
+            ("maxrl", "maxrl", "MaxRL, Algorithm 1"),
+            ("pkpo:k=4", "pkpo", "PKPO k=4"),
+            ("grpo + greedy_gate", "greedy_gate", "GRPO + SELF"),
+            ("grpo+greedy_gate", "greedy_gate", "GRPO + SELF"),
+            ("pkpo:k=N/2 + token_mean", "token_mean", "PKPO k=N/2 + mean over the batch's tokens"),
+            (
+                "grpo + entropy_bonus:coefficient=0.01",
+                "entropy_bonus",
+                "GRPO + entropy bonus coefficient=0.01",
+            ),
+            ("base", "base", "base (not trained)"),
+        ],
+    )
+    def test_labels_and_bases(self, spec, base, label):
+        assert style.base(spec) == base
+        assert style.label(spec) == label
+
+    def test_one_estimator_with_different_surrogates_looks_different(self):
+        specs = ["grpo", *(f"grpo + {name}" for name in surrogates.SURROGATES)]
+        assert len({style.label(each) for each in specs}) == len(specs)
+        colours = [style.colour(each) for each in specs]
+        for place, a in enumerate(specs):
+            for b in specs[:place]:
+                distance = np.linalg.norm(np.subtract(*(to_rgb(style.colour(each)) for each in (a, b))))
+                assert distance > (0.15 if style.dashes(a) == style.dashes(b) else 0.1)
+        assert len(set(colours)) == len(specs)
+
+
+def run_smoke(module, folder, **changes):
+    """Rows of an experiment near its smoke preset, read back as the figure reads them; without the timings.
+
+    A policy that learnt for a second is right about never, so its values are replaced by ones that can be told apart.
+    """
+    context = Context(torch.device("cpu"), Checkpoint(folder / "checkpoint" / "run"), quiet=True)
+    rows = pd.DataFrame(module.run(replace(module.PRESETS["smoke"], **changes), context))
+    rows = rows.drop(columns=[name for name in TIMINGS if name in rows])
+    random = np.random.default_rng(0)
+    for column in {"pass_at_k", "pass_rate", "gradient_norm"} & set(rows):
+        rows[column] = rows[column].where(rows[column].isna(), random.random(len(rows)))
+    return pd.read_csv(io.StringIO(rows.to_csv(index=False)), keep_default_na=False, na_values=[""])
+
+
+def line_called(ax, label):
+    (line,) = [line for line in ax.lines if line.get_label() == label]
+    return line
+
+
+def panel(figure, word):
+    """The first panel whose title or y-label has that word."""
+    return next(ax for ax in figure.axes if word in ax.get_title() + ax.get_ylabel())
+
+
+def drawn(figure):
+    """The panels that a reader sees; none of them is empty, and the picture can be saved."""
+    figure.set_layout_engine("none")  # where things go is not looked at here, and takes long
+    figure.savefig(io.BytesIO(), dpi=10)
+    seen = [ax for ax in figure.axes if ax.get_visible()]
+    assert all(ax.has_data() for ax in seen)
+    return seen
+
+
+class TestTokenFigures:
+    """Variations of what a user may ask for, and that what is drawn is what the rows say."""
+
+    def test_maze_scaling(self, tmp_path):
+        rows = run_smoke(maze_scaling_experiment, tmp_path, estimators=("rloo", "grpo"))
+        figure = maze_scaling.draw(rows)
+        drawn(figure)
+        final = rows.query("view == 'evaluation' and stage == 'report' and step == 4 and k == 16")
+        own = final[final.estimator == "grpo"].assign(loss=lambda each: -np.log(each.pass_at_k.clip(lower=1e-4)))
+        line = line_called(panel(figure, "k = 16"), "GRPO")
+        assert line.get_xdata().tolist() == [4, 8]
+        assert line.get_ydata().tolist() == pytest.approx(own.groupby("rollouts").loss.mean().tolist())
+        table = maze_scaling.summarise(rows)
+        assert len(table) == 2 * 2 + 1
+        assert table.index[-1][0] == "base"
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"rollouts": (4,)},
+            {"seeds": 1},
+            {"estimators": ("rloo",), "rollouts": (4,)},
+            {"estimators": ("pkpo:k=2", "pkpo:k=N/2"), "rollouts": (8,)},
+            {"samples": 4, "rollouts": (4, 8, 16, 2), "estimators": ("grpo", "maxrl"), "seeds": 1},
+        ],
+        ids=["one N", "one seed", "one method", "two k", "four N, few samples"],
+    )
+    def test_maze_scaling_variations(self, tmp_path, changes):
+        rows = run_smoke(maze_scaling_experiment, tmp_path, **{"steps": 2, "sweep_rollouts": 8, **changes})
+        figure = maze_scaling.draw(rows)
+        drawn(figure)
+        names = changes.get("estimators", ("rloo", "grpo", "maxrl"))
+        labels = [line.get_label() for line in figure.axes[0].lines]
+        assert labels == [*(style.label(name) for name in names), "base"]
+        assert ("one seed, so no interval" in figure.get_suptitle()) == (changes.get("seeds") == 1)
+        counts = changes.get("rollouts", (4, 8))
+        assert len(maze_scaling.summarise(rows)) == len(names) * len(counts) + 1
+
+    def test_maze_baselines(self, tmp_path):
+        methods = ("maxrl", "grpo", "grpo + greedy_gate", "grpo + entropy_bonus:coefficient=0.01")
+        rows = run_smoke(maze_baselines_experiment, tmp_path, methods=methods, steps=2)
+        figure = maze_baselines.draw(rows)
+        drawn(figure)
+        lines = figure.axes[0].lines
+        assert [line.get_label() for line in lines] == [*map(style.label, methods), "base"]
+        assert len({line.get_color() for line in lines}) == 5
+        found = rows.query("view == 'evaluation' and stage == 'report' and k == 1")
+        own = found[found.estimator == "grpo + greedy_gate"].groupby("step").pass_at_k.mean()
+        assert lines[2].get_xdata().tolist() == own.index.tolist() == [0, 2]
+        assert lines[2].get_ydata().tolist() == pytest.approx(own.tolist())
+        finals = panel(figure, "ours")
+        assert [label.get_text() for label in finals.get_yticklabels()][2] == "GRPO + SELF"
+        table = maze_baselines.summarise(rows)
+        assert sorted(label[0] for label in table.index[:-1]) == sorted(methods)
+        assert table.index[-1][0] == "base"
+
+    def test_maze_baselines_of_one_method_and_one_seed(self, tmp_path):
+        rows = run_smoke(maze_baselines_experiment, tmp_path, methods=("grpo + token_mean",), seeds=1, samples=4)
+        drawn(maze_baselines.draw(rows))
+        assert len(maze_baselines.summarise(rows)) == 2
+
+    @pytest.mark.parametrize(
+        "changes",
+        [{}, {"estimators": ("rloo", "grpo")}, {"estimators": ("maxrl",), "seeds": 1}, {"coverage_samples": 1}],
+        ids=["all", "without maxrl", "one method and seed", "one sample"],
+    )
+    def test_coverage(self, tmp_path, changes):
+        rows = run_smoke(coverage_experiment, tmp_path, **changes)
+        figure = coverage.draw(rows)
+        seen = drawn(figure)
+        names = ["base", *changes.get("estimators", ("rloo", "grpo", "maxrl"))]
+        assert [line.get_label() for line in figure.axes[0].lines] == list(map(style.label, names))
+        assert any("efficiency" in ax.get_title() for ax in seen) == ("maxrl" in names)
+        for line, name in zip(figure.axes[0].lines, names, strict=True):
+            mean = rows[rows.estimator == name].groupby("k").pass_at_k.mean()
+            assert line.get_xdata().tolist() == mean.index.tolist()
+            assert line.get_ydata().tolist() == pytest.approx(mean.tolist())
+        assert list(coverage.summarise(rows).index) == names
+
+    def test_efficiency_of_maxrl_by_hand(self):
+        # at k = 1 MaxRL has what the other has with 4; at k = 4 more than the other ever gets
+        curves = {"maxrl": (0.5, 0.9), "grpo": (0.2, 0.5)}
+        rows = pd.DataFrame(
+            {"estimator": name, "seed": 0, "samples": 4, "majority": 0.3, "k": k, "pass_at_k": value}
+            | {"method": name, "rollouts": 8, "learning_rate": 0.1}
+            for name, values in curves.items()
+            for k, value in zip((1, 4), values, strict=True)
+        )
+        ax = panel(coverage.draw(rows), "efficiency")
+        line = line_called(ax, "GRPO")
+        assert (line.get_xdata().tolist(), line.get_ydata().tolist()) == ([1], [4.0])
+        (never,) = [each for each in ax.lines if each.get_linestyle() == "None"]
+        assert len(never.get_xdata()) == 1
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {},
+            {"estimators": ("maxrl",), "seeds": 1, "examples": 1},
+            {"rollouts": 8, "estimators": ("rloo", "pkpo:k=N/2")},
+        ],
+        ids=["all", "one of each", "without maxrl"],
+    )
+    def test_gradient_signal(self, tmp_path, changes):
+        rows = run_smoke(gradient_signal_experiment, tmp_path, **changes)
+        figure = gradient_signal.draw(rows)
+        drawn(figure)
+        names = changes.get("estimators", ("rloo", "grpo", "maxrl"))
+        # points and the median line of each for mazes, points only for sums
+        assert [len(ax.lines) for ax in figure.axes[:3]] == [2 * len(names), len(names), len(names)]
+        sums = rows[(rows["view"] == "sum") & (rows.estimator == names[-1])]
+        line = line_called(figure.axes[1], style.label(names[-1]))
+        assert line.get_xdata().tolist() == pytest.approx(sums.pass_rate.tolist())
+        assert line.get_ydata().tolist() == pytest.approx(sums.gradient_norm.tolist())
+        # curves of training are means of up to five updates, then over seeds
+        training = rows[(rows["view"] == "dynamics") & (rows.estimator == names[0])]
+        expected = training.groupby("step").length.mean().expanding().mean()
+        line = line_called(panel(figure, "length"), style.label(names[0]))
+        assert line.get_ydata().tolist() == pytest.approx(expected.tolist())
+        table = gradient_signal.summarise(rows)
+        assert list(table.columns) == list(names)
+
+    @pytest.mark.parametrize("changes", [{}, {"mazes": 1, "estimators": ("rloo",), "kept": 1}], ids=["all", "one"])
+    def test_maze_trajectories(self, tmp_path, changes):
+        rows = run_smoke(maze_trajectories_experiment, tmp_path, **changes)
+        figure = maze_trajectories.draw(rows)
+        drawn(figure)
+        names = ["base", *changes.get("estimators", ("rloo", "grpo", "maxrl"))]
+        mazes = rows[rows["view"] == "maze"].maze.tolist()
+        assert len(figure.axes) == len(names) * len(mazes)
+        first = rows[(rows["view"] == "path") & (rows.maze == mazes[0]) & (rows.estimator == "base")]
+        assert len(figure.axes[0].lines) >= min(1, first.path.nunique())
+        ends = {tuple(line.get_xydata().shape) for line in figure.axes[0].lines}
+        assert ends <= {(len(each), 2) for _, each in first.groupby(["path", "success"])} | {(1, 2)}
+        table = maze_trajectories.summarise(rows)
+        assert (list(table.index), list(table.columns)) == (sorted(mazes), names)
+
+    @pytest.mark.parametrize(
+        "changes",
+        [{}, {"tasks": ("countdown",), "seeds": 1}, {"estimators": ("rloo",), "samples": 4}],
+        ids=["all", "one task and seed", "one method, few samples"],
+    )
+    def test_data_scarce(self, tmp_path, changes):
+        rows = run_smoke(data_scarce_experiment, tmp_path, **changes)
+        figure = data_scarce.draw(rows)
+        drawn(figure)
+        tasks = changes.get("tasks", ("modular_sum", "countdown"))
+        names = changes.get("estimators", ("rloo", "grpo", "maxrl"))
+        assert len(figure.axes) == 4 * len(tasks)
+        for place, task in enumerate(tasks):
+            own = rows[(rows.task == task) & (rows.estimator == names[0])]
+            line = figure.axes[4 * place + 1].lines[0]
+            found = own[(own["view"] == "evaluation") & (own.k == 1)].groupby("epoch").pass_at_k.mean()
+            assert line.get_xdata().tolist() == found.index.tolist() == [0, 2]
+            assert line.get_ydata().tolist() == pytest.approx(found.tolist())
+            # two updates an epoch
+            dynamics = own[own["view"] == "dynamics"]
+            means = dynamics.groupby(((dynamics.step - 1) // 2) + 1).pass_rate.mean()
+            line = figure.axes[4 * place].lines[0]
+            assert line.get_xdata().tolist() == means.index.tolist() == [1, 2]
+            assert line.get_ydata().tolist() == pytest.approx(means.tolist())
+        assert len(data_scarce.summarise(rows)) == len(tasks) * (len(names) + 1)
+
+    @pytest.mark.parametrize(
+        "changes",
+        [{}, {"estimators": ("maxrl",), "surrogates": ("token_mean",), "long": (30,)}],
+        ids=["all", "one of each"],
+    )
+    def test_length_bias(self, tmp_path, changes):
+        rows = run_smoke(length_bias_experiment, tmp_path, **changes)
+        figure = length_bias.draw(rows)
+        drawn(figure)
+        names = changes.get("estimators", ("rloo", "grpo", "maxrl"))
+        assert [ax.get_title() for ax in figure.axes] == list(map(style.label, names))
+        own = rows[(rows.estimator == names[0]) & (rows.surrogate == "token_mean")]
+        line = line_called(figure.axes[0], "mean over the batch's tokens")
+        assert line.get_xdata().tolist() == (own.long / own.short).tolist()
+        assert line.get_ydata().tolist() == own.drift.tolist()
+        assert length_bias.summarise(rows).shape == (
+            len(names) * len(changes.get("surrogates", (0, 0, 0))),
+            len(changes.get("long", (0, 0))),
+        )

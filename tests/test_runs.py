@@ -118,6 +118,45 @@ class TestFiles:
             assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
+def timed(seconds):
+    """Rows of which the second says where its time went."""
+    first = {"view": "evaluation", "step": 0, "value": 0.1}
+    return [first, {"view": "dynamics", "step": 1, "value": 0.2, "seconds_sample": seconds, "tokens_per_second": 1e3}]
+
+
+class TestTimings:
+    def test_they_are_kept_apart_by_the_number_of_the_row(self, tmp_path):
+        back = finish(tmp_path, rows=timed(0.25))
+        assert list(back.columns) == ["view", "step", "value"]
+        assert (tmp_path / "timings.csv").read_text() == "row,seconds_sample,tokens_per_second\n1,0.25,1000.0\n"
+        assert names(tmp_path) == {*FINISHED, "timings.csv"}
+        assert finish(tmp_path, rows=ROWS).equals(back)  # complete: read, not computed again
+
+    def test_rows_are_the_same_bytes_however_long_it_took(self, tmp_path):
+        finish(tmp_path / "slow", rows=timed(12.5))
+        finish(tmp_path / "fast", rows=timed(0.1))
+        slow, fast = (tmp_path / each for each in ("slow", "fast"))
+        assert (slow / "rows.csv").read_bytes() == (fast / "rows.csv").read_bytes()
+        assert (slow / "timings.csv").read_bytes() != (fast / "timings.csv").read_bytes()
+        digests = [read(folder, "provenance.json")["rows_sha256"] for folder in (slow, fast)]
+        assert digests[0] == digests[1]
+
+    def test_none_without_timings(self, tmp_path):
+        finish(tmp_path)
+        assert names(tmp_path) == FINISHED
+
+    def test_force_removes_those_of_the_run_it_replaces(self, tmp_path):
+        finish(tmp_path, rows=timed(0.25))
+        finish(tmp_path, rows=ROWS, force=True)
+        assert names(tmp_path) == FINISHED
+
+    def test_a_run_that_lost_them_is_complete(self, tmp_path):
+        whole = finish(tmp_path, rows=timed(0.25))
+        (tmp_path / "timings.csv").unlink()
+        assert runs.is_complete(tmp_path)
+        assert finish(tmp_path, rows=ROWS).equals(whole)
+
+
 class TestProvenance:
     def test_a_session_says_what_ran_on_what(self, tmp_path, monkeypatch):
         monkeypatch.setattr(sys, "argv", ["/usr/local/bin/maxrl-lab", "sweep", "--seeds", "3"])
@@ -135,6 +174,7 @@ class TestProvenance:
             "pandas",
             "gymnasium",
             "minigrid",
+            "safetensors",
         }
         assert session["device"] == "cpu"
         assert session["threads"] == torch.get_num_threads()
