@@ -46,7 +46,7 @@ PRESETS = {
 
 
 def run(settings: Settings, context: Context) -> list[Row]:
-    """Return a row per policy, seed and k: pass@k; at k = 1 also the share of right majority votes."""
+    """Return a row per policy, seed and k: pass@k, and the share of right majority votes of all samples."""
     workshop = settings.workshop(context)
     named, _ = workshop.reported(settings.estimators, (settings.rollouts,))
     held_out = workshop.held_out()
@@ -58,5 +58,6 @@ def run(settings: Settings, context: Context) -> list[Row]:
         trained = place - len(bases)
         policy = workshop.base() if trained < 0 else workshop.train(named[trained][1], "report")[0]
         found = workshop.evaluate(policy, held_out, settings.coverage_samples, writing, "coverage", head["seed"])
-        rows += [{**head, **row} for row in found.rows(workshop.task)]
+        drawn = {"temperature": settings.temperature, "top_p": settings.top_p}
+        rows += [{**head, **drawn, **row} for row in found.rows(workshop.task)]
     return rows

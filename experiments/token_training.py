@@ -2,12 +2,14 @@
 
 Every training run is a value addressed by its settings (`policy_cache`), so experiments that look at the same policies
 train them once. Learning rates are swept alike for every method, at one N and on a seed that is not reported, and
-chosen by pass@1 on problems that are neither trained on nor reported.
+chosen by pass@1 on validation problems, which are not reported.
 """
 
+import inspect
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -171,11 +173,15 @@ class Workshop:
         return self.task.problems(self.settings.held_out, split="test", distinct=True)
 
     def validation(self) -> Problems:
-        """Return as many problems of the training split that nothing is trained on: they choose learning rates."""
+        """Return as many problems of the training split that are not in a fixed training set: they choose the rates.
+
+        (Pretraining draws from the whole split, so where there are few problems it has seen them.)
+        """
         if self.training_set is None:
             return self.task.problems(self.settings.held_out, seed=0, step=FRESH)
-        return self._fixed().select(np.arange(self.training_set, self.training_set + self.settings.held_out))
+        return self._fixed.select(np.arange(self.training_set, self.training_set + self.settings.held_out))
 
+    @cached_property
     def _fixed(self) -> Problems:
         """The fixed training set, and behind it the validation problems."""
         return self.task.problems((self.training_set or 0) + self.settings.held_out, seed=0, distinct=True)
@@ -188,7 +194,7 @@ class Workshop:
         each = self.training_set // count
         epoch, place = divmod(step, each)
         order = torch.randperm(self.training_set, generator=generator("epoch", seed, epoch))
-        return self._fixed().select(order[place * count : (place + 1) * count])
+        return self._fixed.select(order[place * count : (place + 1) * count])
 
     def prompts(self, problems: Problems) -> tokens.Prompts:
         """Return prompts where the policy is."""
@@ -211,7 +217,7 @@ class Workshop:
     def _cached(self, kind: str, key: dict[str, object], make: Callable[[], Trained]) -> Trained:
         task = self.task
         own = {name: value for name, value in asdict(self.settings).items() if name in _ADDRESS[kind]}
-        key = {"task": task.key, "length": task.answer_length, **own, **key}
+        key = {"task": task.key, "length": task.answer_length, "source": _source(task), **own, **key}
         return cached(kind, key, task.vocabulary.words, self.context.device, make)
 
     def _pretrain(self) -> Trained:
@@ -359,6 +365,14 @@ FRESH = 10**6
 """A step of the stream of training problems that no training reaches."""
 _PROMPTS_SEEN, _SLACK = 100, 8
 """The context of tasks that do not say how long prompts get: the longest of so many, and so many tokens more."""
+
+
+def _source(task: TokenTask) -> str:
+    """The code of a task of the user's own, which `policy_cache` does not know; empty where there is no file of it."""
+    try:
+        return inspect.getsource(type(task))
+    except (OSError, TypeError):
+        return ""
 
 
 class _Solutions:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -42,6 +43,9 @@ def in_parallel(
     try:
         for future in progress(_finished(futures)):
             future.result()
+    except BrokenProcessPool:
+        _end_workers()
+        raise ValueError("a worker was killed, for memory perhaps; --processes 1 trains one run at a time") from None
     except BaseException:
         _end_workers()
         raise

@@ -8,7 +8,19 @@ from matplotlib.figure import Figure
 from figures import style
 from maxrl_lab import evaluate
 
-COLUMNS = ("estimator", "seed", "samples", "majority", "k", "pass_at_k", "method", "rollouts", "learning_rate")
+COLUMNS = (
+    "estimator",
+    "seed",
+    "samples",
+    "majority",
+    "k",
+    "pass_at_k",
+    "method",
+    "rollouts",
+    "learning_rate",
+    "temperature",
+    "top_p",
+)
 _OURS = "maxrl"
 
 
@@ -28,7 +40,9 @@ def draw(rows: pd.DataFrame) -> Figure:
     _votes(axes[2], rows)
     figure.suptitle(
         f"After training with N = {rows.rollouts.dropna().iloc[0]:g}: what do samples buy? "
-        f"{rows.samples.iloc[0]:g} answers of each maze; {style.seeds_text(rows.seed.nunique())}"
+        f"{rows.samples.iloc[0]:g} answers of each maze "
+        f"at temperature {rows.temperature.iloc[0]:g}, top-p {rows.top_p.iloc[0]:g}\n"
+        f"{style.seeds_text(rows.seed.nunique())}"
     )
     return figure
 

@@ -82,7 +82,9 @@ def sweep(ax: Axes, rows: pd.DataFrame) -> None:
 def table(rows: pd.DataFrame, keys: Sequence[str], shown: Sequence[int]) -> pd.DataFrame:
     """Return every method's final held-out pass@k and majority vote with 95% intervals, and the base's."""
     found = final(rows)
-    wide = found.pivot_table(index=[*keys, "seed", "majority"], columns="k", values="pass_at_k").reset_index()
+    wide = found.pivot_table(
+        index=[*keys, "seed", "majority"], columns="k", values="pass_at_k", sort=False
+    ).reset_index()
     names = {k: f"pass@{k}" for k in shown}
     wide = wide.rename(columns=names)
     result = style.final_table(wide, list(keys), [*names.values(), "majority"])
