@@ -21,7 +21,7 @@ class Settings(MazeSettings):
 
     estimators: tuple[str, ...] = ("rloo", "grpo", "maxrl")
     """Compared."""
-    rollouts: int = 8
+    rollouts: int = 16
     """N they were trained with."""
     coverage_samples: int = 256
     """Answers of each held-out maze."""

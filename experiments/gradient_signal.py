@@ -31,7 +31,7 @@ class Settings(MazeSettings):
 
     estimators: tuple[str, ...] = ("rloo", "grpo", "maxrl")
     """Compared."""
-    rollouts: int = 8
+    rollouts: int = 16
     """N, of training and of the group whose gradient is measured."""
     examples: int = 120
     """Prompts of each task measured, on the base policy."""

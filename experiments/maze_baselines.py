@@ -32,7 +32,7 @@ class Settings(MazeSettings):
 
     methods: tuple[str, ...] = METHODS
     """Compared: estimators, with a surrogate after `+`."""
-    rollouts: int = 8
+    rollouts: int = 16
     """N."""
 
     def __post_init__(self) -> None:

@@ -21,7 +21,7 @@ class Settings(MazeSettings):
 
     estimators: tuple[str, ...] = ("rloo", "grpo", "maxrl")
     """Compared."""
-    rollouts: tuple[int, ...] = (4, 8, 32)
+    rollouts: tuple[int, ...] = (4, 16, 32)
     """N."""
 
     def __post_init__(self) -> None:

@@ -27,7 +27,7 @@ class Settings(MazeSettings):
 
     estimators: tuple[str, ...] = ("rloo", "grpo", "maxrl")
     """Shown, beside the base policy; the runs of seed 0."""
-    rollouts: int = 8
+    rollouts: int = 16
     """N they were trained with."""
     mazes: int = 4
     """Held-out mazes shown, from easy to hard for the base policy."""
