@@ -37,11 +37,11 @@ class Settings(MazeSettings):
     """Prompts of each task measured, on the base policy."""
     rate_samples: int = 256
     """Answers from which a maze's pass rate is estimated."""
-    sum_length: int = 3
+    sum_length: int = 2
     """Digits of a modular sum."""
     modulus: int = 10
     """Of the sums."""
-    sum_pretrain_steps: int = 150
+    sum_pretrain_steps: int = 900
     """Updates on solutions of sums: enough that pass rates cover the whole range."""
 
     def __post_init__(self) -> None:
