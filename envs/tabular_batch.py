@@ -7,9 +7,8 @@ from torch import Tensor
 
 from envs import tabular_exact, tabular_rollout
 from envs.tabular import TabularTasks
-from maxrl_lab.groups import Group
+from maxrl_lab.groups import DivergedError, Group
 from maxrl_lab.randomness import generator
-from maxrl_lab.train import DivergedError
 
 
 def refuse_diverged(log_policy: Tensor, step: int) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from envs.modular_sum import ModularSum
 from envs.tokens import Problems
-from experiments.context import Context
+from experiments.context import Context, check_estimators
 from experiments.mazes import PAPER, SMOKE, MazeSettings
 from experiments.token_training import FRESH, Workshop
 from maxrl_lab import estimators, exact, specs, tokens
@@ -34,7 +34,9 @@ class Settings(MazeSettings):
     rollouts: int = 16
     """N, of training and of the group whose gradient is measured."""
     examples: int = 120
-    """Prompts of each task measured, on the base policy."""
+    """Mazes measured, on the base policy."""
+    sum_examples: int = 35
+    """Modular sums measured, all different, whatever the order of their digits."""
     rate_samples: int = 256
     """Answers from which a maze's pass rate is estimated."""
     sum_length: int = 2
@@ -42,19 +44,19 @@ class Settings(MazeSettings):
     modulus: int = 10
     """Of the sums."""
     sum_pretrain_steps: int = 900
-    """Updates on solutions of sums: enough that pass rates cover the whole range."""
+    """Updates on solutions of sums: so many that pass rates cover the whole range."""
 
     def __post_init__(self) -> None:
         """Check also counts and that every method exists at N."""
         super().__post_init__()
-        for name in ("examples", "rate_samples", "sum_pretrain_steps"):
+        for name in ("examples", "sum_examples", "rate_samples", "sum_pretrain_steps"):
             specs.check_count(name, getattr(self, name))
         ModularSum(self.sum_length, self.modulus)
-        self.check_methods(self.estimators, (self.rollouts,))
+        check_estimators(self.estimators, (self.rollouts, self.sweep_rollouts))
 
 
 PRESETS = {
-    "smoke": Settings(**SMOKE, rollouts=4, examples=5, rate_samples=8, sum_pretrain_steps=5),
+    "smoke": Settings(**SMOKE, rollouts=4, examples=5, sum_examples=5, rate_samples=8, sum_pretrain_steps=5),
     "quick": Settings(),
     "full": Settings(**PAPER, rollouts=128, examples=1000, rate_samples=2048),
 }
@@ -109,7 +111,7 @@ def _score_sums(
 def _exact(workshop: Workshop, settings: Settings, context: Context) -> list[Row]:
     """Each sum's exact pass rate and the exact norm of every estimator's expected gradient."""
     policy = workshop.base().double()
-    problems = workshop.task.problems(settings.examples, seed=0, step=FRESH)
+    problems = workshop.task.problems(settings.sum_examples, seed=0, step=FRESH, distinct=True)
     parameters = list(policy.parameters())
     rows = []
     for place in context.progress("gradient_signal: sums")(range(len(problems))):

@@ -31,7 +31,7 @@ class Settings(MazeSettings):
     """N they were trained with."""
     mazes: int = 4
     """Held-out mazes shown, from easy to hard for the base policy."""
-    kept: int = 6
+    kept: int = 3
     """Most right paths, and most wrong ones, kept of the samples."""
 
     def __post_init__(self) -> None:

@@ -1,7 +1,8 @@
 """Trained policies on disk, shared by the experiments: what one of them has trained, the others only read.
 
-A policy is addressed by everything that it depends on: its settings, the sources of this project, the versions and the
-device. The folder opens in `transformers`. All are trained on one thread, side by side (`workers`).
+A policy is addressed by what it depends on: its settings, the sources that train it, the versions of torch and numpy,
+the device. The folder opens in `transformers`. All are trained on one thread, side by side (`workers`). Nothing is ever
+removed: the folder may be deleted at any time, and is then made again.
 """
 
 import hashlib
@@ -22,20 +23,25 @@ from maxrl_lab.policies import pretrained
 from maxrl_lab.policies.transformer import Transformer
 from maxrl_lab.runs import Row, write_atomically
 
+_TRAINING = ("context.py", "policy_cache.py", "sweep.py", "token_training.py", "workers.py")
+"""The files of this folder that a trained policy depends on."""
 Trained = tuple[Transformer, list[Row]]
 """A policy and what was measured while it learnt."""
 
 
 def cached(
-    kind: str, key: Mapping[str, Any], words: Sequence[str], device: torch.device, make: Callable[[], Trained]
+    kind: str, key: Mapping[str, Any], words: Sequence[str], device: torch.device, make: Callable[[str], Trained]
 ) -> Trained:
-    """Return the policy of `key`, made if it is not there; a damaged one is made again."""
+    """Return the policy of `key`, made if it is not there; a damaged one is made again.
+
+    `make` is told the address, which names its checkpoint: what other sources or settings left is never continued.
+    """
     described = {"kind": kind, "words": list(words), **key, **_circumstances(device)}
     text = json.dumps(described, sort_keys=True)
     folder = cache_folder() / "policies" / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     found = _read(folder, text)
     if found is None:
-        policy, rows = make()
+        policy, rows = make(folder.name)
         pretrained.save(policy.cpu(), folder, words)
         record = {"key": text, "weights": _digest(folder), "rows": rows}
         write_atomically(folder / "record.json", (json.dumps(record) + "\n").encode())
@@ -59,7 +65,11 @@ def _digest(folder: Path) -> str:
 
 
 def _circumstances(device: torch.device) -> dict[str, Any]:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    name = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"cpu {torch.backends.cpu.get_cpu_capability()}"
+    )
     return {"sources": _sources(), "torch": torch.__version__, "numpy": np.__version__, "device": name}
 
 
@@ -67,7 +77,8 @@ def _circumstances(device: torch.device) -> dict[str, Any]:
 def _sources() -> str:
     """A hash of the code that trains: any change of it makes new policies."""
     digest = hashlib.sha256()
-    for package in (maxrl_lab, envs, experiments):
-        for file in sorted(Path(package.__path__[0]).rglob("*.py")):
-            digest.update(file.name.encode() + file.read_bytes())
+    for package, pattern in ((maxrl_lab, "**/*.py"), (envs, "**/*.py"), *((experiments, name) for name in _TRAINING)):
+        root = Path(package.__path__[0])
+        for file in sorted(root.glob(pattern)):
+            digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
     return digest.hexdigest()

@@ -22,14 +22,13 @@ from experiments.policy_cache import Trained, cached
 from experiments.sweep import Run, choose_learning_rates, reported_runs, swept_runs
 from experiments.workers import in_parallel, one_thread
 from maxrl_lab import evaluate, fit, specs, tokens, train
-from maxrl_lab.groups import Group
+from maxrl_lab.groups import DivergedError, Group
 from maxrl_lab.policies import answers
 from maxrl_lab.policies.answers import Answers
 from maxrl_lab.policies.stack import Stack, seeded
 from maxrl_lab.policies.transformer import Shape, Transformer
 from maxrl_lab.randomness import generator
 from maxrl_lab.runs import Row
-from maxrl_lab.train import DivergedError
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class TokenSettings:
     precision: str = "float32"
     """float32, or bfloat16 (faster, and only nearly on-policy)."""
     memory: float = 1.0
-    """GiB for activations; what does not fit is done in parts."""
+    """GiB for activations in each process; what does not fit is done in parts."""
     processes: int = 0
     """Runs trained side by side, each on one thread; 0: one a core. Changes no result."""
 
@@ -150,7 +149,7 @@ class Evaluation:
         """Share of problems whose most frequent decoded answer is right; of equally frequent ones the first drawn."""
         decoded = task.decoded(self.problems.content, self.written.tokens, self.written.lengths)
         votes = evaluate.majority_vote(decoded)
-        chosen = [answers.index(vote) for answers, vote in zip(decoded, votes, strict=True)]
+        chosen = [row.index(vote) for row, vote in zip(decoded, votes, strict=True)]
         return float(self.right[torch.arange(len(chosen)), torch.tensor(chosen)].double().mean())
 
 
@@ -211,21 +210,20 @@ class Workshop:
 
     def base(self) -> Transformer:
         """Return the policy pretrained on solutions, where every method starts."""
-        with one_thread():
-            return self._cached("base", {}, self._pretrain)[0]
+        return self._cached("base", {}, self._pretrain)[0]
 
-    def _cached(self, kind: str, key: dict[str, object], make: Callable[[], Trained]) -> Trained:
+    def _cached(self, kind: str, key: dict[str, object], make: Callable[[str], Trained]) -> Trained:
         task = self.task
         own = {name: value for name, value in asdict(self.settings).items() if name in _ADDRESS[kind]}
         key = {"task": task.key, "length": task.answer_length, "source": _source(task), **own, **key}
-        return cached(kind, key, task.vocabulary.words, self.context.device, make)
+        with one_thread():
+            return cached(kind, key, task.vocabulary.words, self.context.device, make)
 
-    def _pretrain(self) -> Trained:
+    def _pretrain(self, address: str) -> Trained:
         settings, task = self.settings, self.task
         longest = task.prompt_length or task.problems(_PROMPTS_SEEN).prompts.shape[1] + _SLACK
         shape = settings.shape(len(task.vocabulary), longest + task.answer_length)
         policy = seeded(lambda: Transformer(shape), 0).to(self.context.device)
-        assert isinstance(policy, Transformer)
         recipe = fit.Recipe(
             settings.pretrain_steps,
             "adamw",
@@ -241,7 +239,7 @@ class Workshop:
                 recipe,
                 batch=lambda step: _Solutions(self, policy, step),
                 measure=lambda step: _Solutions(self, policy, step).check(),
-                checkpoint=self.context.checkpoint.stage(f"base-{task.name}"),
+                checkpoint=self.context.checkpoint.stage(address),
                 progress=self.context.progress(f"{task.name}: pretraining"),
             )
         except DivergedError as error:
@@ -254,7 +252,7 @@ class Workshop:
     def train(self, run: Run, stage: str) -> Trained:
         """Return the base policy trained by a run, and the rows of its training."""
         key: dict[str, object] = {"training_set": self.training_set, "stage": stage, "run": asdict(run)}
-        return self._cached("run", key, lambda: self._train(run, stage))
+        return self._cached("run", key, lambda address: self._train(run, stage, address))
 
     def train_all(self, runs: Sequence[Run], stage: str) -> list[list[Row]]:
         """Train all runs, side by side; return the rows of each. The policies are then there for `train`."""
@@ -265,7 +263,7 @@ class Workshop:
         jobs = [(quiet, run, stage) for run in runs]
         return in_parallel(_train_job, jobs, 1 if on_gpu else self.settings.processes, progress)
 
-    def _train(self, run: Run, stage: str) -> Trained:
+    def _train(self, run: Run, stage: str, address: str) -> Trained:
         policy, settings = self.base(), self.settings
         latest = _Latest()
         name = (
@@ -273,11 +271,14 @@ class Workshop:
         )
 
         def batch(step: int) -> tokens.TokenBatch:
+            problems = self.problems(run.seed, step)
             latest.start = time.perf_counter()
-            latest.batch = self.batch(policy, self.problems(run.seed, step), run.seed, step)
+            latest.batch = self.batch(policy, problems, run.seed, step)
             return latest.batch
 
         def log(step: int) -> list[Row]:
+            if not all(bool(each.isfinite().all()) for each in policy.parameters()):
+                raise DivergedError(0, step + 1)  # before it is saved over the last good checkpoint
             return [{"view": "dynamics", **run.row(stage, step + 1), **latest.describe(policy)}]
 
         def measure(step: int) -> list[Row]:
@@ -296,7 +297,7 @@ class Workshop:
             "adamw",
             warmup=max(1, settings.steps // 10),
             measure_every=max(1, settings.steps // settings.measurements),
-            checkpoint_every=max(10, settings.steps // 10),
+            checkpoint_every=max(10, min(50, settings.steps // 10)),
         )
         try:
             rows = fit.fit(
@@ -306,14 +307,14 @@ class Workshop:
                 recipe,
                 batch=batch,
                 measure=measure,
-                checkpoint=self.context.checkpoint.stage(_file_name(f"{stage}-{name}")),
+                checkpoint=self.context.checkpoint.stage(address),
                 log=log,
                 progress=self.context.progress(name),
             )
         except DivergedError as error:
             raise ValueError(
-                f"{name} has diverged: its policy is NaN after {error.step} updates; leave that rate out (the last "
-                "checkpoint is kept)"
+                f"{name} has diverged: its policy is NaN after {error.step} updates; leave that rate out, with --out "
+                "or --force (the last checkpoint is kept)"
             ) from None
         return policy, rows
 
@@ -328,7 +329,8 @@ class Workshop:
     def choose_rates(self, names: Sequence[str]) -> tuple[dict[str, float], list[Row]]:
         """Return each method's best learning rate, by final pass@1 on validation problems, and the sweep's rows."""
         settings = self.settings
-        self.held_out(), self.validation()  # a task with too few problems says so before anything is trained
+        for draw in (self.held_out, self.validation):  # too few problems are noticed before anything is trained
+            draw()
         methods = {train.sampled(name, settings.sweep_rollouts): name for name in names}
         rows = []
         runs = swept_runs(list(methods), settings.learning_rates, settings.seeds, settings.sweep_seeds)
@@ -425,10 +427,6 @@ class _Latest:
             "seconds_update": total - sum(spent.values()),
             "tokens_per_second": self.batch.seen["tokens"] / total,
         }
-
-
-def _file_name(text: str) -> str:
-    return "".join(each if each.isalnum() or each in "-." else "-" for each in text)
 
 
 def _train_job(job: tuple[Workshop, Run, str]) -> list[Row]:

@@ -35,8 +35,8 @@ def in_parallel(
 
     The function and its jobs must be picklable.
     """
-    workers = min(processes or torch.get_num_threads(), len(jobs))
-    if workers < 2:
+    workers = processes or torch.get_num_threads()
+    if min(workers, len(jobs)) < 2:
         with one_thread():
             return [function(job) for job in progress(jobs)]
     futures = [_pool(workers).submit(function, job) for job in jobs]

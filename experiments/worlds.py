@@ -17,11 +17,11 @@ from envs.tabular_batch import TabularBatch, refuse_diverged
 from experiments.context import Context, check_lists
 from experiments.sweep import Run, blocks
 from maxrl_lab import fit, specs
+from maxrl_lab.groups import DivergedError
 from maxrl_lab.policies.convolutional import FullyConvolutional, small_cnn
 from maxrl_lab.policies.one_hot import OneHot
 from maxrl_lab.policies.stack import Stack, mlp, seeded
 from maxrl_lab.runs import Checkpoint, Row
-from maxrl_lab.train import DivergedError
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def draw(rows: pd.DataFrame) -> Figure:
         f"mazes, base policy, one group of N = {count:g} each\n(sampled; line: median of a tenth of the prompts)"
     )
     _norms(axes[0, 1], rows[rows["view"] == "sum"], binned=False)
-    axes[0, 1].set_title(f"modular sums, half-trained policy\n(exact expected gradient at N = {count:g})")
+    axes[0, 1].set_title(f"modular sums, pretrained policy\n(exact expected gradient at N = {count:g})")
     training = rows[rows["view"] == "dynamics"]
     for ax, (metric, label) in zip([axes[0, 2], *axes[1]], _DYNAMICS.items(), strict=True):
         for name in dict.fromkeys(training.estimator):

@@ -6,11 +6,6 @@ from matplotlib.figure import Figure
 from figures import style
 
 COLUMNS = ("estimator", "surrogate", "rollouts", "short", "long", "drift")
-_LINES = {
-    "sequence_sum": ("#000000", "sum over the answer (the lab)"),
-    "token_mean": ("#D55E00", "mean over the batch's tokens"),
-    "rollout_mean": ("#0072B2", "mean over each answer"),
-}
 
 
 def draw(rows: pd.DataFrame) -> Figure:
@@ -21,8 +16,8 @@ def draw(rows: pd.DataFrame) -> Figure:
     axes = figure.subplots(1, len(estimators), sharey=True, squeeze=False)[0]
     for ax, estimator in zip(axes, estimators, strict=True):
         for surrogate, each in rows[rows.estimator == estimator].groupby("surrogate", sort=False):
-            colour, name = _LINES.get(surrogate, ("#777777", str(surrogate)))
-            ax.plot(each.long / each.short, each.drift, "o-", markersize=4, color=colour, label=name)
+            line = {"color": style.colour(str(surrogate)), "label": style.label(str(surrogate))}
+            ax.plot(each.long / each.short, each.drift, "o-", markersize=4, **line)
         ax.set(xlabel="length of long / length of short", title=style.label(estimator))
     axes[0].set_ylabel("drift of log-odds, long against short\n(per unit step; below 0 favours short)")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=11)

@@ -33,7 +33,7 @@ def draw(rows: pd.DataFrame) -> Figure:
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=12)
     figure.suptitle(
         "Mazes in tokens, fresh ones in every update: what do more rollouts buy?\n"
-        f"held-out mazes, pass@k estimated from {report.samples.max():g} samples each; "
+        f"held-out mazes, pass@k estimated from {report.samples.max():g} samples each at the end; "
         f"{style.seeds_text(report.seed.nunique())}; learning rate swept alike"
     )
     return figure

@@ -3,7 +3,7 @@
     settings.json    {"experiment": ..., "settings": {...}, "device": ...}, written first
     checkpoint/      one file a stage, until the run is complete: tensors and plain values, read with weights_only
     rows.csv         long form, one measurement a row; the same bytes for the same settings on the same CPU
-    timings.csv      where the time went, if the experiment says so: a line per row of rows.csv; differs from run to run
+    timings.csv      where the time of training went, for experiments that say so, by number of the row in rows.csv
     provenance.json  "complete", and one entry per session: command, commit, versions, device, threads, wall seconds
 
 Every file is written to a temporary name, flushed to disk and renamed, so a killed run leaves whole files only.

@@ -31,7 +31,10 @@ def rollout_mean(advantages: Tensor, group: Group) -> Tensor:
 
 
 def entropy_bonus(advantages: Tensor, group: Group, *, coefficient: float) -> Tensor:
-    """`sequence_sum` less `coefficient` times the mean entropy per token, in nats."""
+    """`sequence_sum` less `coefficient` times the mean entropy per token, in nats, of the distributions visited.
+
+    As usual, which distributions are visited is held fixed, so this is not the gradient of the policy's entropy.
+    """
     if group.entropies is None:
         raise ValueError("an entropy bonus needs the entropies of the rollouts' tokens, got none")
     entropy = group.entropies.sum((-2, -1)) / _lengths(group).sum((-2, -1))
@@ -42,7 +45,7 @@ def differential_smoothing(advantages: Tensor, group: Group, *, gamma: float) ->
     """`sequence_sum` with A_i - gamma l_i for right rollouts and A_i + gamma l_i for wrong ones.
 
     l_i is the mean log-probability of the rollout's tokens, held fixed: rare right answers are reinforced more, rare
-    wrong ones less (Gai et al. 2025, arXiv:2511.19942; the shift is on advantages, as in Table 3 of the MaxRL paper).
+    wrong ones punished more (Gai et al. 2025, arXiv:2511.19942; here the shift is on advantages).
     """
     mean = group.log_probs.detach() / _lengths(group)
     return sequence_sum(advantages + gamma * torch.where(group.rewards != 0, -mean, mean), group)

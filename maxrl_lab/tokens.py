@@ -14,13 +14,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from maxrl_lab import specs
-from maxrl_lab.groups import Group
+from maxrl_lab import evaluate, specs
+from maxrl_lab.groups import DivergedError, Group
 from maxrl_lab.policies import answers, enumeration
 from maxrl_lab.policies.answers import Answers
 from maxrl_lab.policies.transformer import Shape, Transformer
 from maxrl_lab.randomness import generator
-from maxrl_lab.train import DivergedError
 
 Verify = Callable[[Tensor, Tensor], Tensor]
 """Answers (B, N, T) and lengths (B, N) to (B, N) bool: which are right."""
@@ -89,7 +88,7 @@ def write(
                     prefix,
                     None if uniforms is None else uniforms[rows, first : first + together],
                     end=writing.end,
-                    answers=(rollouts, writing.answer_length),
+                    answers=(min(together, rollouts - first), writing.answer_length),
                     temperature=writing.temperature,
                     top_p=writing.top_p,
                 )
@@ -140,8 +139,9 @@ class TokenBatch:
         if self.writing.top_p < 1:
             raise ValueError(f"a policy learns from its whole distribution, expected top_p 1, got {self.writing.top_p}")
 
-    def rollout(self, runs: Sequence[int], rollouts: int) -> Group:  # noqa: ARG002
+    def rollout(self, runs: Sequence[int], rollouts: int) -> Group:
         """Return N answers of each prompt, a group (1, B, N) whose log-probabilities can be differentiated."""
+        _check_runs(runs)
         start = time.perf_counter()
         stream = generator("answers", self.seed, self.step, rollouts, device=self.prompts.tokens.device)
         written = write(self.policy, self.prompts, rollouts, self.writing, stream)
@@ -160,8 +160,9 @@ class TokenBatch:
         written = write(self.policy, self.prompts, 1, self.writing, None)
         return self.verify(written.tokens, written.lengths)[:, 0][None]
 
-    def log_pass_rate(self, runs: Sequence[int]) -> Tensor:  # noqa: ARG002
+    def log_pass_rate(self, runs: Sequence[int]) -> Tensor:
         """Return the exact log pass rates (1, B) by enumerating all answers; `ValueError` if there are too many."""
+        _check_runs(runs)
         tokens, lengths = self.prompts
         answers.check_prompts(self.policy, tokens, lengths, self.writing.answer_length)
         found = enumeration.enumerate_answers(
@@ -176,12 +177,17 @@ class TokenBatch:
         return found.log_probs.masked_fill(~right, -torch.inf).logsumexp(1)[None]
 
 
+def _check_runs(runs: Sequence[int]) -> None:
+    if list(runs) != [0]:
+        raise ValueError(f"a token batch holds one policy, run 0; got runs {list(runs)}")
+
+
 def describe(written: Answers, rewards: Tensor) -> dict[str, float]:
     """Return pass rate, share of prompts with a success, mean length, share cut off, entropy in nats per token."""
     tokens = written.lengths.sum()
     return {
         "pass_rate": float(rewards.double().mean()),
-        "signal": float(rewards.any(1).double().mean()),
+        "signal": float(evaluate.signal_fraction(rewards)),
         "length": float(written.lengths.double().mean()),
         "cut_off": float((~written.ended).double().mean()),
         "entropy": float(written.entropies.double().sum() / tokens),

@@ -68,18 +68,6 @@ def sampled(text: str, rollouts: int) -> Method:
     )
 
 
-class DivergedError(ValueError):
-    """The policy of `run` is NaN after `step` updates."""
-
-    def __init__(self, run: int, step: int) -> None:
-        super().__init__(f"the policy of run {run} is NaN after {step} updates: it has diverged")
-        self.run, self.step = run, step
-
-    def __reduce__(self) -> tuple[type["DivergedError"], tuple[int, int]]:
-        """Come through from another process."""
-        return DivergedError, (self.run, self.step)
-
-
 class Batch(Protocol):
     """B tasks for each of R runs under the runs' present policies: what a family of tasks offers the step."""
 

@@ -31,7 +31,8 @@ class Maker:
     def __init__(self, seed=0):
         self.seed, self.made = seed, 0
 
-    def __call__(self):
+    def __call__(self, address="run-0"):
+        assert address.startswith(("run-", "base-"))  # the name of its folder, for its checkpoint
         self.made += 1
         return seeded(lambda: Transformer(SHAPE), self.seed), ROWS
 

@@ -22,7 +22,7 @@ from small_policy import (
 )
 
 from maxrl_lab import estimators, exact, tokens, train
-from maxrl_lab.groups import Group
+from maxrl_lab.groups import DivergedError, Group
 from maxrl_lab.policies import answers, enumeration
 from maxrl_lab.policies.answers import Answers
 from maxrl_lab.policies.transformer import Shape
@@ -516,7 +516,7 @@ class TestRefused:
             getattr(batch.policy, weight)[0] = torch.nan
         with refuses("the policy of run 0 is NaN after 3 updates: it has diverged") as caught:
             batch.rollout([0], 4)
-        assert isinstance(caught.value, train.DivergedError)
+        assert isinstance(caught.value, DivergedError)
         assert (caught.value.run, caught.value.step) == (0, 3)
 
     def test_learning_from_part_of_the_distribution(self, refuses):

@@ -23,7 +23,13 @@ from maxrl_lab.randomness import generator
 from maxrl_lab.runs import Checkpoint
 
 SIGNAL = replace(
-    gradient_signal.PRESETS["smoke"], estimators=EVERY, rollouts=8, examples=6, sum_length=1, sum_pretrain_steps=60
+    gradient_signal.PRESETS["smoke"],
+    estimators=EVERY,
+    rollouts=8,
+    examples=6,
+    sum_examples=6,
+    sum_length=1,
+    sum_pretrain_steps=60,
 )
 
 
@@ -83,7 +89,7 @@ class TestGradientSignal:
         assert len(rows) == SIGNAL.examples * len(EVERY)
         policy = shop.base().double()
         parameters = list(policy.parameters())
-        problems = shop.task.problems(SIGNAL.examples, seed=0, step=FRESH)
+        problems = shop.task.problems(SIGNAL.sum_examples, seed=0, step=FRESH, distinct=True)
         for place in range(SIGNAL.examples):
             batch = shop.batch(policy, problems.select([place]), 0, 0)
             own = rows[rows.example == place].set_index("estimator")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from experiments import workers
-from maxrl_lab.train import DivergedError
+from maxrl_lab.groups import DivergedError
 
 
 def work(job):
@@ -74,8 +74,8 @@ class TestOneProcess:
         with pytest.raises(KeyboardInterrupt):
             workers.in_parallel(work, list(range(8)))
         with pytest.raises(KeyboardInterrupt):
-            workers.in_parallel(work, [1, 2])  # no more than there are jobs
-        assert asked == [3, 2]
+            workers.in_parallel(work, [1, 2])  # one pool for all calls, whatever the number of jobs
+        assert asked == [3, 3]
 
     def test_progress_sees_every_job(self):
         seen = []

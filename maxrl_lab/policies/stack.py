@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from maxrl_lab.randomness import generator
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class Stack(nn.Module):
@@ -51,7 +54,7 @@ def mlp(sizes: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def seeded(make: Callable[[], nn.Module], *key: str | int) -> nn.Module:
+def seeded(make: Callable[[], Network], *key: str | int) -> Network:
     """Return `make()` with every parameter drawn from the stream of `key`, leaving the global generator untouched."""
     stream = generator("parameters", *key)
     with torch.random.fork_rng(devices=[]):

@@ -59,6 +59,10 @@ class Shape:
         return self.width // self.heads
 
 
+PAPER_MAZE = Shape()
+"""The paper's maze policy: 3.9 million parameters."""
+
+
 class Block(nn.Module):
     """One layer: attention, then a SwiGLU, each on the normalised residual stream and added to it."""
 
