@@ -22,11 +22,11 @@ from torch import Tensor
 from benchmarks import token_peers
 from benchmarks.timing import medians
 from envs.maze import Maze
-from maxrl_lab import fit, tokens, train
+from maxrl_lab import fit, specs, tokens, train
 from maxrl_lab.policies import pretrained
 from maxrl_lab.policies.transformer import PAPER_MAZE, Shape, Transformer
 
-PROMPTS, MICRO_BATCH, ROUNDS = 8, 16, 3
+PROMPTS, MICRO_BATCH = 8, 16
 NEVER = 32
 """An end token outside the vocabulary: every answer gets its full length."""
 
@@ -58,16 +58,17 @@ def main() -> None:
     """Compare in this process if told how memory is set, else in one process for each setting."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--memory", choices=("default", "tuned"), help="only this memory setting, in this process")
-    memory = parser.parse_args().memory
-    if memory is not None:
-        _compare(memory)
+    parser.add_argument("--rounds", type=int, default=3, help="measured rounds, of which the median is shown")
+    flags = parser.parse_args()
+    if flags.memory is not None:
+        _compare(flags.memory, specs.check_count("--rounds", flags.rounds))
         return
     for setting, variables in (("default", {}), ("tuned", token_peers.tuned_environment())):
-        command = [sys.executable, "-m", "benchmarks.tokens", "--memory", setting]
+        command = [sys.executable, "-m", "benchmarks.tokens", "--memory", setting, "--rounds", str(flags.rounds)]
         subprocess.run(command, env={**os.environ, **variables}, check=True)
 
 
-def _compare(memory: str) -> None:
+def _compare(memory: str, rounds: int) -> None:
     print(f"\ntorch {torch.__version__}, {torch.get_num_threads()} threads, {memory} memory settings")
     precisions = ["float32", *(["bfloat16"] if token_peers.fast_bfloat16() else [])]
     if len(precisions) == 1:
@@ -76,18 +77,18 @@ def _compare(memory: str) -> None:
         print("transformers and trl are not installed: pip install -e '.[benchmark]' compares with them")
     for precision in precisions:
         for case in CASES:
-            _report(f"sampling, {case.name}, {precision}", _sampling(case, precision))
+            _report(f"sampling, {case.name}, {precision}", _sampling(case, precision), rounds)
         for case in CASES:
-            _report(f"gradient, {case.name}, {precision}", _gradient(case, precision))
+            _report(f"gradient, {case.name}, {precision}", _gradient(case, precision), rounds)
         for case in STEP_CASES:
-            _steps(case, precision)
+            _steps(case, precision, rounds)
     if memory == "tuned":
         _costs()
 
 
-def _report(title: str, sides: dict[str, Callable[[], object]]) -> None:
+def _report(title: str, sides: dict[str, Callable[[], object]], rounds: int) -> None:
     """Print the median seconds of each side, and how many times slower than the lab it is."""
-    found = medians(sides, ROUNDS)
+    found = medians(sides, rounds)
     print(f"\n{title}")
     for name, seconds in found.items():
         print(f"  {name:<46} {seconds:8.3f} s  {seconds / found['lab']:6.1f}x", flush=True)
@@ -151,7 +152,7 @@ def _gradient(case: Case, precision: str) -> dict[str, Callable[[], object]]:
     return sides
 
 
-def _steps(case: Case, precision: str) -> None:
+def _steps(case: Case, precision: str, rounds: int) -> None:
     """A whole step: sample, verify, gradient, AdamW. TRL's trainer times its own steps."""
     work = _Work(case, precision)
     recipe = fit.Recipe(steps=1, optimiser="adamw")
@@ -162,13 +163,14 @@ def _steps(case: Case, precision: str) -> None:
         batch = tokens.TokenBatch(work.policy, work.prompts, _odd, work.writing, 0, 0)
         train.step(train.losses(batch, [method]), optimiser)
 
-    ours = medians({"lab": step}, ROUNDS)["lab"]
+    ours = medians({"lab": step}, rounds)["lab"]
     print(f"\nRL step, {case.name}, {precision}\n  {'lab':<46} {ours:8.3f} s", flush=True)
     if token_peers.installed():
         for name, once in (("TRL GRPOTrainer", False), ("TRL GRPOTrainer, prompt computed once", True)):
             bf16 = precision == "bfloat16"
+            size = case.rollouts, case.answer, MICRO_BATCH
             theirs = token_peers.trl_step(
-                work.peer(), work.prompts.tokens, case.rollouts, case.answer, MICRO_BATCH, bf16=bf16, prefill_once=once
+                work.peer(), work.prompts.tokens, *size, bf16=bf16, prefill_once=once, steps=rounds
             )
             print(f"  {name:<46} {theirs:8.3f} s  {theirs / ours:6.1f}x", flush=True)
     again = medians({"lab": step}, 1)["lab"]

@@ -14,7 +14,8 @@ from envs.countdown import Countdown
 from envs.modular_sum import ModularSum
 from envs.tokens import TokenTask
 from experiments.context import Context, check_lists
-from experiments.token_training import SMALLEST, TokenSettings, Workshop
+from experiments.token_settings import SMALLEST, TokenSettings
+from experiments.token_training import Workshop
 from maxrl_lab import specs
 from maxrl_lab.runs import Row
 

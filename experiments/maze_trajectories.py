@@ -15,7 +15,8 @@ from envs.levels import MOVES
 from envs.maze import MOVE_WORDS, draw
 from experiments.context import Context
 from experiments.mazes import PAPER, SMOKE, MazeSettings
-from experiments.token_training import Evaluation, Workshop
+from experiments.token_evaluation import Evaluation
+from experiments.token_training import Workshop
 from maxrl_lab import specs
 from maxrl_lab.policies.transformer import Transformer
 from maxrl_lab.runs import Row

@@ -5,7 +5,8 @@ from typing import Any
 
 from envs.maze import Maze
 from experiments.context import Context
-from experiments.token_training import SMALLEST, TokenSettings, Workshop
+from experiments.token_settings import SMALLEST, TokenSettings
+from experiments.token_training import Workshop
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from maxrl_lab.policies import pretrained
 from maxrl_lab.policies.transformer import Transformer
 from maxrl_lab.runs import Row, write_atomically
 
-_TRAINING = ("context.py", "policy_cache.py", "sweep.py", "token_training.py", "workers.py")
+_TRAINING = ("context.py", "policy_cache.py", "sweep.py", "token_*.py", "workers.py")
 """The files of this folder that a trained policy depends on."""
 Trained = tuple[Transformer, list[Row]]
 """A policy and what was measured while it learnt."""

@@ -22,7 +22,9 @@ from experiments import (
 )
 from experiments.context import Context
 from experiments.sweep import Run
-from experiments.token_training import KS, SMALLEST, Evaluation, TokenSettings, Workshop
+from experiments.token_evaluation import KS, Evaluation
+from experiments.token_settings import SMALLEST, TokenSettings
+from experiments.token_training import Workshop
 from maxrl_lab import train
 from maxrl_lab.policies.answers import Answers
 from maxrl_lab.runs import TIMINGS, Checkpoint
