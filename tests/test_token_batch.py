@@ -314,6 +314,12 @@ TINY = small_policy().shape
 PER_TOKEN, PER_PAIR = 4 * TINY.layers * (10 * TINY.width + 5 * TINY.mlp), 4 * TINY.layers * TINY.heads * 2
 
 
+def test_a_batch_is_one_policy(refuses):
+    for ask in (lambda: make().rollout([0, 1], 4), lambda: make().log_pass_rate([0, 1])):
+        with refuses("a token batch holds one policy, run 0; got runs [0, 1]"):
+            ask()
+
+
 class TestMemory:
     """Bytes of the policies below: 4 a number; see `tokens.parts` and `tokens.at_once`."""
 
@@ -351,6 +357,14 @@ class TestMemory:
         assert torch.equal(found.tokens, wanted.tokens)
         assert torch.equal(found.ended, wanted.ended)
         assert torch.allclose(found.log_probs, wanted.log_probs, **EXACT)
+
+    def test_greedy_answers_are_as_many_as_asked_for_in_parts_too(self):
+        batch = make(lengths=(3, 5, 3))
+        whole = tokens.write(batch.policy, batch.prompts, 8, Writing(answer_length=6), None)
+        parted = tokens.write(batch.policy, batch.prompts, 8, Writing(answer_length=6, memory=13_000 / 2**30), None)
+        assert whole.tokens.shape == (3, 8, 6)
+        assert torch.equal(whole.tokens, parted.tokens)
+        assert bool((whole.tokens == whole.tokens[:, :1]).all())
 
     def test_parts_cover_each_wanted_answer_once_and_fit(self):
         random = torch.Generator().manual_seed(0)

@@ -17,6 +17,7 @@ from experiments import (
     maze_baselines,
     maze_scaling,
     maze_trajectories,
+    policy_cache,
     token_training,
     workers,
 )
@@ -322,7 +323,7 @@ class TestDiverged:
     def test_the_error_names_method_rate_seed_and_step(self, tmp_path, refuses):
         message = (
             "modular_sum: maxrl, N = 4, lr 1e+30, seed 2 has diverged: its policy is NaN after 1 updates; "
-            "leave that rate out (the last checkpoint is kept)"
+            "leave that rate out, with --out or --force (the last checkpoint is kept)"
         )
         with refuses(message):
             self.shop(tmp_path, learning_rates=(1e-3, 1e30)).choose_rates(("maxrl",))
@@ -330,7 +331,7 @@ class TestDiverged:
     def test_in_the_last_update_too(self, tmp_path, refuses):
         message = (
             "modular_sum: grpo + greedy_gate, N = 4, lr 1e+30, seed 0 has diverged: its policy is NaN after 1 updates; "
-            "leave that rate out (the last checkpoint is kept)"
+            "leave that rate out, with --out or --force (the last checkpoint is kept)"
         )
         with refuses(message):
             self.shop(tmp_path, steps=1).train(Run(train.sampled("grpo + greedy_gate", 4), 1e30, 0), "report")
@@ -357,11 +358,37 @@ class TestDiverged:
             patch.setattr(Workshop, "batch", poisoned)
             with pytest.raises(ValueError, match=r"lr 0\.001, seed 0 has diverged: its policy is NaN after 13 "):
                 shop.train(run, "report")
-        (file,) = (tmp_path / "checkpoint" / "run").glob("report-*.pt")
+        (file,) = (tmp_path / "checkpoint" / "run").glob("run-*.pt")
         state = Checkpoint(file.with_suffix("")).load()
         assert state["step"] == 10
         assert all(bool(value.isfinite().all()) for value in state["stack"].values())
         assert len(shop.train(run, "report")[1]) > 22  # and can be continued from
+
+    def test_what_has_diverged_is_not_saved(self, tmp_path, monkeypatch):
+        """The update after which a checkpoint is due makes the policy NaN."""
+        honest, made = train.step, []
+
+        def poisoned(losses, optimiser, clip=None):
+            honest(losses, optimiser, clip)
+            made.append(1)
+            if len(made) == 20:
+                with torch.no_grad():
+                    optimiser.param_groups[0]["params"][0].fill_(torch.nan)
+
+        shop, run = self.shop(tmp_path, steps=22), Run(train.sampled("rloo", 4), 1e-3, 0)
+        shop.base()
+        monkeypatch.setattr(train, "step", poisoned)
+        with pytest.raises(ValueError, match="its policy is NaN after 20 updates"):
+            shop.train(run, "report")
+        (file,) = (tmp_path / "checkpoint" / "run").glob("run-*.pt")
+        assert Checkpoint(file.with_suffix("")).load()["step"] == 10
+
+    def test_a_checkpoint_of_other_sources_is_not_continued(self, tmp_path, monkeypatch):
+        shop, run = self.shop(tmp_path, steps=22), Run(train.sampled("rloo", 4), 1e-3, 0)
+        shop.train(run, "report")
+        monkeypatch.setattr(policy_cache, "_sources", lambda: "other sources")
+        shop.train(run, "report")
+        assert len(list((tmp_path / "checkpoint" / "run").glob("run-*.pt"))) == 2
 
 
 def test_maxrl_learns_from_its_own_answers(tmp_path):
