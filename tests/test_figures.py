@@ -413,7 +413,7 @@ class TestTokenFigures:
         curves = {"maxrl": (0.5, 0.9), "grpo": (0.2, 0.5)}
         rows = pd.DataFrame(
             {"estimator": name, "seed": 0, "samples": 4, "majority": 0.3, "k": k, "pass_at_k": value}
-            | {"method": name, "rollouts": 8, "learning_rate": 0.1}
+            | {"method": name, "rollouts": 8, "learning_rate": 0.1, "temperature": 1.0, "top_p": 1.0}
             for name, values in curves.items()
             for k, value in zip((1, 4), values, strict=True)
         )

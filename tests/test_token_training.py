@@ -35,6 +35,7 @@ EXPERIMENTS = {
     for each in (maze_scaling, maze_baselines, coverage, gradient_signal, maze_trajectories, data_scarce)
 }
 SUM = ModularSum(2, 5)
+WIDER = ModularSum(2, 7)  # has enough problems that differ in more than the order of their digits
 SMALL = TokenSettings(**{**SMALLEST, "held_out": 4})
 
 
@@ -178,16 +179,16 @@ class TestProblems:
     FIXED = 8
 
     def digests(self, problems):
-        return SUM.digests(problems.content)
+        return WIDER.digests(problems.content)
 
     def shop(self, folder, training_set=None, **changes):
-        return Workshop(SUM, dataclasses.replace(SMALL, **changes), context_in(folder), training_set)
+        return Workshop(WIDER, dataclasses.replace(SMALL, **changes), context_in(folder), training_set)
 
     def test_runs_that_differ_in_the_method_only_see_the_same_prompts(self, tmp_path, monkeypatch, own_policies):
         honest, seen = Workshop.batch, []
 
         def spy(self, policy, problems, seed, step):
-            seen.append((seed, step, tuple(SUM.digests(problems.content))))
+            seen.append((seed, step, tuple(WIDER.digests(problems.content))))
             return honest(self, policy, problems, seed, step)
 
         monkeypatch.setattr(Workshop, "batch", spy)
