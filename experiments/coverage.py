@@ -4,7 +4,7 @@ Fig. 5 and Table 7 of arXiv:2602.02710v1: MaxRL needs 2 to 19 times fewer sample
 majority votes profit too. Here the policies of `maze_scaling` at one N write many answers to held-out mazes, at a
 temperature and nucleus of choice; the vote is on the whole path.
 
-    maxrl-lab run coverage        (some seconds after `maze_scaling`, whose policies it shares)
+    maxrl-lab run coverage        (half a minute after `maze_scaling`, whose policies it shares)
 """
 
 from dataclasses import dataclass

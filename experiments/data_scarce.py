@@ -5,6 +5,9 @@ and then lose pass@k below the base model; MaxRL is slower at first and keeps it
 fixed set of modular sums, answered through a scratchpad of which only the result is verified (the latent-generation
 setting of section 2), and of countdown problems, which have many right answers.
 
+Pretraining draws from the whole training split, so the base policy has seen the fixed set; held-out problems share no
+multiset of numbers with that split. Training set and held-out problems are the same for all seeds.
+
     maxrl-lab run data_scarce        (two minutes)
 """
 
@@ -85,6 +88,7 @@ PRESETS = {
         layers=4,
         mlp=1024,
         steps=1500,
+        learning_rates=(3e-5, 1e-4, 3e-4),
         prompts=256,
         held_out=512,
         samples=1024,

@@ -6,7 +6,7 @@ Modular sums, answered directly: |w_N(p) grad p| exactly, through the transforme
 During training (the policies of `maze_scaling`): the share of prompts with a success among their N rollouts, entropy,
 answer length and gradient norm.
 
-    maxrl-lab run gradient_signal        (half a minute after `maze_scaling`, whose policies it shares)
+    maxrl-lab run gradient_signal        (a minute after `maze_scaling`, whose policies it shares)
 """
 
 from dataclasses import dataclass, replace

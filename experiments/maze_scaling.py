@@ -5,7 +5,7 @@ mazes and then trained, on-policy, on mazes it has never seen. There -log pass@k
 MaxRL and hardly for RLOO and GRPO. Pass rates are estimated here, from samples of held-out mazes; intervals are over
 seeds, which are the training mazes and all rollouts (pretraining is shared by all, as in the paper).
 
-    maxrl-lab run maze_scaling        (three minutes; `full` is the paper's own setting and wants a GPU)
+    maxrl-lab run maze_scaling        (four minutes; `full` is the paper's own setting and wants a GPU)
 """
 
 from dataclasses import dataclass

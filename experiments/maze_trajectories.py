@@ -3,7 +3,7 @@
 Fig. 10 of arXiv:2602.02710v1 shows paths of trained policies. Here: held-out mazes, from the easiest to the hardest for
 the base policy, and a sample of each policy's answers, up to the first step into a wall.
 
-    maxrl-lab run maze_trajectories        (some seconds after `maze_scaling`, whose policies it shares)
+    maxrl-lab run maze_trajectories        (ten seconds after `maze_scaling`, whose policies it shares)
 """
 
 from collections.abc import Sequence
