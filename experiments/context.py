@@ -27,10 +27,6 @@ EVERY_ESTIMATOR = (
 """Every estimator of the lab that exists for all even N."""
 
 
-_LARGEST_RATE = 1e30
-"""Adam divides a rate by numbers near 0; the quotient must fit into float32."""
-
-
 @dataclass(frozen=True)
 class Context:
     """Where an experiment runs and where it keeps its unfinished state."""
@@ -45,12 +41,10 @@ class Context:
 
 
 def check_rates(*learning_rates: float) -> None:
-    """Raise `ValueError` unless every learning rate is positive and finite, and no larger than float32 can hold."""
+    """Raise `ValueError` unless every learning rate is positive and finite."""
     for rate in learning_rates:
         if not 0 < rate < math.inf:
             raise ValueError(f"learning rates must be positive and finite, got {rate}")
-        if rate > _LARGEST_RATE:
-            raise ValueError(f"learning rates must be at most {_LARGEST_RATE:g}, got {rate}")
 
 
 def check_estimators(names: Iterable[str], rollouts: Sequence[int]) -> None:
