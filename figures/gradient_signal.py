@@ -40,8 +40,9 @@ def draw(rows: pd.DataFrame) -> Figure:
             style.band(ax, own, "step", metric, str(name))
         ax.set(xlabel="update", ylabel=label)
     axes[0, 2].set_title("training on mazes (mean of the last five updates)")
-    axes[1, 2].set_yscale("log")
-    style.plain_ticks(axes[1, 2])
+    if (training.gradient_norm > 0).any():
+        axes[1, 2].set_yscale("log")
+        style.plain_ticks(axes[1, 2])
     axes[0, 0].legend(fontsize=10, markerscale=2)
     figure.suptitle(
         "Where the signal is: per-prompt gradients, and training dynamics; " + style.seeds_text(training.seed.nunique())
