@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from experiments.context import Context
 from experiments.mazes import PAPER, SMOKE, MazeSettings
+from experiments.sweep import Run
 from maxrl_lab import specs
 from maxrl_lab.runs import Row
 
@@ -51,12 +52,13 @@ def run(settings: Settings, context: Context) -> list[Row]:
     named, _ = workshop.reported(settings.estimators, (settings.rollouts,))
     held_out = workshop.held_out()
     writing = workshop.writing(settings.temperature, settings.top_p)
-    bases: list[Row] = [{"estimator": "base", "seed": seed} for seed in range(settings.seeds)]
-    heads = bases + [{"estimator": name, **trained.row("report", settings.steps)} for name, trained in named]
+    bases: list[tuple[Row, Run | None]] = [
+        ({"estimator": "base", "seed": seed}, None) for seed in range(settings.seeds)
+    ]
+    trained = [({"estimator": name, **run.row("report", settings.steps)}, run) for name, run in named]
     rows = []
-    for place, head in enumerate(context.progress("coverage")(heads)):
-        trained = place - len(bases)
-        policy = workshop.base() if trained < 0 else workshop.train(named[trained][1], "report")[0]
+    for head, run in context.progress("coverage")([*bases, *trained]):
+        policy = workshop.base() if run is None else workshop.train(run, "report")[0]
         found = workshop.evaluate(policy, held_out, settings.coverage_samples, writing, "coverage", head["seed"])
         drawn = {"temperature": settings.temperature, "top_p": settings.top_p}
         rows += [{**head, **drawn, **row} for row in found.rows(workshop.task)]

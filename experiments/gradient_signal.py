@@ -19,7 +19,7 @@ from envs.tokens import Problems
 from experiments.context import Context, check_estimators
 from experiments.mazes import PAPER, SMOKE, MazeSettings
 from experiments.token_training import FRESH, Workshop
-from maxrl_lab import estimators, exact, specs, tokens
+from maxrl_lab import exact, specs, tokens
 from maxrl_lab.policies.transformer import Transformer
 from maxrl_lab.randomness import generator
 from maxrl_lab.runs import Row
@@ -126,12 +126,11 @@ def _exact(workshop: Workshop, settings: Settings, context: Context) -> list[Row
 
 
 def _row(view: str, example: int, name: str, rollouts: int, rate: float, norm: float) -> Row:
-    shown = str(estimators.resolve(name, rollouts))
     return {
         "view": view,
         "example": example,
         "estimator": name,
-        "method": shown,
+        "method": specs.format_at(name, rollouts),
         "rollouts": rollouts,
         "pass_rate": rate,
         "gradient_norm": norm,

@@ -104,10 +104,10 @@ def execute(
         return read_rows(folder)
     is_new = not files.settings.exists()
     made = _make_folder(folder)
-    _write_json(files.settings, described)
+    write_json(files.settings, described)
     seeds = {name: value for name, value in described["settings"].items() if name in ("seed", "seeds")}
     session = {**_describe_session(device), **seeds}
-    _write_json(files.provenance, {"complete": False, "sessions": [*sessions, session]})
+    write_json(files.provenance, {"complete": False, "sessions": [*sessions, session]})
     start = time.perf_counter()
     try:
         rows = pd.DataFrame(compute(Checkpoint(files.checkpoint / "run")))
@@ -125,7 +125,7 @@ def execute(
     content = rows.to_csv(index=False, lineterminator="\n").encode()
     write_atomically(files.rows, content)
     digest = hashlib.sha256(content).hexdigest()
-    _write_json(files.provenance, {"complete": True, "rows_sha256": digest, "sessions": [*sessions, session]})
+    write_json(files.provenance, {"complete": True, "rows_sha256": digest, "sessions": [*sessions, session]})
     shutil.rmtree(files.checkpoint, ignore_errors=True)
     files.remove_temporary()
     return read_rows(folder)
@@ -219,7 +219,8 @@ class _Files:
                 file.unlink(missing_ok=True)
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write `content` as indented JSON, whole or not at all."""
     write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
 
 

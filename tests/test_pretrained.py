@@ -9,6 +9,7 @@ import torch
 import transformers
 from small_policy import random_prompts, small_policy
 
+from maxrl_lab import runs
 from maxrl_lab.policies import answers, attention, pretrained
 from maxrl_lab.policies.stack import seeded
 from maxrl_lab.policies.transformer import Shape, Transformer
@@ -303,7 +304,8 @@ class TestInterrupted:
                 raise OSError("no space left")
             write(path, content)
 
-        monkeypatch.setattr(pretrained, "write_atomically", failing)
+        for module in (pretrained, runs):
+            monkeypatch.setattr(module, "write_atomically", failing)
         with pytest.raises(OSError, match="no space left"):
             pretrained.save(policy_of(), tmp_path / "policy", WORDS)
         left = {each.name for each in (tmp_path / "policy").glob("*")}

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from maxrl_lab.policies.transformer import Shape, Transformer
-from maxrl_lab.runs import write_atomically
+from maxrl_lab.runs import write_atomically, write_json
 
 _SIZES = {
     "vocabulary": "vocab_size",
@@ -42,8 +42,8 @@ def save(policy: Transformer, folder: Path, words: Sequence[str]) -> None:
     parameter = policy.embedding
     content = safetensors.torch.save(to_qwen2(policy), metadata={"format": "pt"})
     write_atomically(folder / "model.safetensors", content)
-    _write_json(folder / "tokenizer.json", _tokenizer(words))
-    _write_json(
+    write_json(folder / "tokenizer.json", _tokenizer(words))
+    write_json(
         folder / "tokenizer_config.json",
         {
             "tokenizer_class": "PreTrainedTokenizerFast",
@@ -54,7 +54,7 @@ def save(policy: Transformer, folder: Path, words: Sequence[str]) -> None:
             "clean_up_tokenization_spaces": False,
         },
     )
-    _write_json(folder / "config.json", _config(policy.shape, str(parameter.dtype).removeprefix("torch.")))
+    write_json(folder / "config.json", _config(policy.shape, str(parameter.dtype).removeprefix("torch.")))
 
 
 def load(folder: Path, vocabulary: int | None = None) -> Transformer:
@@ -217,7 +217,3 @@ def _tokenizer(words: Sequence[str]) -> dict[str, Any]:
             "unk_token": words[0],
         },
     }
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
