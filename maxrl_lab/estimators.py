@@ -68,8 +68,14 @@ class Estimator:
         rewards = check_rewards(rewards)
         dtype = rewards.dtype if rewards.is_floating_point() else torch.get_default_dtype()
         success, failure = (column.to(rewards.device, dtype) for column in self.coefficients(rewards.shape[-1]))
-        successes = (rewards != 0).sum(-1, keepdim=True)
-        return torch.where(rewards != 0, success[successes], failure[successes])
+        return look_up(success, failure, rewards)
+
+
+def look_up(success: Tensor, failure: Tensor, rewards: Tensor) -> Tensor:
+    """Return advantages (..., N): a(K) (N+1,) where a reward of (..., N) is 1, b(K) (N+1,) where it is 0."""
+    right = rewards != 0
+    successes = right.sum(-1, keepdim=True)
+    return torch.where(right, success[successes], failure[successes])
 
 
 def check_rewards(rewards: Tensor) -> Tensor:

@@ -133,10 +133,7 @@ def sampled_loss(group: Group, estimator: exact.AnyEstimator, surrogate: str = s
     # the table, never the function on the batch: a function of one group would pool the tasks
     table = _read_table(estimators.resolve(estimator, group.rollouts), group.rollouts)
     success, failure = (column.to(group.log_probs) for column in table)
-    right = group.rewards != 0
-    successes = right.sum(-1, keepdim=True)
-    advantages = torch.where(right, success[successes], failure[successes])
-    return surrogates.resolve(surrogate)(advantages, group)
+    return surrogates.resolve(surrogate)(estimators.look_up(success, failure, group.rewards), group)
 
 
 def inverse_loss(group: Group, scheme: str) -> Tensor:

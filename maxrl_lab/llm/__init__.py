@@ -1,0 +1,17 @@
+"""The same estimators inside the trainers of language models, TRL and verl; needs the extra `llm` (`verl` for verl)."""
+
+import importlib
+from types import ModuleType
+
+
+def need(module: str, extra: str = "llm") -> ModuleType:
+    """Return the imported module; `ValueError` names the pip command if the extra is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise missing(error, extra) from None
+
+
+def missing(error: ModuleNotFoundError, extra: str = "llm") -> ValueError:
+    """Return the one-line error for a package that an extra brings."""
+    return ValueError(f"{error.name} is not installed; it comes with: pip install 'maxrl-lab[{extra}]'")

@@ -1,0 +1,246 @@
+"""TRL's `GRPOTrainer` with an estimator of the lab in the place of its advantages.
+
+    trainer = EstimatorTrainer(model, reward, settings("out", num_generations=16), estimator="maxrl", train_dataset=...)
+
+TRL gathers the rewards of whole groups over all processes before it computes advantages; that is where ours are
+computed, and each process takes its own rollouts' share, so micro-batches, several processes and reuse of rollouts are
+TRL's own. Two of its methods are wrapped (their names are private, hence the narrow range of versions); the gradient is
+then (1/BN) sum_i A_i S_i over B prompts and N rollouts each, S_i summed over an answer's tokens.
+
+Settings that would silently make that another objective are refused, see `check_settings`.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from maxrl_lab import estimators, exact, probe, specs
+from maxrl_lab.llm import missing
+from maxrl_lab.runs import write_json
+
+try:
+    from trl import GRPOConfig, GRPOTrainer
+except ModuleNotFoundError as error:
+    raise missing(error) from None
+
+RECORD = "maxrl_lab.json"
+"""In every checkpoint, written last: what the estimator was. Without it a checkpoint is not complete."""
+
+REQUIRED = {"scale_rewards": "none", "loss_type": "luspo", "importance_sampling_level": "sequence", "beta": 0.0}
+"""What `settings` sets: advantages as the estimator gives them, summed over an answer's tokens, no KL term."""
+
+
+class Rule(NamedTuple):
+    """One of TRL's settings that decides the objective."""
+
+    holds: Callable[[GRPOConfig], bool]
+    expected: str
+    because: str
+
+
+_SAMPLING = "answers would be drawn from another distribution than the one whose log-probabilities are learnt from"
+_RESAMPLERS = (
+    "top_p",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "typical_p",
+    "epsilon_cutoff",
+    "eta_cutoff",
+    "num_beams",
+)
+
+RULES: dict[str, Rule] = {
+    "scale_rewards": Rule(
+        lambda args: args.scale_rewards == "none", "'none'", "the estimator alone decides the scale of advantages"
+    ),
+    "loss_type": Rule(
+        lambda args: args.loss_type in ("luspo", "dr_grpo"),
+        "'luspo' or 'dr_grpo'",
+        "the others divide by numbers of tokens, which favours short right answers, or reweigh tokens",
+    ),
+    "beta": Rule(lambda args: args.beta == 0, "0", "a KL penalty is another objective"),
+    "entropy_coef": Rule(
+        lambda args: args.entropy_coef == 0 and not args.use_adaptive_entropy, "0", "a bonus is another objective"
+    ),
+    "top_entropy_quantile": Rule(
+        lambda args: args.top_entropy_quantile == 1, "1", "leaving tokens out of the score makes the gradient biased"
+    ),
+    "mask_truncated_completions": Rule(
+        lambda args: not args.mask_truncated_completions,
+        "False",
+        "cut-off answers count in their group's K, so their scores belong to its gradient",
+    ),
+    "off_policy_mask_threshold": Rule(
+        lambda args: args.off_policy_mask_threshold is None, "None", "dropped rollouts still count in their group's K"
+    ),
+    "multi_objective_aggregation": Rule(
+        lambda args: args.multi_objective_aggregation == "sum_then_normalize",
+        "'sum_then_normalize'",
+        "an estimator needs one reward of 0 or 1",
+    ),
+    "top_p": Rule(lambda args: args.top_p == 1, "1", _SAMPLING),
+    "top_k": Rule(lambda args: not args.top_k, "0", _SAMPLING),
+    "min_p": Rule(lambda args: not args.min_p, "None", _SAMPLING),
+    "repetition_penalty": Rule(lambda args: args.repetition_penalty == 1, "1", _SAMPLING),
+    "generation_kwargs": Rule(
+        lambda args: not set(args.generation_kwargs or {}) & set(_RESAMPLERS),
+        f"none of {', '.join(_RESAMPLERS)}",
+        _SAMPLING,
+    ),
+}
+"""Setting of `GRPOConfig` to what it must be, for the gradient to be the estimator's."""
+
+
+def settings(output_dir: str | Path, **changes: Any) -> GRPOConfig:
+    """Return TRL's settings with `REQUIRED` and any changes; bfloat16 only on a GPU that has it."""
+    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return GRPOConfig(**{"output_dir": str(output_dir), "bf16": bf16, **REQUIRED, **changes})
+
+
+def check_settings(args: GRPOConfig, allow: Collection[str] = ()) -> None:
+    """Raise `ValueError` for the first setting that makes the gradient another one, unless it is in `allow`."""
+    for name in allow:
+        specs.lookup(RULES, "setting to allow", name)
+    for name, rule in RULES.items():
+        if name not in allow and not rule.holds(args):
+            raise ValueError(
+                f"{name} must be {rule.expected}, got {getattr(args, name)!r}: {rule.because}; "
+                f"if it is meant, say allow=({name!r},)"
+            )
+
+
+class EstimatorTrainer(GRPOTrainer):  # type: ignore[misc]
+    """`GRPOTrainer` that computes advantages by an estimator: its text form (`pkpo:k=4`), made, or any callable.
+
+    A callable is read once, as its table of 2(N+1) coefficients. `allow` names settings that `check_settings` would refuse and that are meant all the same, for example `loss_type`
+    for the token mean of arXiv:2602.02710v1, App. F. All other arguments are `GRPOTrainer`'s. Raises `ValueError` for
+    such settings, for an estimator that does not exist at N = `num_generations`, and, while training, for rewards that
+    are not 0 or 1. Logs per update: see `describe_groups`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        reward_funcs: Any,
+        args: GRPOConfig,
+        *,
+        estimator: exact.AnyEstimator,
+        allow: Collection[str] = (),
+        **others: Any,
+    ) -> None:
+        check_settings(args, allow)
+        count = args.num_generations
+        self._table = exact.coefficients(estimator, rollouts=count)
+        self._weights = exact.table_weight(*self._table, torch.arange(count + 1, dtype=torch.float64) / count)
+        self._record = record(probe.name_of(estimators.resolve(estimator, count)), self._table, args, allow)
+        self._rewards_per_function: Tensor | None = None
+        super().__init__(model=model, reward_funcs=reward_funcs, args=args, **others)
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
+        """TRL's: rewards (B N, functions) of all processes, groups in a row. Kept for the advantages."""
+        self._rewards_per_function = super()._calculate_rewards(*args, **kwargs)
+        return self._rewards_per_function
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """TRL's batch of this process, with our advantages."""
+        batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        if not self.model.training:
+            return batch
+        if self._rewards_per_function is None:
+            raise RuntimeError("TRL made a batch without calling _calculate_rewards: its internals have moved")
+        rewards = combine(self._rewards_per_function, self.reward_weights).unflatten(0, (-1, self.num_generations))
+        success, failure = (column.to(rewards) for column in self._table)
+        advantages = estimators.look_up(success, failure, rewards).flatten()
+        first = self.accelerator.process_index * len(inputs)
+        batch["advantages"] = advantages[first : first + len(inputs)].to(batch["advantages"])
+        for name, value in describe_groups(rewards, self._weights).items():
+            self._metrics["train"][name].append(value)
+        shown = self._logs["advantages"]
+        for _ in range(min(len(advantages), len(shown))):
+            shown.pop()
+        shown.extend(advantages.tolist())
+        return batch
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+            write_json(folder / RECORD, self._record)
+
+    def train(self, resume_from_checkpoint: str | Path | bool | None = None, **others: Any) -> Any:
+        """As `GRPOTrainer.train`; True resumes from the last complete checkpoint, or starts if there is none.
+
+        Raises `ValueError` for a checkpoint of another estimator, N or loss.
+        """
+        checkpoint: Any = resume_from_checkpoint
+        if checkpoint is True:
+            checkpoint = last_checkpoint(Path(self.args.output_dir))
+        if checkpoint:
+            refuse_other_record(Path(checkpoint), self._record)
+        return super().train(resume_from_checkpoint=str(checkpoint) if checkpoint else None, **others)
+
+
+def combine(per_function: Tensor, weights: Tensor) -> Tensor:
+    """Return one reward per rollout (B N,) from those of every function (B N, functions), NaN where it said nothing.
+
+    Raises `ValueError` unless each is 0 or 1.
+    """
+    rewards = (per_function * weights.to(per_function)).nansum(1)
+    silent = per_function.isnan().all(1)
+    if bool(silent.any()):
+        place = int(silent.nonzero()[0])
+        raise ValueError(f"every rollout needs a reward of 0 or 1, got None from all reward functions at {place}")
+    return estimators.check_rewards(rewards)
+
+
+def describe_groups(rewards: Tensor, weights: Tensor) -> dict[str, float]:
+    """Return what is logged of groups (B, N): pass rate, K = 0 and K = N, and the estimator's exact weight.
+
+    `weights` (N+1,) is w_N at the pass rates K/N, so `group/weight` is the mean of w_N at the observed pass rates.
+    """
+    successes = (rewards != 0).sum(1).cpu()
+    count = rewards.shape[1]
+    return {
+        "group/pass_rate": float(successes.double().mean() / count),
+        "group/with_success": float((successes > 0).double().mean()),
+        "group/none_right": float((successes == 0).sum()),
+        "group/all_right": float((successes == count).sum()),
+        "group/weight": float(weights.to("cpu")[successes].mean()),
+    }
+
+
+def record(name: str, table: tuple[Tensor, Tensor], args: GRPOConfig, allow: Collection[str]) -> dict[str, Any]:
+    """Return what makes a run the run it is: the estimator with its table, N, and the settings of `RULES`."""
+    digest = hashlib.sha256(json.dumps([column.tolist() for column in table]).encode()).hexdigest()
+    names = (*RULES, "importance_sampling_level", "temperature", "num_iterations", "max_completion_length")
+    return {
+        "estimator": name,
+        "table_sha256": digest,
+        "num_generations": args.num_generations,
+        "allow": sorted(allow),
+        **{name: getattr(args, name) for name in names},
+    }
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """Return the newest complete checkpoint below `folder`, None if there is none."""
+    complete = [each.parent for each in folder.glob(f"checkpoint-*/{RECORD}")]
+    return max(complete, key=lambda each: int(each.name.rpartition("-")[2]), default=None)
+
+
+def refuse_other_record(checkpoint: Path, wanted: dict[str, Any]) -> None:
+    """Raise `ValueError` unless the checkpoint was written by a trainer with the same record."""
+    file = checkpoint / RECORD
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{checkpoint} is no complete checkpoint of this trainer: {file.name}: {error}") from None
+    for name, value in json.loads(json.dumps(wanted)).items():
+        if name not in found or found[name] != value:
+            raise ValueError(f"{checkpoint} was trained with {name} = {found.get(name)!r}, now it is {value!r}")
