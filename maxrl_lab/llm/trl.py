@@ -118,10 +118,10 @@ def check_settings(args: GRPOConfig, allow: Collection[str] = ()) -> None:
 class EstimatorTrainer(GRPOTrainer):  # type: ignore[misc]
     """`GRPOTrainer` that computes advantages by an estimator: its text form (`pkpo:k=4`), made, or any callable.
 
-    A callable is read once, as its table of 2(N+1) coefficients. `allow` names settings that `check_settings` would refuse and that are meant all the same, for example `loss_type`
-    for the token mean of arXiv:2602.02710v1, App. F. All other arguments are `GRPOTrainer`'s. Raises `ValueError` for
-    such settings, for an estimator that does not exist at N = `num_generations`, and, while training, for rewards that
-    are not 0 or 1. Logs per update: see `describe_groups`.
+    A callable is read once, as its table of 2(N+1) coefficients. `allow` names settings that `check_settings` would
+    refuse and that are meant all the same, for example `loss_type` for the token mean of arXiv:2602.02710v1, App. F.
+    All other arguments are `GRPOTrainer`'s. Raises `ValueError` for such settings, for an estimator that does not exist
+    at N = `num_generations`, and, while training, for rewards that are not 0 or 1. Logs: see `describe_groups`.
     """
 
     def __init__(
