@@ -21,6 +21,7 @@ from envs import table_cache
 from envs.concatenation import concatenate
 from envs.exploring import Array, Move, Table, explore
 from envs.tabular import TabularTasks
+from maxrl_lab.runs import cache_folder
 from maxrl_lab.specs import check_count, lookup
 
 LEVELS = {
@@ -92,7 +93,7 @@ def tasks(
     if not chosen:
         raise ValueError("expected at least one seed, got none")
     horizon = check_count("horizon", _make(level).max_steps if horizon is None else horizon)
-    folder = table_cache.folder() if cache is None else Path(cache)
+    folder = cache_folder() if cache is None else Path(cache)
     return concatenate([_task(level, seed, view, folder, horizon) for seed in chosen])
 
 

@@ -2,8 +2,6 @@
 
 import hashlib
 import io
-import os
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,16 +12,6 @@ from envs.exploring import FAILURE, RUNNING, SUCCESS, Array, Table
 from maxrl_lab.runs import write_atomically
 
 _ARRAYS = ("successors", "outcome", "observations", "features")
-
-
-def folder() -> Path:
-    """Return $MAXRL_LAB_CACHE, else $XDG_CACHE_HOME/maxrl_lab, else ~/.cache/maxrl_lab."""
-    if own := os.environ.get("MAXRL_LAB_CACHE"):
-        return Path(own)
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "maxrl_lab"
-    except RuntimeError:  # nobody's home
-        return Path(tempfile.gettempdir()) / "maxrl_lab"
 
 
 def write(file: Path, table: Table) -> None:

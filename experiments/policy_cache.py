@@ -18,10 +18,9 @@ import torch
 import envs
 import experiments
 import maxrl_lab
-from envs.table_cache import folder as cache_folder
 from maxrl_lab.policies import pretrained
 from maxrl_lab.policies.transformer import Transformer
-from maxrl_lab.runs import Row, write_atomically
+from maxrl_lab.runs import Row, cache_folder, write_atomically
 
 _TRAINING = ("context.py", "policy_cache.py", "sweep.py", "token_*.py", "workers.py")
 """The files of this folder that a trained policy depends on."""
@@ -79,6 +78,6 @@ def _sources() -> str:
     digest = hashlib.sha256()
     for package, pattern in ((maxrl_lab, "**/*.py"), (envs, "**/*.py"), *((experiments, name) for name in _TRAINING)):
         root = Path(package.__path__[0])
-        for file in sorted(root.glob(pattern)):
+        for file in sorted(file for file in root.glob(pattern) if "llm" not in file.relative_to(root).parts):
             digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
     return digest.hexdigest()

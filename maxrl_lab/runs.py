@@ -19,6 +19,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Mapping
@@ -178,6 +179,19 @@ def read_settings(folder: Path) -> dict[str, Any]:
 def wall_seconds(folder: Path) -> float:
     """Return the seconds a finished run took, over all sessions that ended by themselves."""
     return float(sum(session["wall_seconds"] or 0.0 for session in _sessions(_Files(folder).provenance)))
+
+
+def cache_folder() -> Path:
+    """Return where what can be made again is kept.
+
+    That is $MAXRL_LAB_CACHE, else $XDG_CACHE_HOME/maxrl_lab, else ~/.cache/maxrl_lab.
+    """
+    if own := os.environ.get("MAXRL_LAB_CACHE"):
+        return Path(own)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "maxrl_lab"
+    except RuntimeError:  # nobody's home
+        return Path(tempfile.gettempdir()) / "maxrl_lab"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
