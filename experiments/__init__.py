@@ -11,6 +11,7 @@ from experiments import (
     gradient_signal,
     length_bias,
     likelihood_limit,
+    llm,
     maze_baselines,
     maze_scaling,
     maze_trajectories,
@@ -40,5 +41,8 @@ EXPERIMENTS: dict[str, ModuleType] = {
     "maze_trajectories": maze_trajectories,
     "data_scarce": data_scarce,
     "length_bias": length_bias,
+    "llm": llm,
 }
 """Name to module; each has `Settings`, `PRESETS` and `run(settings, context) -> rows`."""
+EXTRAS: dict[str, str] = {"llm": "llm"}
+"""Experiments that need an extra, and which: `reproduce` leaves them out."""

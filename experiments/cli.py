@@ -17,7 +17,7 @@ import pandas as pd
 import simple_parsing
 import torch
 
-from experiments import EXPERIMENTS
+from experiments import EXPERIMENTS, EXTRAS
 from experiments.context import Context
 from figures import FIGURES
 from figures import audit as audit_figure
@@ -30,7 +30,7 @@ USAGE = """usage: maxrl-lab COMMAND ...
   list                      the experiments and their questions
   run NAME [flags]          run an experiment (or continue it), write its rows, draw its figure, print its table
   draw NAME [flags]         draw the figure and print the table again from the rows
-  reproduce [flags]         run and draw everything
+  reproduce [flags]         run and draw everything but what needs an extra (llm)
   audit FUNCTION [flags]    which objective does an advantage function optimise?
 
 `maxrl-lab COMMAND --help` lists the flags; `maxrl-lab run NAME --help` those of an experiment.
@@ -113,15 +113,15 @@ def draw_experiment(arguments: Sequence[str]) -> int:
 
 
 def reproduce(arguments: Sequence[str]) -> int:
-    """Run and draw every experiment; end with a table of what was made."""
-    parser = _parser("reproduce", "run and draw every experiment")
+    """Run and draw every experiment that needs no extra; end with a table of what was made."""
+    parser = _parser("reproduce", "run and draw every experiment that needs no extra")
     _add_run_flags(parser)
     flags = parser.parse_args(list(arguments))
     places = _places(flags)
     made = []
-    for name, module in EXPERIMENTS.items():
+    for name in (each for each in EXPERIMENTS if each not in EXTRAS):
         start = time.perf_counter()
-        rows = _run(name, module.PRESETS[flags.preset], places, flags)
+        rows = _run(name, EXPERIMENTS[name].PRESETS[flags.preset], places, flags)
         save(FIGURES[name].draw(rows), places.picture(name))
         now, trained = time.perf_counter() - start, runs.wall_seconds(places.rows(name))
         made.append((name, str(len(rows)), f"{trained:.1f}", f"{now:.1f}", str(places.picture(name))))

@@ -11,6 +11,7 @@ from figures import (
     gradient_signal,
     length_bias,
     likelihood_limit,
+    llm,
     maze_baselines,
     maze_scaling,
     maze_trajectories,
@@ -40,5 +41,6 @@ FIGURES: dict[str, ModuleType] = {
     "maze_trajectories": maze_trajectories,
     "data_scarce": data_scarce,
     "length_bias": length_bias,
+    "llm": llm,
 }
 """Experiment name to module; each has `COLUMNS`, `draw(rows) -> Figure` and `summarise(rows) -> table`."""

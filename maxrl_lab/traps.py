@@ -50,7 +50,8 @@ def _table_traps(found: Probe, rollouts: int, mixed: Tensor) -> Iterator[Trap]:
 
 def _pooled(batch: Probe, alone: Probe, rollouts: int) -> Iterator[Trap]:
     """Does a group's result change with the other groups of its batch?"""
-    groups = torch.stack([_group(successes, rollouts) for successes in (*range(1, rollouts + 1), 0)])
+    # one group more of successes only: no group's share of successes is then the batch's by chance of symmetry
+    groups = torch.stack([_group(successes, rollouts) for successes in (*range(1, rollouts + 1), rollouts, 0)])
     try:
         together = batch.call(groups)
     except Exception:  # the function takes one group at a time: nothing to pool

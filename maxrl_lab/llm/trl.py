@@ -12,6 +12,7 @@ Settings that would silently make that another objective are refused, see `check
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,13 +46,25 @@ class Rule(NamedTuple):
 
 _SAMPLING = "answers would be drawn from another distribution than the one whose log-probabilities are learnt from"
 _RESAMPLERS = (
+    "do_sample",
+    "temperature",
     "top_p",
     "top_k",
     "min_p",
-    "repetition_penalty",
+    "top_h",
     "typical_p",
     "epsilon_cutoff",
     "eta_cutoff",
+    "repetition_penalty",
+    "encoder_repetition_penalty",
+    "no_repeat_ngram_size",
+    "min_length",
+    "min_new_tokens",
+    "bad_words_ids",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+    "sequence_bias",
+    "guidance_scale",
     "num_beams",
 )
 
@@ -149,9 +162,11 @@ class EstimatorTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """TRL's batch of this process, with our advantages."""
+        start = time.perf_counter()
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
         if not self.model.training:
             return batch
+        self._metrics["train"]["sample_time"].append(time.perf_counter() - start)
         if self._rewards_per_function is None:
             raise RuntimeError("TRL made a batch without calling _calculate_rewards: its internals have moved")
         rewards = combine(self._rewards_per_function, self.reward_weights).unflatten(0, (-1, self.num_generations))

@@ -86,7 +86,8 @@ def _convert(place: Path, folder: Path) -> None:
     transformers.utils.logging.set_verbosity_error()
     model = transformers.AutoModelForCausalLM.from_pretrained(place, gguf_file=GGUF, dtype="float32")
     model.save_pretrained(folder)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(place, gguf_file=GGUF, clean_up_tokenization_spaces=False)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(place, gguf_file=GGUF)
+    tokenizer.clean_up_tokenization_spaces = False  # it is for word pieces
     tokenizer.eos_token = tokenizer.pad_token = "<|im_end|>"  # the file names the start of a turn
     tokenizer.save_pretrained(folder)
 

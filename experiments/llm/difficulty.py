@@ -1,0 +1,74 @@
+"""How hard are reasoning-gym's tasks for the embedded model? Pass rates by task, settings and worked examples.
+
+    python -m experiments.llm.difficulty        (15 minutes on 2 cores)
+
+What is learnt from needs a pass rate between 5 and 40 percent: below, most groups have no success; above, there is
+little left to learn. Temperature 1, as in training; each task's training split.
+"""
+
+import json
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from dataclasses import replace
+
+import torch
+
+from maxrl_lab import evaluate
+from maxrl_lab.llm import rewards, training
+from maxrl_lab.llm.engines import TransformersEngine
+from maxrl_lab.llm.recipe import Recipe
+
+PROBLEMS, SAMPLES = 24, 16
+CASES: tuple[tuple[str, dict[str, int], int, int], ...] = (
+    *(
+        ("chain_sum", {"min_terms": terms, "max_terms": terms, "min_digits": digits, "max_digits": digits}, shots, 6)
+        for terms, digits in ((2, 1), (2, 2), (3, 1))
+        for shots in (1, 2)
+    ),
+    ("chain_sum", {"min_terms": 2, "max_terms": 2, "min_digits": 2, "max_digits": 2}, 4, 6),
+    ("products", {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}, 2, 6),
+    ("gcd", {"min_value": 1, "max_value": 30}, 2, 6),
+    ("lcm", {"min_value": 1, "max_value": 12}, 2, 6),
+    ("basic_arithmetic", {"min_terms": 2, "max_terms": 3, "min_digits": 1, "max_digits": 1}, 2, 6),
+    ("count_bits", {"min_n": 1, "max_n": 64}, 2, 4),
+    ("leg_counting", {"min_animals": 1, "max_animals": 2, "min_instances": 1, "max_instances": 3}, 1, 6),
+    ("number_sequence", {"min_terms": 4, "max_terms": 5, "max_complexity": 1}, 2, 6),
+    ("letter_counting", {"min_words": 2, "max_words": 4}, 1, 4),
+)
+"""Task, its settings, worked examples, most tokens of an answer."""
+
+
+def main() -> None:
+    """Print a line for each case: mean pass rate, share of problems with a success, and of those always right."""
+    base = Recipe(
+        template="plain", chat=False, extraction="line", end="\n", train_problems=PROBLEMS, test_problems=1,
+        samples=SAMPLES, test_temperature=1.0, test_top_p=1.0,
+    )  # fmt: skip
+    policy = training.load_policy(base, torch.device("cpu"))
+    print(f"pass rates of {base.model} at temperature 1: {PROBLEMS} problems, {SAMPLES} samples each\n")
+    print("| task | settings | examples | prompt (tokens) | pass rate | pass@16 | cut off |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for task, config, shots, length in CASES:
+        recipe = replace(
+            base, source=f"reasoning_gym/{task}", config=json.dumps(config), shots=shots, answer_length=length
+        )
+        problems = list(training.training_set(recipe, seed=1))
+        engine = TransformersEngine(policy.model, policy.tokenizer, recipe.sampling())
+        written = engine.complete([problem["prompt"] for problem in problems])
+        right = torch.tensor(
+            [
+                [rewards.is_right(each.text, problem) for each in answers]
+                for answers, problem in zip(written, problems, strict=True)
+            ]
+        )
+        cut = sum(not each.ended for answers in written for each in answers) / right.numel()
+        prompt = len(policy.tokenizer(problems[0]["prompt"])["input_ids"])
+        settings = ", ".join(f"{name}={value}" for name, value in config.items())
+        rate, solved = right.double().mean(), evaluate.signal_fraction(right)
+        print(f"| {task} | {settings} | {shots} | {prompt} | {rate:.3f} | {solved:.2f} | {cut:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

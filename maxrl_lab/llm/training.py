@@ -1,0 +1,208 @@
+"""Run a recipe with TRL: load the model and the problems, train with an estimator, evaluate; a killed run continues.
+
+accelerate decides on the devices: `accelerate launch` starts a process for each, and all of them come through here.
+"""
+
+import gc
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from maxrl_lab import exact
+from maxrl_lab.llm import data, evaluation, need, rewards, tasks, weights
+from maxrl_lab.llm.recipe import EMBEDDED, Recipe
+from maxrl_lab.runs import Checkpoint, Row
+
+LOGGED = {
+    "group/pass_rate": "pass_rate",
+    "group/with_success": "with_success",
+    "group/none_right": "none_right",
+    "group/all_right": "all_right",
+    "group/weight": "weight",
+    "completions/mean_length": "length",
+    "completions/clipped_ratio": "cut_off",
+    "entropy": "entropy",
+    "grad_norm": "gradient_norm",
+}
+"""What the trainer logs, and its name in our rows."""
+
+
+_SHOTS_SEED = 2047
+
+
+class Policy(NamedTuple):
+    """A language model and its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+
+
+def load_policy(recipe: Recipe, device: torch.device) -> Policy:
+    """Return the recipe's model, float32 weights from safetensors; no code that comes with a model is run.
+
+    Raises a one-line `ValueError` for a model that is not there, or an `end` that is not one token.
+    """
+    transformers = need("transformers")
+    transformers.utils.logging.disable_progress_bar()
+    place = weights.embedded() if recipe.model == EMBEDDED else recipe.model
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(place)
+        model = transformers.AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, use_safetensors=True)
+    except OSError as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"could not load the model {recipe.model!r} ({reason}); offline: --model {EMBEDDED}, or a local folder"
+        ) from None
+    add_end(Policy(model, tokenizer), recipe.end)
+    return Policy(model.to(device), tokenizer)
+
+
+def add_end(policy: Policy, text: str) -> None:
+    """Let the token that `text` is end answers, too."""
+    if policy.tokenizer.pad_token_id is None:
+        policy.tokenizer.pad_token = policy.tokenizer.eos_token
+    own = policy.model.generation_config.eos_token_id
+    ends = [policy.tokenizer.eos_token_id, *([own] if isinstance(own, int) else own or [])]
+    if text:
+        ids = policy.tokenizer(text, add_special_tokens=False)["input_ids"]
+        if len(ids) != 1:
+            raise ValueError(f"end must be one token of the model, got {text!r}, which is {len(ids)}")
+        ends += ids
+    policy.model.generation_config.eos_token_id = list(dict.fromkeys(ends))
+
+
+def training_set(recipe: Recipe, seed: int, path: Path | None = None) -> Any:
+    """Return the training problems as a data set; `path` is a local file in the source's schema."""
+    return _problems(recipe, recipe.source, "train", recipe.train_problems, seed, path)
+
+
+def held_out_sets(recipe: Recipe, path: Path | None = None) -> dict[str, Any]:
+    """Return the problems evaluated on, by the name of their collection; the same for every seed."""
+    sources = recipe.tests or (recipe.source,)
+    return {source: _problems(recipe, source, "test", recipe.test_problems, 0, path) for source in sources}
+
+
+def _problems(recipe: Recipe, source: str, split: str, count: int, seed: int, path: Path | None) -> Any:
+    return data.load(
+        source,
+        count=count or None,
+        seed=seed,
+        split=split,
+        template=_shots(recipe) + data.TEMPLATES.get(recipe.template, recipe.template),
+        chat=recipe.chat,
+        extraction=recipe.extraction,
+        config=recipe.task_config() if source == recipe.source else None,
+        path=path,
+    )
+
+
+def _shots(recipe: Recipe) -> str:
+    """Worked examples, a line each, of the training split."""
+    if not recipe.shots:
+        return ""
+    shown = data.reasoning_gym_problems(
+        recipe.source.removeprefix(tasks.PREFIX), recipe.shots, _SHOTS_SEED, recipe.task_config(), "train"
+    )
+    return "".join(f"{each['question'].strip()} {each['answer']}\n" for each in shown)
+
+
+def trainer_settings(recipe: Recipe, folder: Path, seed: int, device: torch.device) -> Any:
+    """Return the recipe as TRL's `GRPOConfig`, for the processes that accelerate has started."""
+    from maxrl_lab.llm import trl
+
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    loss = {"loss_type": "dapo", "importance_sampling_level": "token"} if recipe.token_mean else {}
+    engine = {"use_vllm": True, "vllm_mode": "colocate"} if recipe.vllm else {}
+    return trl.settings(
+        folder,
+        per_device_train_batch_size=recipe.micro_batch,
+        gradient_accumulation_steps=recipe.accumulation(processes),
+        num_generations=recipe.rollouts,
+        max_completion_length=recipe.answer_length,
+        max_steps=recipe.steps,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type="constant",
+        max_grad_norm=recipe.clip,
+        temperature=recipe.temperature,
+        bf16=recipe.precision == "bfloat16",
+        gradient_checkpointing=recipe.checkpointing,
+        seed=seed,
+        save_steps=recipe.save_every,
+        save_total_limit=1,
+        logging_steps=1,
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=device.type == "cpu",
+        dataloader_pin_memory=device.type != "cpu",
+        **loss,
+        **engine,
+    )
+
+
+def train(
+    recipe: Recipe, estimator: exact.AnyEstimator, policy: Policy, problems: Any, folder: Path, *, seed: int
+) -> tuple[Policy, list[Row]]:
+    """Train the policy, or go on from the last checkpoint in `folder`; return it with a row an update.
+
+    The rows hold `LOGGED`, and where the seconds went. With low-rank adapters the policy comes back with them.
+    """
+    from maxrl_lab.llm import trl
+
+    transformers = need("transformers")
+    device = policy.model.device
+    trainer = trl.EstimatorTrainer(
+        policy.model,
+        rewards.correct,
+        trainer_settings(recipe, folder, seed, device),
+        estimator=estimator,
+        allow=("loss_type",) if recipe.token_mean else (),
+        train_dataset=problems,
+        processing_class=policy.tokenizer,
+        peft_config=_adapters(recipe),
+    )
+    trainer.remove_callback(transformers.PrinterCallback)
+    trainer.train(resume_from_checkpoint=True)
+    rows = update_rows(trainer.state.log_history)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    del trainer
+    gc.collect()
+    return Policy(model, policy.tokenizer), rows
+
+
+def _adapters(recipe: Recipe) -> Any:
+    if not recipe.lora:
+        return None
+    return need("peft").LoraConfig(
+        r=recipe.lora, lora_alpha=2 * recipe.lora, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+
+
+def update_rows(history: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Return a row an update from the trainer's log: `LOGGED`, seconds, and tokens computed a second.
+
+    `seconds_update` is the gradient's, without the optimiser's own step.
+    """
+    rows, seen = [], 0.0
+    for logged in history:
+        if "group/pass_rate" not in logged:
+            continue
+        tokens, seen = logged["num_tokens"] - seen, logged["num_tokens"]
+        rows.append(
+            {
+                "step": logged["step"],
+                **{ours: logged[theirs] for theirs, ours in LOGGED.items()},
+                "seconds_sample": logged["sample_time"],
+                "seconds_update": logged["step_time"] - logged["sample_time"],
+                "tokens_per_second": tokens / logged["step_time"],
+            }
+        )
+    return rows
+
+
+def evaluate(recipe: Recipe, policy: Policy, problems: Any, checkpoint: Checkpoint, key: str) -> list[Row]:
+    """Return a row a problem: how many of n samples are right; see `evaluation.evaluate`."""
+    engine = evaluation.TransformersEngine(policy.model, policy.tokenizer, recipe.sampling())
+    return evaluation.evaluate(engine, list(problems), checkpoint, key=key)
