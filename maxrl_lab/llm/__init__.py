@@ -1,7 +1,10 @@
 """The same estimators inside the trainers of language models, TRL and verl; needs the extra `llm` (`verl` for verl)."""
 
 import importlib
+import os
 from types import ModuleType
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # training tells nobody; read when the hub's client is imported
 
 
 def need(module: str, extra: str = "llm") -> ModuleType:

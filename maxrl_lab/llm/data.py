@@ -6,6 +6,8 @@ Columns: prompt (a list of one user message, or a text), answer (the reference),
 
 import hashlib
 import io
+import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,7 +50,7 @@ def load(
     `source` is a key of `SOURCES`, or reasoning_gym/TASK, which needs a `count` and takes the task's `config`. Without
     a `count` a collection is whole and in its order; with one it is shuffled by `seed` first. `path` is a local json,
     jsonl, csv or parquet file of the source's own columns, used instead of the hub. `template` is a name in `TEMPLATES`
-    or a text with {question} in it. Raises a one-line `ValueError` for what cannot be fetched, read or made.
+    or a text with {question} in it (`filled`). Raises a one-line `ValueError` for what cannot be fetched, read or made.
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
@@ -138,15 +140,23 @@ def _collection(source: str, count: int | None, seed: int, split: str, path: str
 def _dataset(rows: list[dict[str, str]], template: str, chat: bool, extraction: str) -> Any:
     """Return the `datasets.Dataset` with `COLUMNS` of rows (question, answer, source, entry)."""
     form = TEMPLATES.get(template, template)
-    if QUESTION not in form:
+    texts = [filled(form, row) for row in rows]
+    if form in texts:
         raise ValueError(f"template must be one of {', '.join(TEMPLATES)} or contain {QUESTION}, got {template!r}")
-    texts = [form.replace(QUESTION, row["question"]) for row in rows]  # never str.format: questions have braces
     columns: dict[str, list[Any]] = {
         "prompt": [[{"role": "user", "content": text}] for text in texts] if chat else texts,
         **{name: [row[name] for row in rows] for name in ("answer", "source", "entry")},
         "extraction": [extraction] * len(rows),
     }
     return need("datasets").Dataset.from_dict(columns)
+
+
+def filled(form: str, row: Mapping[str, str]) -> str:
+    """Return a template with {question} filled in, and of a reasoning-gym problem any {name} of its metadata."""
+    known = json.loads(row["entry"])["metadata"] if row["entry"] else {}
+    known = {**known, "question": row["question"]}
+    # one pass, and never str.format: questions have braces, and so has the template
+    return re.sub(r"\{(\w+)\}", lambda name: str(known.get(name[1], name[0])), form)
 
 
 def to_verl(dataset: Any, path: str | Path) -> None:

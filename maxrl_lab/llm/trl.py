@@ -81,6 +81,9 @@ RULES: dict[str, Rule] = {
     "entropy_coef": Rule(
         lambda args: args.entropy_coef == 0 and not args.use_adaptive_entropy, "0", "a bonus is another objective"
     ),
+    "router_aux_loss_coef": Rule(  # None is the model's own, known only once there is a model
+        lambda args: not args.router_aux_loss_coef, "0", "a balancing loss of experts is another objective"
+    ),
     "top_entropy_quantile": Rule(
         lambda args: args.top_entropy_quantile == 1, "1", "leaving tokens out of the score makes the gradient biased"
     ),
@@ -122,10 +125,12 @@ def check_settings(args: GRPOConfig, allow: Collection[str] = ()) -> None:
         specs.lookup(RULES, "setting to allow", name)
     for name, rule in RULES.items():
         if name not in allow and not rule.holds(args):
-            raise ValueError(
-                f"{name} must be {rule.expected}, got {getattr(args, name)!r}: {rule.because}; "
-                f"if it is meant, say allow=({name!r},)"
-            )
+            raise ValueError(_refusal(name, getattr(args, name)))
+
+
+def _refusal(name: str, got: object) -> str:
+    rule = RULES[name]
+    return f"{name} must be {rule.expected}, got {got!r}: {rule.because}; if it is meant, say allow=({name!r},)"
 
 
 class EstimatorTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -153,7 +158,10 @@ class EstimatorTrainer(GRPOTrainer):  # type: ignore[misc]
         self._weights = exact.table_weight(*self._table, torch.arange(count + 1, dtype=torch.float64) / count)
         self._record = record(probe.name_of(estimators.resolve(estimator, count)), self._table, args, allow)
         self._rewards_per_function: Tensor | None = None
+        self._updates_before = 0
         super().__init__(model=model, reward_funcs=reward_funcs, args=args, **others)
+        if self.aux_loss_enabled and "router_aux_loss_coef" not in allow:
+            raise ValueError(_refusal("router_aux_loss_coef", self.router_aux_loss_coef))
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
         """TRL's: rewards (B N, functions) of all processes, groups in a row. Kept for the advantages."""
@@ -176,11 +184,17 @@ class EstimatorTrainer(GRPOTrainer):  # type: ignore[misc]
         batch["advantages"] = advantages[first : first + len(inputs)].to(batch["advantages"])
         for name, value in describe_groups(rewards, self._weights).items():
             self._metrics["train"][name].append(value)
-        shown = self._logs["advantages"]
-        for _ in range(min(len(advantages), len(shown))):
-            shown.pop()
-        shown.extend(advantages.tolist())
+        self._logs["advantages"].extend(advantages.tolist())  # pushes TRL's out: it holds one batch
         return batch
+
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        """TRL's; in a resumed run past the epochs it has been through, whose order TRL would repeat."""
+        sampler = super()._get_train_sampler(dataset)
+        batches = len(sampler) // self.args.generation_batch_size
+        updates = max(1, -(-batches // self.args.gradient_accumulation_steps))
+        for _ in range(self._updates_before // updates):
+            next(iter(sampler), None)  # draws the order of one epoch
+        return sampler
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
@@ -196,8 +210,10 @@ class EstimatorTrainer(GRPOTrainer):  # type: ignore[misc]
         checkpoint: Any = resume_from_checkpoint
         if checkpoint is True:
             checkpoint = last_checkpoint(Path(self.args.output_dir))
+        self._updates_before = 0
         if checkpoint:
             refuse_other_record(Path(checkpoint), self._record)
+            self._updates_before = int(json.loads((Path(checkpoint) / "trainer_state.json").read_text())["global_step"])
         return super().train(resume_from_checkpoint=str(checkpoint) if checkpoint else None, **others)
 
 
