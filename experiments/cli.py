@@ -8,7 +8,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -32,6 +32,7 @@ USAGE = """usage: maxrl-lab COMMAND ...
   draw NAME [flags]         draw the figure and print the table again from the rows
   reproduce [flags]         run and draw everything but what needs an extra (llm)
   audit FUNCTION [flags]    which objective does an advantage function optimise?
+  recipe NAME [flags]       fine-tune a language model with TRL, or --describe the job, or --dry-run it
 
 `maxrl-lab COMMAND --help` lists the flags; `maxrl-lab run NAME --help` those of an experiment.
 """
@@ -39,12 +40,20 @@ USAGE = """usage: maxrl-lab COMMAND ...
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    return guarded(_dispatch, list(sys.argv[1:] if arguments is None else arguments))
+
+
+def _dispatch(given: Sequence[str]) -> int:
+    if not given or given[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0 if given else 2
+    return specs.lookup(COMMANDS, "command", given[0])(given[1:])
+
+
+def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
+    """Return the command's exit status; bad input, an interrupt and a reader that has left end in one line or none."""
     try:
-        if not given or given[0] in ("-h", "--help"):
-            print(USAGE, end="")
-            return 0 if given else 2
-        return specs.lookup(COMMANDS, "command", given[0])(given[1:])
+        return command(arguments)
     except BrokenPipeError:  # the reader of our output, `head` say, has left
         sys.stdout = None
         return 0
@@ -56,8 +65,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-class _Parser(simple_parsing.ArgumentParser):
+class Parser(simple_parsing.ArgumentParser):
+    """Raises a `ValueError` instead of leaving."""
+
     def error(self, message: str) -> NoReturn:
+        """Raise it."""
         raise ValueError(f"{message} (see {self.prog} --help)")
 
 
@@ -177,17 +189,25 @@ def _reason(report: audit.Report, match: identify.Match) -> str:
     return f" (residual {match.residual:.1e}{', but it descends' if match.scale < 0 else ''})"
 
 
+def recipe(arguments: Sequence[str]) -> int:
+    """Fine-tune a language model by a recipe, or describe or try it."""
+    from experiments.llm import train
+
+    return train.main(arguments)
+
+
 COMMANDS = {
     "list": list_experiments,
     "run": run_experiment,
     "draw": draw_experiment,
     "reproduce": reproduce,
     "audit": audit_function,
+    "recipe": recipe,
 }
 
 
-def _parser(command: str, description: str) -> _Parser:
-    return _Parser(prog=f"maxrl-lab {command}", description=description, allow_abbrev=False)
+def _parser(command: str, description: str) -> Parser:
+    return Parser(prog=f"maxrl-lab {command}", description=description, allow_abbrev=False)
 
 
 def _add_place_flags(parser: argparse.ArgumentParser) -> None:
@@ -216,7 +236,7 @@ def _experiment_name(command: str, arguments: Sequence[str]) -> str:
 
 def _preset(arguments: Sequence[str]) -> str:
     """Find --preset before the experiment's own flags, whose defaults depend on it, are known."""
-    parser = _Parser(prog="maxrl-lab run", add_help=False, allow_abbrev=False)
+    parser = Parser(prog="maxrl-lab run", add_help=False, allow_abbrev=False)
     parser.add_argument("--preset", choices=PRESETS, default="quick")
     return str(parser.parse_known_args(list(arguments))[0].preset)
 
@@ -225,7 +245,8 @@ def _question(name: str) -> str:
     return (EXPERIMENTS[name].__doc__ or "").splitlines()[0]
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """Return the device that --device names; `ValueError` if it is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -241,7 +262,7 @@ def _device(name: str) -> torch.device:
 
 def _run(name: str, settings: Any, places: Places, flags: argparse.Namespace) -> pd.DataFrame:
     """Run or continue an experiment; return its rows."""
-    device = _device(flags.device)
+    device = find_device(flags.device)
     folder = places.rows(name)
     was_complete = not flags.force and runs.is_complete(folder)
     rows = runs.execute(

@@ -106,6 +106,27 @@ def test_pooled_successes_are_found_and_no_objective_is_claimed():
     assert "log E[p]" in report.text()
 
 
+def pooled_share(rewards):
+    """Algorithm 1, but divided by the batch's share of successes."""
+    return (rewards - rewards.mean(-1, keepdim=True)) / rewards.mean().clamp(min=1e-12)
+
+
+def pooled_deviation(rewards):
+    """GRPO, but divided by the batch's standard deviation."""
+    share = rewards.mean()
+    return (rewards - rewards.mean(-1, keepdim=True)) / (share * (1 - share)).clamp(min=1e-12).sqrt()
+
+
+@pytest.mark.parametrize("rollouts", [2, 3, 4, 5])
+@pytest.mark.parametrize("function", [pooled_share, pooled_deviation])
+def test_pooling_is_found_for_small_groups(function, rollouts):
+    """At N = 2 only the group of one success has advantages, and its share, 1/2, must not be the batch's."""
+    report = audit.audit(function, rollouts=rollouts)
+    assert "pooled_groups" in names(report)
+    assert not report.valid
+    assert audit.audit(function, rollouts=rollouts, batched=False).valid
+
+
 def test_pooling_is_no_trap_for_a_function_of_one_group():
     report = audit.audit(pooled, rollouts=8, batched=False)
     assert report.valid

@@ -516,3 +516,15 @@ def test_made_estimators_are_hashable_values():
 def test_what_is_no_array_of_rewards_is_refused(rewards, kind):
     with pytest.raises(ValueError, match=rf"\Arewards must be a tensor or array of 0 and 1, got {kind}: "):
         estimators.make("maxrl")(rewards)
+
+
+def test_advantages_are_looked_up_by_each_group_s_own_successes():
+    # N = 3: a(K) is 10 K, b(K) is -K
+    success, failure = torch.tensor([0.0, 10.0, 20.0, 30.0]), torch.tensor([0.0, -1.0, -2.0, -3.0])
+    rewards = torch.tensor([[[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]], [[1.0, 0.0, 1.0], [1.0, 1.0, 1.0]]])
+    expected = torch.tensor([[[0.0, 0.0, 0.0], [-1.0, 10.0, -1.0]], [[20.0, -2.0, 20.0], [30.0, 30.0, 30.0]]])
+    for each in (rewards, rewards.bool(), rewards.long()):
+        assert torch.equal(estimators.look_up(success, failure, each), expected)
+    assert torch.equal(estimators.look_up(success, failure, rewards[1, 0]), expected[1, 0])
+    doubles = estimators.look_up(success.double(), failure.double(), rewards)
+    assert doubles.dtype == torch.float64  # of the table

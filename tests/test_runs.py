@@ -635,3 +635,18 @@ def test_a_run_is_not_continued_on_another_kind_of_device(tmp_path):
     finish(tmp_path)
     with pytest.raises(ValueError, match=r"\(device = 'cpu' there, 'cuda' now\)"):
         finish(tmp_path, device="cuda:0")
+
+
+def test_the_cache_is_where_the_user_says_or_at_home_or_among_the_temporary_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("MAXRL_LAB_CACHE", str(tmp_path / "own"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert runs.cache_folder() == tmp_path / "own"
+    monkeypatch.setenv("MAXRL_LAB_CACHE", "")  # as if it were not set
+    assert runs.cache_folder() == tmp_path / "xdg/maxrl_lab"
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    assert runs.cache_folder() == tmp_path / "home/.cache/maxrl_lab"
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    assert runs.cache_folder() == tmp_path / "temporary/maxrl_lab"
+    assert list(tmp_path.iterdir()) == []  # it only says where

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.context import Context, check_estimators, check_lists
-from maxrl_lab.llm import training
+from maxrl_lab.llm import need, training
 from maxrl_lab.llm.recipe import Recipe
 from maxrl_lab.runs import Row
 
@@ -25,11 +25,11 @@ BASE = "base"
 class Settings(Recipe):
     """A recipe, and what is compared on it."""
 
-    config: str = '{"min_terms": 2, "max_terms": 2, "min_digits": 2, "max_digits": 2}'
-    """Of a reasoning-gym task, as JSON: sums and differences of two numbers of two digits."""
+    config: str = '{"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2}'
+    """Of a reasoning-gym task, as JSON: sums and differences of two numbers of one or two digits."""
     template: str = "plain"
     """A name of `data.TEMPLATES`, or a text with {question} in it."""
-    shots: int = 2
+    shots: int = 1
     """Worked examples of a reasoning-gym task before each question, a line each."""
     chat: bool = False
     """Whether the prompt is a user's turn in the model's chat format, or plain text that the model continues."""
@@ -39,14 +39,16 @@ class Settings(Recipe):
     """A token that ends an answer besides the model's own."""
     train_problems: int = 2000
     """Training problems; 0 is all of a collection."""
-    test_problems: int = 64
+    test_problems: int = 100
     """Problems evaluated on, of each collection; 0 is all."""
     prompts: int = 4
     """B, problems in an update."""
-    rollouts: int = 16
+    rollouts: int = 8
     """N, answers to each."""
-    steps: int = 20
+    steps: int = 25
     """Updates."""
+    learning_rate: float = 2e-5
+    """Of AdamW, constant."""
     prompt_length: int = 64
     """Most tokens of a prompt, for what is computed of memory and speed."""
     answer_length: int = 6
@@ -72,6 +74,7 @@ PRESETS = {
     "quick": Settings(),
     "full": Settings(
         steps=500,
+        learning_rate=1e-5,
         prompts=32,
         rollouts=32,
         micro_batch=128,
@@ -90,7 +93,7 @@ def run(settings: Settings, context: Context) -> list[Row]:
     """Return rows of view problem (right samples of each held-out one, before and after) and view training."""
     rows = _evaluated(settings, context, BASE, 0, training.load_policy(settings, context.device))
     cases = [(seed, name) for seed in settings.seeds for name in settings.estimators]
-    for seed, name in context.progress("llm")(cases):
+    for seed, name in cases:
         rows += _trained(settings, context, name, seed)
     return rows
 
@@ -109,11 +112,29 @@ def _trained(settings: Settings, context: Context, name: str, seed: int) -> list
         training.training_set(settings, seed),
         context.checkpoint.path / place,
         seed=seed,
+        callbacks=[_bar(context, f"llm: {name}")],
     )
     rows = [_labelled(settings, "training", name, seed, row) for row in updates]
     rows += _evaluated(settings, context, name, seed, policy)
     done.save({"rows": rows})
     return rows
+
+
+def _bar(context: Context, label: str) -> Any:
+    """A progress bar over the trainer's updates."""
+    callback: Any = need("transformers").TrainerCallback
+
+    class Bar(callback):  # type: ignore[misc]
+        """Follows the trainer's state."""
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+            self.steps = iter(context.progress(label)(range(state.global_step, state.max_steps)))
+            next(self.steps, None)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+            next(self.steps, None)
+
+    return Bar()
 
 
 def _evaluated(settings: Settings, context: Context, name: str, seed: int, policy: training.Policy) -> list[Row]:

@@ -23,11 +23,10 @@ from maxrl_lab.llm.recipe import Recipe
 PROBLEMS, SAMPLES = 24, 16
 CASES: tuple[tuple[str, dict[str, int], int, int], ...] = (
     *(
-        ("chain_sum", {"min_terms": terms, "max_terms": terms, "min_digits": digits, "max_digits": digits}, shots, 6)
-        for terms, digits in ((2, 1), (2, 2), (3, 1))
+        ("chain_sum", {"min_terms": terms, "max_terms": terms, "min_digits": low, "max_digits": high}, shots, 6)
+        for terms, low, high in ((2, 1, 1), (2, 1, 2), (2, 2, 2), (3, 1, 1))
         for shots in (1, 2)
     ),
-    ("chain_sum", {"min_terms": 2, "max_terms": 2, "min_digits": 2, "max_digits": 2}, 4, 6),
     ("products", {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}, 2, 6),
     ("gcd", {"min_value": 1, "max_value": 30}, 2, 6),
     ("lcm", {"min_value": 1, "max_value": 12}, 2, 6),

@@ -6,7 +6,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from maxrl_lab import estimators, specs
 from maxrl_lab.llm import rewards, tasks
@@ -192,7 +192,10 @@ def memory(recipe: Recipe, devices: int = 1) -> dict[str, float]:
     return {name: each / _GIB for name, each in {**parts, "total": sum(parts.values())}.items()}
 
 
-def shrunk(recipe: Recipe) -> Recipe:
+SomeRecipe = TypeVar("SomeRecipe", bound=Recipe)
+
+
+def shrunk(recipe: SomeRecipe) -> SomeRecipe:
     """Return the recipe with every size cut to what a CPU does in seconds, and nothing else changed: a dry run."""
     return replace(
         recipe,

@@ -4,8 +4,10 @@ accelerate decides on the devices: `accelerate launch` starts a process for each
 """
 
 import gc
+import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,8 +31,9 @@ LOGGED = {
 }
 """What the trainer logs, and its name in our rows."""
 
-
 _SHOTS_SEED = 2047
+_VLLM = {"vllm_importance_sampling_correction": False}
+"""TRL's correction drops answers to which vLLM gives another probability; their rewards would still count in K."""
 
 
 class Policy(NamedTuple):
@@ -49,9 +52,13 @@ def load_policy(recipe: Recipe, device: torch.device) -> Policy:
     transformers.utils.logging.disable_progress_bar()
     place = weights.embedded() if recipe.model == EMBEDDED else recipe.model
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(place)
-        model = transformers.AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, use_safetensors=True)
-    except OSError as error:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+        model, loaded = transformers.AutoModelForCausalLM.from_pretrained(
+            place, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        )
+        if drawn := sorted(map(str, loaded["missing_keys"])):  # transformers would draw them at random
+            raise ValueError(f"it has no weights for {', '.join(drawn)}")
+    except Exception as error:  # each part of a model fails in its own way
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
             f"could not load the model {recipe.model!r} ({reason}); offline: --model {EMBEDDED}, or a local folder"
@@ -75,38 +82,52 @@ def add_end(policy: Policy, text: str) -> None:
 
 
 def training_set(recipe: Recipe, seed: int, path: Path | None = None) -> Any:
-    """Return the training problems as a data set; `path` is a local file in the source's schema."""
+    """Return the training problems as a data set.
+
+    `path` is a local file in the source's schema, or a folder with one for each collection, `gsm8k-train.jsonl`, say.
+    """
     return _problems(recipe, recipe.source, "train", recipe.train_problems, seed, path)
 
 
 def held_out_sets(recipe: Recipe, path: Path | None = None) -> dict[str, Any]:
-    """Return the problems evaluated on, by the name of their collection; the same for every seed."""
+    """Return the problems evaluated on, by the name of their collection; the same for every seed; `path` as above."""
     sources = recipe.tests or (recipe.source,)
     return {source: _problems(recipe, source, "test", recipe.test_problems, 0, path) for source in sources}
 
 
 def _problems(recipe: Recipe, source: str, split: str, count: int, seed: int, path: Path | None) -> Any:
+    form = data.TEMPLATES.get(recipe.template, recipe.template)
     return data.load(
         source,
         count=count or None,
         seed=seed,
         split=split,
-        template=_shots(recipe) + data.TEMPLATES.get(recipe.template, recipe.template),
+        template=_shots(recipe, form) + form,
         chat=recipe.chat,
         extraction=recipe.extraction,
         config=recipe.task_config() if source == recipe.source else None,
-        path=path,
+        path=local_file(path, source, split) if path and path.is_dir() else path,
     )
 
 
-def _shots(recipe: Recipe) -> str:
-    """Worked examples, a line each, of the training split."""
+def local_file(folder: Path, source: str, split: str) -> Path | None:
+    """Return the file of a collection in a folder, None for problems that are made; `ValueError` if it is missing."""
+    if source.startswith(tasks.PREFIX):
+        return None
+    found = sorted(each for each in folder.glob(f"{source}-{split}.*") if each.is_file())
+    if len(found) != 1:
+        raise ValueError(f"expected one file {source}-{split}.jsonl (or .json, .csv, .parquet) in {folder}")
+    return found[0]
+
+
+def _shots(recipe: Recipe, form: str) -> str:
+    """Worked examples of the training split, a line each, in the form of the question."""
     if not recipe.shots:
         return ""
     shown = data.reasoning_gym_problems(
         recipe.source.removeprefix(tasks.PREFIX), recipe.shots, _SHOTS_SEED, recipe.task_config(), "train"
     )
-    return "".join(f"{each['question'].strip()} {each['answer']}\n" for each in shown)
+    return "".join(f"{data.filled(form, each).strip()} {each['answer']}\n" for each in shown)
 
 
 def trainer_settings(recipe: Recipe, folder: Path, seed: int, device: torch.device) -> Any:
@@ -115,7 +136,7 @@ def trainer_settings(recipe: Recipe, folder: Path, seed: int, device: torch.devi
 
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     loss = {"loss_type": "dapo", "importance_sampling_level": "token"} if recipe.token_mean else {}
-    engine = {"use_vllm": True, "vllm_mode": "colocate"} if recipe.vllm else {}
+    engine = {"use_vllm": True, "vllm_mode": "colocate", **_VLLM} if recipe.vllm else {}
     return trl.settings(
         folder,
         per_device_train_batch_size=recipe.micro_batch,
@@ -143,11 +164,21 @@ def trainer_settings(recipe: Recipe, folder: Path, seed: int, device: torch.devi
 
 
 def train(
-    recipe: Recipe, estimator: exact.AnyEstimator, policy: Policy, problems: Any, folder: Path, *, seed: int
+    recipe: Recipe,
+    estimator: exact.AnyEstimator,
+    policy: Policy,
+    problems: Any,
+    folder: Path,
+    *,
+    seed: int,
+    keep: Path | None = None,
+    callbacks: Sequence[Any] = (),
 ) -> tuple[Policy, list[Row]]:
     """Train the policy, or go on from the last checkpoint in `folder`; return it with a row an update.
 
-    The rows hold `LOGGED`, and where the seconds went. With low-rank adapters the policy comes back with them.
+    The rows hold `LOGGED`, and where the seconds went. With low-rank adapters the policy comes back with them. `keep`
+    is a folder for the trained policy, gathered from all processes, as safetensors; where they have sharded it, what
+    is returned is this process's shard. `callbacks` are transformers'.
     """
     from maxrl_lab.llm import trl
 
@@ -162,14 +193,36 @@ def train(
         train_dataset=problems,
         processing_class=policy.tokenizer,
         peft_config=_adapters(recipe),
+        callbacks=list(callbacks),
     )
     trainer.remove_callback(transformers.PrinterCallback)
+    if (last := trl.last_checkpoint(folder)) and _history(last)["global_step"] >= recipe.steps:
+        trl.refuse_other_record(last, trainer._record)
+        del trainer
+        return _finished(recipe, last, device, keep)
     trainer.train(resume_from_checkpoint=True)
+    if keep is not None:
+        trainer.save_model(str(keep))
+        (keep / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nobody needs
     rows = update_rows(trainer.state.log_history)
     model = trainer.accelerator.unwrap_model(trainer.model)
     del trainer
     gc.collect()
     return Policy(model, policy.tokenizer), rows
+
+
+def _history(checkpoint: Path) -> Any:
+    """The trainer's account of its updates so far."""
+    return json.loads((checkpoint / "trainer_state.json").read_text())
+
+
+def _finished(recipe: Recipe, checkpoint: Path, device: torch.device, keep: Path | None) -> tuple[Policy, list[Row]]:
+    """Return what the last checkpoint of a whole training holds; transformers would make an update more."""
+    policy = load_policy(replace(recipe, model=str(checkpoint)), device)
+    if keep is not None and os.environ.get("RANK", "0") == "0":
+        policy.model.save_pretrained(keep)
+        policy.tokenizer.save_pretrained(keep)
+    return policy, update_rows(_history(checkpoint)["log_history"])
 
 
 def _adapters(recipe: Recipe) -> Any:

