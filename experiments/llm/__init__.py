@@ -8,6 +8,7 @@ updates, one seed, one task. `full` is for a GPU. Needs `make llm`. Recipes of t
     maxrl-lab run llm        (20 minutes on 2 cores)
 """
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,8 +30,6 @@ class Settings(Recipe):
     """Of a reasoning-gym task, as JSON: sums and differences of two numbers of one or two digits."""
     template: str = "plain"
     """A name of `data.TEMPLATES`, or a text with {question} in it."""
-    shots: int = 1
-    """Worked examples of a reasoning-gym task before each question, a line each."""
     chat: bool = False
     """Whether the prompt is a user's turn in the model's chat format, or plain text that the model continues."""
     extraction: str = "line"
@@ -43,13 +42,11 @@ class Settings(Recipe):
     """Problems evaluated on, of each collection; 0 is all."""
     prompts: int = 4
     """B, problems in an update."""
-    rollouts: int = 8
+    rollouts: int = 16
     """N, answers to each."""
-    steps: int = 25
+    steps: int = 20
     """Updates."""
-    learning_rate: float = 2e-5
-    """Of AdamW, constant."""
-    prompt_length: int = 64
+    prompt_length: int = 32
     """Most tokens of a prompt, for what is computed of memory and speed."""
     answer_length: int = 6
     """Most tokens of an answer; longer ones are cut off, and wrong."""
@@ -68,13 +65,10 @@ class Settings(Recipe):
 
 
 PRESETS = {
-    "smoke": Settings(
-        steps=1, prompts=1, rollouts=2, micro_batch=2, train_problems=4, test_problems=2, samples=4, shots=1
-    ),
+    "smoke": Settings(steps=1, prompts=1, rollouts=2, micro_batch=2, train_problems=4, test_problems=2, samples=4),
     "quick": Settings(),
     "full": Settings(
         steps=500,
-        learning_rate=1e-5,
         prompts=32,
         rollouts=32,
         micro_batch=128,
@@ -92,8 +86,7 @@ PRESETS = {
 def run(settings: Settings, context: Context) -> list[Row]:
     """Return rows of view problem (right samples of each held-out one, before and after) and view training."""
     rows = _evaluated(settings, context, BASE, 0, training.load_policy(settings, context.device))
-    cases = [(seed, name) for seed in settings.seeds for name in settings.estimators]
-    for seed, name in cases:
+    for seed, name in itertools.product(settings.seeds, settings.estimators):
         rows += _trained(settings, context, name, seed)
     return rows
 
