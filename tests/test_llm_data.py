@@ -3,13 +3,9 @@
 import json
 import time
 
+import datasets
 import pandas as pd
 import pytest
-
-pytest.importorskip("datasets")
-pytest.importorskip("reasoning_gym")
-
-import datasets
 
 from maxrl_lab.llm import data, rewards
 from maxrl_lab.llm.data import load

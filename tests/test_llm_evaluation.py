@@ -11,7 +11,9 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
+import transformers
 from scipy import stats
 
 import maxrl_lab.llm
@@ -20,9 +22,6 @@ from maxrl_lab.llm import evaluation
 from maxrl_lab.llm.evaluation import Completion, Sampling, TransformersEngine, VllmEngine
 from maxrl_lab.llm.sampling import draw, encode
 from maxrl_lab.runs import Checkpoint
-
-transformers = pytest.importorskip("transformers")
-tokenizers = pytest.importorskip("tokenizers")
 
 WORDS, PAD, END, ASSISTANT = 24, 0, 5, 3
 PROMPTS = ["w07 w08 w09", "w10 w11 w12 w13 w14 w15 w16", "w08", "w09 w09 w20 w21 w22", "w07 w08 w09"]
@@ -196,7 +195,8 @@ def test_a_bfloat16_model_is_sampled(tokenizer):
 
 
 def test_a_lora_model_writes_what_its_merged_weights_do(tokenizer):
-    peft = pytest.importorskip("peft")
+    import peft
+
     settings = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
     base = TransformersEngine(make_model(), tokenizer, greedy()).complete(PROMPTS)
     torch.manual_seed(0)

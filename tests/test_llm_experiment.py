@@ -10,10 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-
-pytest.importorskip("trl")
-pytest.importorskip("reasoning_gym")
-
 from small_llm_folder import DIGITS, save_folder
 
 from experiments import EXPERIMENTS, EXTRAS, cli, llm

@@ -9,10 +9,6 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("trl", reason="comes with the extra `llm`")
-pytest.importorskip("verl", reason="comes with the extra `verl`")
-
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils import FullyShardedDataParallelPlugin
@@ -73,14 +69,13 @@ class TestNumbers:
             "weights": 4 * 361.8e6 / 8,
             "gradients and optimiser": 12 * 361.8e6 / 8,
             "activations": 2 * 16 * 2560 * kept,
-            "logits": 8 * 16 * 2048 * 49152,  # 12 GiB
             "vLLM": 2 * 361.8e6 + 64 * 2560 * 32 * 2 * 320 * 2,
         }
         assert found.pop("total") == pytest.approx(sum(expected.values()) / GIB)
         assert found == pytest.approx({name: each / GIB for name, each in expected.items()})
 
     def test_fit_the_hardware_that_they_name(self):
-        assert memory(RECIPES[GSM8K], 8)["total"] < 40
+        assert memory(RECIPES[GSM8K], 8)["total"] < 24
         assert memory(RECIPES[QWEN], 8)["total"] < 80
         assert memory(RECIPES["qwen3_4b_polaris"], 32)["total"] < 141  # an H200
         assert memory(RECIPES[OFFLINE], 1)["total"] < 12

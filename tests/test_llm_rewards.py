@@ -5,12 +5,8 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
-
-pytest.importorskip("math_verify")
-pytest.importorskip("reasoning_gym")
-
 import math_verify
+import pytest
 import reasoning_gym
 from reasoning_gym.factory import DATASETS
 

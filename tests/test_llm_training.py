@@ -9,11 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
-pytest.importorskip("trl")
-pytest.importorskip("peft")
-pytest.importorskip("reasoning_gym")
-
 from safetensors.torch import load_file, save_file
 from small_llm_folder import CONTEXT, DIGITS, END, LIKELY, PAD, VOCABULARY, save_folder, small_model, small_tokenizer
 
@@ -145,13 +140,11 @@ def bytes_of(*arguments):
 
 
 def test_memory_of_the_embedded_model_by_hand():
-    # 4 + 12 bytes a parameter; 32 x 1024 tokens x 30 layers x (10 x 576 + 4 x 1536 + 3 x 192 = 12480) x 4 bytes;
-    # 32 x 512 tokens of answers x 49152 logits x 2 x 4 bytes
+    # 4 + 12 bytes a parameter; 32 x 1024 tokens x 30 layers x (10 x 576 + 4 x 1536 + 3 x 192 = 12480) x 4 bytes
     expected = {
         "weights": 538.0e6,
         "gradients and optimiser": 1614.0e6,
         "activations": 49_073_356_800,
-        "logits": 6_442_450_944,
     }
     assert bytes_of(Recipe(**MADE)) == pytest.approx({**expected, "total": sum(expected.values())})
 
@@ -171,7 +164,6 @@ def test_memory_of_eight_gpus_by_hand():
         "weights": 4 * 1.721e9 / 8,
         "gradients and optimiser": 12 * 1.721e9 / 8,
         "activations": 2 * 18432 * (28 * 2048 + 48128),
-        "logits": 8 * 4 * 4096 * 151936,
         # not sharded; keys and values of 64 rollouts, 2 bytes each
         "vLLM": 2 * 1.721e9 + 64 * 4608 * 28 * 2 * 1024 * 2,
     }
@@ -201,7 +193,7 @@ def test_sizes_of_models_are_those_of_their_parameters():
 
 
 def test_memory_of_an_unknown_model_is_refused(small):
-    with pytest.raises(ValueError, match=r"unknown model whose size is known '.*'; choose one of: embedded, Hugging"):
+    with pytest.raises(ValueError, match=r"unknown size of model '.*'; choose one of: embedded, Hugging"):
         memory(small)
 
 

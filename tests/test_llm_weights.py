@@ -9,14 +9,13 @@ import sys
 import zipfile
 from pathlib import Path
 
+import gguf
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from maxrl_lab.llm import weights
-
-gguf = pytest.importorskip("gguf")
-transformers = pytest.importorskip("transformers")
 
 WIDTH, MLP, HEADS, KV_HEADS, CONTEXT = 32, 64, 2, 1, 64
 MARKS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")

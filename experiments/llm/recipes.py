@@ -38,7 +38,7 @@ _GSM8K = Recipe(
     checkpointing=True,
     vllm=True,
     samples=128,
-    hardware="8 GPUs of 40 GB or more; one does, 8 times as slowly",
+    hardware="8 GPUs of 24 GB or more; one does, 8 times as slowly",
 )
 _POLARIS = replace(
     _GSM8K,

@@ -8,7 +8,7 @@
 
 OUT holds the rows as every run of the lab does (`maxrl_lab.runs`), and the trained policy as safetensors in OUT/policy.
 A killed run continues with the same command from its last checkpoint; with other settings it is refused. Of several
-processes the first one decides, evaluates and writes; all train. Evaluation is transformers', on its device alone.
+processes the first one decides, evaluates (by vLLM where there is one, else by transformers) and writes; all train.
 """
 
 import gc
@@ -27,7 +27,7 @@ import torch
 from experiments import cli
 from experiments.llm.recipes import RECIPES, Settings, settings_of
 from maxrl_lab import runs
-from maxrl_lab.llm import need, sampling, training
+from maxrl_lab.llm import engines, need, sampling, training
 from maxrl_lab.runs import Checkpoint, Row
 
 POLICY = "policy"
@@ -169,7 +169,10 @@ def evaluate(settings: Settings, model: str, when: str, checkpoint: Checkpoint, 
     """Return a row for each problem of each collection, by `training.evaluate`."""
     data = _data(settings)
     sets = training.held_out_sets(settings, data if data is None or data.is_dir() else None)
-    policy = training.load_policy(replace(settings, model=model), device)
+    own = replace(settings, model=model)
+    # vLLM knows the end tokens that the folder names, and no other
+    by_name = engines.has_vllm(str(device)) and (not settings.end or when == "after")
+    policy = training.place_of(own) if by_name else training.load_policy(own, device)
     rows = []
     for source, problems in sets.items():
         place = f"{when}-{source}".replace("/", "-")

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from maxrl_lab.llm import need
+from maxrl_lab.llm.loading import load
 from maxrl_lab.llm.sampling import Completion, Prompt, Sampling, draw, encode
 from maxrl_lab.randomness import generator
 
@@ -41,14 +41,16 @@ def engine(model: Any, tokenizer: Any, sampling: Sampling, device: str = "cpu") 
         if tokenizer is None:
             raise ValueError("a model in memory needs its tokenizer, got none")
         return TransformersEngine(model, tokenizer, sampling)
-    if device.startswith("cuda") and torch.cuda.is_available() and find_spec("vllm") is not None:
+    if has_vllm(device):
         return VllmEngine(str(model), sampling)
-    transformers = need("transformers")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(model) if tokenizer is None else tokenizer
     # weights in bfloat16 are 100 times slower on a CPU without instructions for them
-    dtype = "auto" if device.startswith("cuda") else torch.float32
-    loaded = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=dtype, use_safetensors=True)
-    return TransformersEngine(loaded.to(device), tokenizer, sampling)
+    policy = load(model, "auto" if device.startswith("cuda") else "float32")
+    return TransformersEngine(policy.model.to(device), tokenizer or policy.tokenizer, sampling)
+
+
+def has_vllm(device: str) -> bool:
+    """Whether models in folders are sampled by vLLM."""
+    return device.startswith("cuda") and torch.cuda.is_available() and find_spec("vllm") is not None
 
 
 class _Read(NamedTuple):

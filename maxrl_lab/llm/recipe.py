@@ -168,11 +168,11 @@ def memory(recipe: Recipe, devices: int = 1) -> dict[str, float]:
     Weights, gradients and AdamW's two moments are float32 (16 bytes a parameter) and sharded over the devices, as FSDP
     or ZeRO-3 do; low-rank adapters leave the weights alone. Of activations, bfloat16 or float32, a layer keeps its
     input if it is checkpointed, else some 10 widths, 4 MLP widths and 3 key widths a token, without the attention
-    matrix (flash attention). The logits of the answers are float32, with their gradient. vLLM keeps a copy of the
-    weights in bfloat16 and, at most, the keys and values of 64 rollouts at once. An estimate: what allocators and
-    kernels add is not in it.
+    matrix (flash attention). TRL computes the answers' logits in small tiles, which are not counted. vLLM keeps a copy
+    of the weights in bfloat16 and, at most, the keys and values of 64 rollouts at once. An estimate: what allocators
+    and kernels add is not in it.
     """
-    size = specs.lookup(MODELS, "model whose size is known", recipe.model)
+    size = specs.lookup(MODELS, "size of model", recipe.model)
     share = size.parameters / devices
     adapters = recipe.lora * size.layers * (9 * size.width + 3 * size.mlp + 2 * size.kv_width)
     trained = 16 * adapters if recipe.lora else 12 * share
@@ -184,7 +184,6 @@ def memory(recipe: Recipe, devices: int = 1) -> dict[str, float]:
         "weights": 4 * share,
         "gradients and optimiser": trained,
         "activations": bytes_each * tokens * kept,
-        "logits": 8.0 * recipe.micro_batch * recipe.answer_length * size.vocabulary,
     }
     if recipe.vllm:
         cache = 2 * 2 * size.layers * size.kv_width * 64 * (recipe.prompt_length + recipe.answer_length)

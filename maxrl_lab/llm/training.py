@@ -9,12 +9,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from maxrl_lab import exact
 from maxrl_lab.llm import data, evaluation, need, rewards, tasks, weights
+from maxrl_lab.llm.loading import Policy, add_end, load
 from maxrl_lab.llm.recipe import EMBEDDED, Recipe
 from maxrl_lab.runs import Checkpoint, Row
 
@@ -36,49 +37,19 @@ _VLLM = {"vllm_importance_sampling_correction": False}
 """TRL's correction drops answers to which vLLM gives another probability; their rewards would still count in K."""
 
 
-class Policy(NamedTuple):
-    """A language model and its tokenizer."""
-
-    model: Any
-    tokenizer: Any
-
-
 def load_policy(recipe: Recipe, device: torch.device) -> Policy:
-    """Return the recipe's model, float32 weights from safetensors; no code that comes with a model is run.
-
-    Raises a one-line `ValueError` for a model that is not there, or an `end` that is not one token.
-    """
-    transformers = need("transformers")
-    transformers.utils.logging.disable_progress_bar()
-    place = weights.embedded() if recipe.model == EMBEDDED else recipe.model
+    """Return the recipe's model, in float32, whose answers the recipe's `end` ends, too; `ValueError` as `load`."""
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False)
-        model, loaded = transformers.AutoModelForCausalLM.from_pretrained(
-            place, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-        )
-        if drawn := sorted(map(str, loaded["missing_keys"])):  # transformers would draw them at random
-            raise ValueError(f"it has no weights for {', '.join(drawn)}")
-    except Exception as error:  # each part of a model fails in its own way
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(
-            f"could not load the model {recipe.model!r} ({reason}); offline: --model {EMBEDDED}, or a local folder"
-        ) from None
-    add_end(Policy(model, tokenizer), recipe.end)
-    return Policy(model.to(device), tokenizer)
+        policy = load(place_of(recipe))
+    except ValueError as error:
+        raise ValueError(f"{error}; offline: --model {EMBEDDED}, or a local folder") from None
+    add_end(policy, recipe.end)
+    return Policy(policy.model.to(device), policy.tokenizer)
 
 
-def add_end(policy: Policy, text: str) -> None:
-    """Let the token that `text` is end answers, too."""
-    if policy.tokenizer.pad_token_id is None:
-        policy.tokenizer.pad_token = policy.tokenizer.eos_token
-    own = policy.model.generation_config.eos_token_id
-    ends = [policy.tokenizer.eos_token_id, *([own] if isinstance(own, int) else own or [])]
-    if text:
-        ids = policy.tokenizer(text, add_special_tokens=False)["input_ids"]
-        if len(ids) != 1:
-            raise ValueError(f"end must be one token of the model, got {text!r}, which is {len(ids)}")
-        ends += ids
-    policy.model.generation_config.eos_token_id = list(dict.fromkeys(ends))
+def place_of(recipe: Recipe) -> Path | str:
+    """Return the folder of the recipe's model, or its name on the hub."""
+    return weights.embedded() if recipe.model == EMBEDDED else recipe.model
 
 
 def training_set(recipe: Recipe, seed: int, path: Path | None = None) -> Any:
@@ -152,7 +123,7 @@ def trainer_settings(recipe: Recipe, folder: Path, seed: int, device: torch.devi
         gradient_checkpointing=recipe.checkpointing,
         seed=seed,
         save_steps=recipe.save_every,
-        save_total_limit=1,
+        save_total_limit=2,  # the older one is whole while the newer is written
         logging_steps=1,
         report_to="none",
         disable_tqdm=True,
@@ -255,7 +226,12 @@ def update_rows(history: Sequence[Mapping[str, Any]]) -> list[Row]:
     return rows
 
 
-def evaluate(recipe: Recipe, policy: Policy, problems: Any, checkpoint: Checkpoint, key: str) -> list[Row]:
-    """Return a row a problem: how many of n samples are right; see `evaluation.evaluate`."""
-    engine = evaluation.TransformersEngine(policy.model, policy.tokenizer, recipe.sampling())
+def evaluate(recipe: Recipe, policy: Policy | Path | str, problems: Any, checkpoint: Checkpoint, key: str) -> list[Row]:
+    """Return a row a problem: how many of n samples are right; see `evaluation.evaluate`.
+
+    A policy in memory is sampled by transformers; one in a folder or on the hub by vLLM, where `engines` finds it.
+    """
+    model, tokenizer = policy if isinstance(policy, Policy) else (policy, None)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    engine = evaluation.engine(model, tokenizer, recipe.sampling(), device)
     return evaluation.evaluate(engine, list(problems), checkpoint, key=key)
