@@ -44,5 +44,5 @@ EXPERIMENTS: dict[str, ModuleType] = {
     "llm": llm,
 }
 """Name to module; each has `Settings`, `PRESETS` and `run(settings, context) -> rows`."""
-EXTRAS: dict[str, str] = {"llm": "llm"}
-"""Experiments that need an extra, and which: `reproduce` leaves them out."""
+EXTRAS = ("llm",)
+"""Experiments that need the extra of the same name: `reproduce` leaves them out."""

@@ -1,6 +1,8 @@
 """A language model before and after training with each estimator: pass@k on held-out problems, and how it learnt."""
 
+import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,38 +33,53 @@ def draw(rows: pd.DataFrame) -> Figure:
     training = rows[rows["view"] == "training"]
     for ax, (metric, label) in zip(axes[1:], _DYNAMICS.items(), strict=True):
         for name, found in training.groupby("estimator", sort=False):
-            line = found.groupby("step")[metric].mean().rolling(_SMOOTH, min_periods=1).mean()
-            ax.plot(line.index, line, color=style.colour(str(name)), dashes=style.dashes(str(name)))
+            smooth = found.groupby("seed")[metric].transform(lambda each: each.rolling(_SMOOTH, min_periods=1).mean())
+            style.band(ax, found.assign(**{metric: smooth}), "step", metric, str(name), dashes=style.dashes(str(name)))
         ax.set(xlabel="update", ylabel=label)
     axes[1].set_title(f"training (mean of the last {_SMOOTH} updates)")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=11)
-    seeds = training.seed.nunique()
     figure.suptitle(
-        f"A language model, trained with N = {training.rollouts.iloc[0]:g} rollouts a prompt; "
-        f"{seeds} seed{'s' if seeds > 1 else ''}"
+        f"A language model, trained with N = {training.rollouts.iloc[0]:g} rollouts a prompt; in training: "
+        + style.seeds_text(training.seed.nunique())
     )
     return figure
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return pass@k of every policy, and its difference to the untrained one, with 95% intervals over problems."""
+    """Return pass@k of every policy, then of each what it gained on the one before it, with 95% intervals.
+
+    Intervals are over problems, and of paired differences. `base needs` is k'/k of the scaling efficiency (Fig. 5):
+    how many times more samples the untrained policy needs for as much. `majority` is the share of right votes.
+    """
     problems = rows[rows["view"] == "problem"]
-    table = {}
+    table: dict[tuple[str, str], dict[str, str]] = {}
     for source, found in problems.groupby("source", sort=False):
-        base: np.ndarray | None = None
+        ks, passed = _ks(found), {name: _pass_at_ks(own) for name, own in _policies(found)}
+        base = next(iter(passed.values()))
         for name, own in _policies(found):
-            values = _pass_at_ks(own)
-            base = values if base is None else base
-            line = {f"pass@{k}": _text(values[:, place]) for place, k in enumerate(_ks(own))}
-            line |= {f"pass@{k} gained": _text((values - base)[:, place]) for place, k in enumerate(_ks(own))}
-            table[source, name] = {**line, "majority": f"{own.vote_right.astype(float).mean():.3f}"}
-    return pd.DataFrame(table).T
+            needed = evaluate.scaling_efficiency(passed[name].mean(0), base.mean(0), ks)
+            table[str(source), name] = {
+                **_texts("pass@", ks, passed[name]),
+                **{f"base needs @{k}": f"{times:.2g}x" for k, times in zip(ks, needed.tolist(), strict=True)},
+                "majority": f"{own.vote_right.astype(float).mean():.3f}",
+            }
+        for (before, one), (after, other) in itertools.pairwise(passed.items()):
+            table[str(source), f"{after} - {before}"] = _texts("pass@", ks, other - one)
+    return pd.DataFrame(table).T.fillna("")
+
+
+def _texts(name: str, ks: list[int], values: np.ndarray) -> dict[str, str]:
+    """Means and 95% intervals over problems of values (problems, k)."""
+    low_to_high = evaluate.bootstrap_interval(values)
+    return {
+        f"{name}{k}": f"{mean:.3f} [{low:.3f}, {high:.3f}]" for k, mean, low, high in zip(ks, *low_to_high, strict=True)
+    }
 
 
 def _coverage(ax: Axes, problems: pd.DataFrame) -> None:
     for name, own in _policies(problems):
         interval = evaluate.bootstrap_interval(_pass_at_ks(own))
-        line = {"color": style.colour(name), "label": style.label(name), "dashes": style.dashes(name)}
+        line: dict[str, Any] = {"color": style.colour(name), "label": style.label(name), "dashes": style.dashes(name)}
         ax.plot(_ks(own), interval.mean, marker="o", markersize=4, **line)
         ax.fill_between(_ks(own), interval.low, interval.high, color=style.colour(name), alpha=0.15, linewidth=0)
     ax.set_xscale("log", base=2)
@@ -87,8 +104,3 @@ def _pass_at_ks(own: pd.DataFrame) -> np.ndarray:
     correct = own.pivot_table(index=["source", "problem"], columns="seed", values="correct").to_numpy(copy=True)
     samples = int(own.samples.iloc[0])
     return np.stack([evaluate.pass_at_k(correct, samples, k).numpy().mean(1) for k in _ks(own)], 1)
-
-
-def _text(values: np.ndarray) -> str:
-    interval = evaluate.bootstrap_interval(values)
-    return f"{interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]"

@@ -16,6 +16,7 @@ import io
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -32,7 +33,11 @@ import pandas as pd
 import torch
 
 Row = dict[str, Any]
-_PACKAGES = ("maxrl-lab", "torch", "numpy", "scipy", "scikit-learn", "pandas", "gymnasium", "minigrid", "safetensors")
+_PACKAGES = (
+    *("maxrl-lab", "torch", "numpy", "scipy", "scikit-learn", "pandas", "gymnasium", "minigrid", "safetensors"),
+    *("transformers", "trl", "accelerate", "peft", "datasets", "reasoning-gym", "math-verify", "vllm", "verl"),
+)
+"""Whose versions are recorded, where they are installed."""
 TIMINGS = ("seconds_sample", "seconds_verify", "seconds_update", "tokens_per_second")
 """Columns of rows that are kept apart, in timings.csv, so that rows.csv is the same for the same settings."""
 
@@ -194,6 +199,11 @@ def cache_folder() -> Path:
         return Path(tempfile.gettempdir()) / "maxrl_lab"
 
 
+def file_name(text: str) -> str:
+    """Return the text with all but letters, digits and `_.=+-` replaced, as the name of one file."""
+    return re.sub(r"[^\w.=+-]+", "-", text)
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write `content` so that `path` holds either its old bytes or all of the new ones, even after a crash."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -279,12 +289,20 @@ def _describe_session(device: str) -> dict[str, Any]:
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "commit": _commit(),
         "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in _PACKAGES},
+        "packages": _versions(),
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
         "threads": torch.get_num_threads(),
         "wall_seconds": None,
     }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def _commit() -> str | None:

@@ -17,7 +17,7 @@ from experiments.context import Context
 from figures import FIGURES, style
 from figures import llm as figure_module
 from maxrl_lab import evaluate, runs
-from maxrl_lab.llm import training, weights
+from maxrl_lab.llm import evaluation, training, weights
 from maxrl_lab.runs import TIMINGS, Checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -101,7 +101,9 @@ def test_rows_hold_no_time(whole):
 def test_the_base_is_the_untrained_model(settings, whole, tmp_path):
     policy = training.load_policy(settings, torch.device("cpu"))
     (problems,) = training.held_out_sets(settings).values()
-    found = training.evaluate(settings, policy, problems, Checkpoint(tmp_path / "rows"), "base")
+    found = evaluation.evaluate(
+        training.engine(settings, policy), list(problems), Checkpoint(tmp_path / "rows"), key="base"
+    )
     rows = runs.read_rows(whole)
     base = rows[(rows["view"] == "problem") & (rows.estimator == "base")]
     assert base.correct.tolist() == [row["correct"] for row in found]
@@ -248,7 +250,7 @@ def test_without_the_extra_the_command_says_how_to_install_it(tmp_path):
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == len(EXPERIMENTS)
     assert done.stderr == (
-        "maxrl-lab: error: transformers is not installed; it comes with: pip install 'maxrl-lab[llm]'\n"
+        "maxrl-lab: error: transformers is not installed; it comes with: pip install -e '.[llm]' (make llm)\n"
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -262,7 +264,7 @@ def test_without_trl_alone_the_command_says_how_to_install_it(folder, tmp_path, 
     flags = ["--model", str(folder), "--out", str(tmp_path), "--pictures", str(tmp_path), "--quiet"]
     assert cli.main(["run", "llm", "--preset", "smoke", *flags]) == 2
     error = capsys.readouterr().err
-    assert error == "maxrl-lab: error: trl is not installed; it comes with: pip install 'maxrl-lab[llm]'\n"
+    assert error == "maxrl-lab: error: trl is not installed; it comes with: pip install -e '.[llm]' (make llm)\n"
 
 
 def test_reproduce_leaves_it_out(tmp_path, monkeypatch, capsys):
@@ -279,7 +281,7 @@ def test_reproduce_leaves_it_out(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(module, "draw", lambda _: None)
     assert cli.main(["reproduce", "--preset", "smoke", "--out", str(tmp_path)]) == 0
     assert asked == [name for name in EXPERIMENTS if name != "llm"]
-    assert EXTRAS == {"llm": "llm"}
+    assert EXTRAS == ("llm",)
 
 
 # the figure

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from small_llm_folder import CONTEXT, DIGITS, END, LIKELY, PAD, VOCABULARY, save_folder, small_model, small_tokenizer
 
-from maxrl_lab.llm import data, recipe, training, trl, weights
+from maxrl_lab.llm import data, evaluation, recipe, training, trl, weights
 from maxrl_lab.llm.recipe import MODELS, Recipe, Size, memory
 from maxrl_lab.runs import TIMINGS, Checkpoint
 
@@ -176,7 +176,7 @@ def test_memory_of_adapters_is_that_of_peft_s(small, monkeypatch):
     made = replace(small, lora=3)
     model = get_peft_model(small_model(), training._adapters(made))
     adapters = sum(each.numel() for each in model.parameters() if each.requires_grad)
-    monkeypatch.setattr(recipe, "MODELS", {made.model: Size(5000, 1, 16, 24, len(VOCABULARY), 8)})
+    monkeypatch.setattr(recipe, "MODELS", {made.model: Size(5000, 1, 16, 24, len(VOCABULARY), 8, 16)})
     found = bytes_of(made)
     assert found["gradients and optimiser"] == pytest.approx(16 * adapters)
     assert found["weights"] == pytest.approx(4 * 5000)
@@ -590,7 +590,7 @@ def test_adapters_are_trained_and_evaluated(small, tmp_path):
 
     def evaluated(policy, name):
         sets = training.held_out_sets(made)
-        return training.evaluate(made, policy, sets[SUMS], Checkpoint(tmp_path / name), "")
+        return evaluation.evaluate(training.engine(made, policy), list(sets[SUMS]), Checkpoint(tmp_path / name))
 
     found = evaluated(policy, "trained")
     assert found != evaluated(policy_of(made), "base")
@@ -605,7 +605,9 @@ def test_evaluation_counts_right_samples(small, tmp_path):
     """The untrained model writes each of six digits about as often, and a line's end; the rest is rare."""
     made = replace(small, samples=200, test_temperature=1.0, test_top_p=1.0, test_problems=12)
     problems = training.held_out_sets(made)[SUMS]
-    rows = training.evaluate(made, policy_of(made), problems, Checkpoint(tmp_path / "rows"), "base")
+    rows = evaluation.evaluate(
+        training.engine(made, policy_of(made)), list(problems), Checkpoint(tmp_path / "rows"), key="base"
+    )
     assert [row["problem"] for row in rows] == list(range(12))
     for answer, row in zip(problems["answer"], rows, strict=True):
         if answer in LIKELY:
@@ -621,4 +623,9 @@ def test_a_prompt_beyond_the_context_is_one_line(small, tmp_path, refuses):
     with refuses(
         f"the model's context holds {CONTEXT} tokens, got a prompt of {length} and answers of up to {CONTEXT}"
     ):
-        training.evaluate(made, policy_of(made), training.held_out_sets(made)[SUMS], Checkpoint(tmp_path / "r"), "base")
+        evaluation.evaluate(
+            training.engine(made, policy_of(made)),
+            list(training.held_out_sets(made)[SUMS]),
+            Checkpoint(tmp_path / "r"),
+            key="base",
+        )

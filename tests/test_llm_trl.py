@@ -37,6 +37,7 @@ from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
 from trl import GRPOTrainer
 
 from maxrl_lab.llm import trl
+from maxrl_lab.llm.trl_config import RULES
 
 ROOT = Path(__file__).parents[1]
 
@@ -258,6 +259,12 @@ BREAKING = {
     "entropy_coef": ({"entropy_coef": 0.5}, "0, got 0.5: a bonus is another objective"),
     "top_entropy_quantile": ({"top_entropy_quantile": 0.2}, "1, got 0.2: leaving tokens out"),
     "mask_truncated_completions": ({"mask_truncated_completions": True}, "False, got True: cut-off answers count"),
+    "delta": ({"delta": 0.5}, "None, got 0.5: a bound below 1"),
+    "vllm_structured_outputs_regex": (
+        {"vllm_structured_outputs_regex": "a*"},
+        "None, got 'a*': answers would be drawn",
+    ),
+    "vllm_importance_sampling_correction": ({"use_vllm": True}, "False, got True: it drops or reweighs rollouts"),
     "off_policy_mask_threshold": ({"off_policy_mask_threshold": 0.5}, "None, got 0.5: dropped rollouts still count"),
     "multi_objective_aggregation": (
         {"multi_objective_aggregation": "normalize_then_sum"},
@@ -274,7 +281,7 @@ BREAKING = {
 
 class TestSettings:
     def test_every_rule_is_broken_below(self):
-        assert BREAKING.keys() == trl.RULES.keys()
+        assert BREAKING.keys() == RULES.keys()
 
     @pytest.mark.parametrize("name", BREAKING)
     def test_that_make_another_objective_are_refused_unless_meant(self, name, tmp_path):
@@ -316,7 +323,7 @@ class TestSettings:
             trl.check_settings(args, allow=("scale_rewards",))
 
     def test_unknown_names_are_not_allowed(self, tmp_path, refuses):
-        with refuses(f"unknown setting to allow 'losstype'; choose one of: {', '.join(trl.RULES)}"):
+        with refuses(f"unknown setting to allow 'losstype'; choose one of: {', '.join(RULES)}"):
             small_trainer(tmp_path, allow=("losstype",))
 
     def test_an_estimator_must_exist_at_n(self, tmp_path, refuses):

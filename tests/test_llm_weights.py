@@ -298,7 +298,7 @@ def test_a_missing_package_is_one_line_with_the_pip_command(package, prepared, w
     monkeypatch.setattr(weights.subprocess, "run", no_conversion)
     for others in ([], ["--wheel", str(wheel)]):
         assert weights.main(["--force", *others]) == 2
-        assert error_line(capsys) == f"{package} is not installed; it comes with: pip install 'maxrl-lab[llm]'"
+        assert error_line(capsys) == f"{package} is not installed; it comes with: pip install -e '.[llm]' (make llm)"
     assert weights.embedded() == prepared
 
 

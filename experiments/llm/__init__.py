@@ -9,14 +9,17 @@ updates, one seed, one task. `full` is for a GPU. Needs `make llm`. Recipes of t
 """
 
 import itertools
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from experiments.context import Context, check_estimators, check_lists
-from maxrl_lab.llm import need, training
+from maxrl_lab import specs
+from maxrl_lab.llm import data, evaluation, need, training
+from maxrl_lab.llm.loading import Policy
 from maxrl_lab.llm.recipe import Recipe
-from maxrl_lab.runs import Row
+from maxrl_lab.runs import Row, file_name
 
 BASE = "base"
 """The policy that is not trained."""
@@ -55,12 +58,15 @@ class Settings(Recipe):
     estimators: tuple[str, ...] = ("grpo", "maxrl")
     """Compared."""
     seeds: tuple[int, ...] = (0,)
-    """Of the training problems' order and the answers drawn."""
+    """Of the training problems, their order and the answers drawn."""
 
     def __post_init__(self) -> None:
         """Check also what is compared."""
         super().__post_init__()
         check_lists(seeds=self.seeds)
+        for seed in self.seeds:
+            if specs.check_count("seeds", seed, minimum=0) > data.MAX_SEED:
+                raise ValueError(f"seeds must be at most {data.MAX_SEED}, got {seed}")
         check_estimators(self.estimators, (self.rollouts,))
 
 
@@ -85,6 +91,7 @@ PRESETS = {
 
 def run(settings: Settings, context: Context) -> list[Row]:
     """Return rows of view problem (right samples of each held-out one, before and after) and view training."""
+    training.check_devices(context.device)
     rows = _evaluated(settings, context, BASE, 0, training.load_policy(settings, context.device))
     for seed, name in itertools.product(settings.seeds, settings.estimators):
         rows += _trained(settings, context, name, seed)
@@ -93,7 +100,7 @@ def run(settings: Settings, context: Context) -> list[Row]:
 
 def _trained(settings: Settings, context: Context, name: str, seed: int) -> list[Row]:
     """The rows of one run, and of its policy's evaluation; kept once it is done."""
-    place = f"{name.replace(':', '-')}-{seed}"
+    place = file_name(f"{name}-{seed}")
     done = context.checkpoint.stage(f"{place}-rows")
     if state := done.load():
         kept: list[Row] = state["rows"]
@@ -110,6 +117,7 @@ def _trained(settings: Settings, context: Context, name: str, seed: int) -> list
     rows = [_labelled(settings, "training", name, seed, row) for row in updates]
     rows += _evaluated(settings, context, name, seed, policy)
     done.save({"rows": rows})
+    shutil.rmtree(context.checkpoint.path / place, ignore_errors=True)  # gigabytes, which nobody needs any more
     return rows
 
 
@@ -130,11 +138,11 @@ def _bar(context: Context, label: str) -> Any:
     return Bar()
 
 
-def _evaluated(settings: Settings, context: Context, name: str, seed: int, policy: training.Policy) -> list[Row]:
-    rows = []
+def _evaluated(settings: Settings, context: Context, name: str, seed: int, policy: Policy) -> list[Row]:
+    engine, rows = training.engine(settings, policy), []
     for source, problems in training.held_out_sets(settings).items():
-        place = f"{name}-{seed}-{source}".replace(":", "-").replace("/", "-")
-        found = training.evaluate(settings, policy, problems, context.checkpoint.stage(place), key=place)
+        place = file_name(f"{name}-{seed}-{source}")
+        found = evaluation.evaluate(engine, list(problems), context.checkpoint.stage(place), key=place)
         rows += [_labelled(settings, "problem", name, seed, {"source": source, **row}) for row in found]
     return rows
 

@@ -1,11 +1,13 @@
 """What a recipe takes, as text: hardware, tokens, memory, and the commands that run it; and what a run has found."""
 
 import os
+import shlex
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 
-from experiments.llm.recipes import Settings
+from experiments.llm.recipes import Settings, settings_of
 from maxrl_lab.llm import evaluation
 from maxrl_lab.llm.recipe import Recipe, memory
 
@@ -52,7 +54,7 @@ def memory_table(recipe: Recipe) -> str:
 
 def commands(name: str, settings: Settings) -> list[str]:
     """Return how to try the recipe, and how to run it on one GPU, eight, several nodes, and with verl."""
-    flags = f"{name} --estimator {settings.estimator}"
+    flags = shlex.join([name, *_changes(name, settings)])
     folder = Path(os.path.relpath(Path(__file__).parent / "accelerate"))
     launch = "accelerate launch --config_file"
     nodes = 4 if _splits(settings, 32) else 1
@@ -63,6 +65,15 @@ def commands(name: str, settings: Settings) -> list[str]:
         each = "--machine_rank R --main_process_ip IP"
         listed.append(f"{launch} {folder / 'several_nodes.yaml'} {each} {_TRAIN} {flags} --out /shared/run")
     return [*listed, f"python -m experiments.llm.verl_job {flags} --nodes {nodes} --gpus 8 --run"]
+
+
+def _changes(name: str, settings: Settings) -> list[str]:
+    """The flags of what differs from the recipe, and the estimator."""
+    flags = ["--estimator", settings.estimator]
+    for field, value in asdict(settings).items():
+        if field != "estimator" and value != getattr(settings_of(name), field):
+            flags += [f"--{field}", *map(str, value if isinstance(value, tuple | list) else [value])]
+    return flags
 
 
 def _splits(recipe: Recipe, devices: int) -> bool:

@@ -11,13 +11,13 @@ A killed run continues with the same command from its last checkpoint; with othe
 processes the first one decides, evaluates (by vLLM where there is one, else by transformers) and writes; all train.
 """
 
-import gc
 import os
 import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ import torch
 from experiments import cli
 from experiments.llm.recipes import RECIPES, Settings, settings_of
 from maxrl_lab import runs
-from maxrl_lab.llm import engines, need, sampling, training
+from maxrl_lab.llm import engines, evaluation, need, sampling, training
 from maxrl_lab.runs import Checkpoint, Row
 
 POLICY = "policy"
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
         for line in dry_run.check(name, settings):
             print(f"ok: {line}", flush=True)
         return 0
-    out = flags.out or Path("results/recipes") / name / f"{settings.estimator}-{settings.seed}".replace(":", "-")
+    out = flags.out or Path("results/recipes") / name / runs.file_name(f"{settings.estimator}-{settings.seed}")
     rows = run(name, settings, out, flags.device, force=flags.force)
     if rows is not None:
         print(describe.results(rows))
@@ -111,7 +111,10 @@ def run(
 
     `callbacks` are transformers', for the training.
     """
+    if settings.vllm and find_spec("vllm") is None:
+        raise ValueError(f"{name} draws answers with vLLM, which is not installed: pip install vllm, or --vllm False")
     processes = Processes(device)
+    training.check_devices(processes.device)
     if not processes.is_first:
         if processes.agree():
             train(settings, folder, processes.device, callbacks)
@@ -166,22 +169,19 @@ def fits(problems: Any, tokenizer: Any, limit: int) -> Any:
 
 
 def evaluate(settings: Settings, model: str, when: str, checkpoint: Checkpoint, device: torch.device) -> list[Row]:
-    """Return a row for each problem of each collection, by `training.evaluate`."""
+    """Return a row for each problem of each collection, by `evaluation.evaluate`."""
     data = _data(settings)
     sets = training.held_out_sets(settings, data if data is None or data.is_dir() else None)
     own = replace(settings, model=model)
-    # vLLM knows the end tokens that the folder names, and no other
-    by_name = engines.has_vllm(str(device)) and (not settings.end or when == "after")
-    policy = training.place_of(own) if by_name else training.load_policy(own, device)
+    # vLLM takes whole models, with the end tokens that their folder names
+    by_name = engines.has_vllm(str(device)) and not settings.lora and (not settings.end or when == "after")
+    engine = training.engine(own, training.place_of(own) if by_name else training.load_policy(own, device))
     rows = []
     for source, problems in sets.items():
-        place = f"{when}-{source}".replace("/", "-")
-        found = training.evaluate(settings, policy, problems, checkpoint.stage(place), key=place)
+        place = runs.file_name(f"{when}-{source}")
+        found = evaluation.evaluate(engine, list(problems), checkpoint.stage(place), key=place)
         rows += [{"view": "problem", "when": when, "source": source, **row} for row in found]
-    del policy
-    if device.type == "cuda":  # the trainer needs the room
-        gc.collect()
-        torch.cuda.empty_cache()
+    engine.close()  # the trainer needs the room
     return rows
 
 

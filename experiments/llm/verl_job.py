@@ -10,10 +10,12 @@ The 4 nodes of 8 H200s are the paper's. The dry run checks all that verl can che
 set, its reward function and its advantages. Not its workers: sampling by vLLM and training under Ray need GPUs.
 """
 
+import json
 import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ import torch
 
 from experiments import cli
 from experiments.llm.recipes import RECIPES, Settings, settings_of
-from maxrl_lab import specs
+from maxrl_lab import runs, specs
 from maxrl_lab.llm import data, rewards, training, verl_config
 from maxrl_lab.llm.recipe import EMBEDDED
 
@@ -53,16 +55,33 @@ def main(arguments: Sequence[str]) -> int:
         for line in verl_dry_run.check(settings, flags.nodes, flags.gpus):
             print(line)
         return 0
-    place = f"{settings.estimator}-{settings.seed}".replace(":", "-")
+    place = runs.file_name(f"{settings.estimator}-{settings.seed}")
     folder = (flags.out or Path("results/verl") / name / place).absolute()
     asked = overrides(settings, folder, flags.nodes, flags.gpus)
     verl_config.check_config(verl_config.compose(asked))
+    refuse_other_job(folder, settings)
     write(settings, folder)
     command = [sys.executable, "-m", MODULE, *asked]
     if flags.run:
         return subprocess.run(command).returncode
     print(shlex.join(["python", *command[1:]]))
     return 0
+
+
+def refuse_other_job(folder: Path, settings: Settings) -> None:
+    """Keep the settings in the folder; `ValueError` if it holds a job with others, which verl would continue."""
+    file, wanted = folder / "settings.json", json.loads(json.dumps(asdict(settings)))
+    try:
+        found = json.loads(file.read_text()) if file.exists() else wanted
+    except ValueError as error:
+        raise ValueError(f"{file} is not readable JSON ({error}); choose another --out") from None
+    for name, value in wanted.items():
+        if found.get(name) != value:
+            raise ValueError(
+                f"{folder} holds a job with other settings ({name} = {found.get(name)!r} there, {value!r} now); "
+                "choose another --out"
+            )
+    runs.write_json(file, wanted)
 
 
 def write(settings: Settings, folder: Path) -> None:

@@ -17,4 +17,5 @@ def need(module: str, extra: str = "llm") -> ModuleType:
 
 def missing(error: ModuleNotFoundError, extra: str = "llm") -> ValueError:
     """Return the one-line error for a package that an extra brings."""
-    return ValueError(f"{error.name} is not installed; it comes with: pip install 'maxrl-lab[{extra}]'")
+    by_make = " (make llm)" if extra == "llm" else ""
+    return ValueError(f"{error.name} is not installed; it comes with: pip install -e '.[{extra}]'{by_make}")

@@ -26,8 +26,8 @@ TEMPLATES: Mapping[str, str] = {
 }
 _STRIDE = 2**20
 """Problems of reasoning-gym between the beginnings of two streams."""
-_MAX_SEED = 2**11 - 1
-"""Two streams of `_STRIDE` for each seed, below 2**32."""
+MAX_SEED = 2**11 - 1
+"""Of reasoning-gym's problems: two streams of `_STRIDE` for each seed, below 2**32."""
 _PORTION = 512
 _IN_VAIN = 2000
 """Problems without a new question after which a request is refused."""
@@ -78,8 +78,8 @@ def reasoning_gym_problems(
     one split by its own text: a quarter of them, by a hash, is test. Train and test thus share no question whatever
     their seeds and counts. Raises `ValueError` for a refused task or config, and if too few questions exist.
     """
-    if seed > _MAX_SEED:
-        raise ValueError(f"seed must be at most {_MAX_SEED} for reasoning_gym, got {seed}")
+    if seed > MAX_SEED:
+        raise ValueError(f"seed must be at most {MAX_SEED} for reasoning_gym, got {seed}")
     start = (2 * seed + SPLITS.index(split)) * _STRIDE
     rows: dict[str, dict[str, str]] = {}
     in_vain = 0

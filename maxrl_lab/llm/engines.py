@@ -8,6 +8,7 @@ R rows (samples in a batch), V vocabulary, n samples of each problem, T most tok
 
 import contextlib
 import copy
+import gc
 import importlib
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
@@ -29,6 +30,9 @@ class Engine(Protocol):
 
     def complete(self, prompts: Sequence[Prompt], first: int = 0) -> list[list[Completion]]:
         """Return n completions of each prompt; prompt i is problem `first + i`, which keys its random numbers."""
+
+    def close(self) -> None:
+        """Let go of the model."""
 
 
 def engine(model: Any, tokenizer: Any, sampling: Sampling, device: str = "cpu") -> Engine:
@@ -92,6 +96,13 @@ class TransformersEngine:
             for start in range(0, len(encoded), together):
                 completions += self._sample(encoded[start : start + together], first + start)
         return completions
+
+    def close(self) -> None:
+        """Let go of the model, and of a GPU's memory if nobody else holds it."""
+        self._model = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
     def _fitting(self, prompt: list[int]) -> list[int]:
         context = getattr(self._model.config, "max_position_embeddings", None)
@@ -201,6 +212,12 @@ class VllmEngine:
             [Completion(each.text, len(each.token_ids), each.finish_reason == "stop") for each in request.outputs]
             for request in found
         ]
+
+    def close(self) -> None:
+        """Give the GPU's memory back."""
+        self._model = None
+        gc.collect()
+        torch.cuda.empty_cache()
 
     def _asked(self, problem: int) -> Any:
         asked = self.sampling

@@ -125,7 +125,7 @@ class _Process:
         )
         if _read(process, _START_SECONDS) != "ready":
             process.kill()
-            raise ValueError("math-verify did not start; it comes with: pip install 'maxrl-lab[llm]' (make llm)")
+            raise ValueError("math-verify did not start; it comes with: pip install -e '.[llm]' (make llm)")
         self._process = process
         return process
 

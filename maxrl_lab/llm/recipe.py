@@ -27,13 +27,15 @@ class Size(NamedTuple):
     vocabulary: int
     kv_width: int
     """Keys' width: key-value heads times their size."""
+    query_width: int
+    """Queries' width: heads times their size."""
 
 
 MODELS: Mapping[str, Size] = {
-    EMBEDDED: Size(134.5e6, 30, 576, 1536, 49152, 192),
-    "HuggingFaceTB/SmolLM2-360M-Instruct": Size(361.8e6, 32, 960, 2560, 49152, 320),
-    "Qwen/Qwen3-1.7B-Base": Size(1.721e9, 28, 2048, 6144, 151936, 1024),
-    "Qwen/Qwen3-4B-Base": Size(4.022e9, 36, 2560, 9728, 151936, 1024),
+    EMBEDDED: Size(134.5e6, 30, 576, 1536, 49152, 192, 576),
+    "HuggingFaceTB/SmolLM2-360M-Instruct": Size(361.8e6, 32, 960, 2560, 49152, 320, 960),
+    "Qwen/Qwen3-1.7B-Base": Size(1.721e9, 28, 2048, 6144, 151936, 1024, 2048),
+    "Qwen/Qwen3-4B-Base": Size(4.022e9, 36, 2560, 9728, 151936, 1024, 4096),
 }
 """Known models; for others `memory` says that it does not know."""
 
@@ -116,6 +118,8 @@ class Recipe:
         specs.lookup(rewards.EXTRACTIONS, "extraction", self.extraction)
         if self.source.startswith(tasks.PREFIX) and not self.train_problems * self.test_problems:
             raise ValueError(f"{self.source} makes its problems: train_problems and test_problems must be at least 1")
+        if self.vllm and self.end:
+            raise ValueError(f"vLLM ends answers by the model's own tokens only, got vllm with end = {self.end!r}")
         if self.shots and not self.source.startswith(tasks.PREFIX):
             raise ValueError(f"shots are for {tasks.PREFIX}TASK; {self.source!r} takes none")
         if (self.prompts * self.rollouts) % self.micro_batch:
@@ -167,17 +171,17 @@ def memory(recipe: Recipe, devices: int = 1) -> dict[str, float]:
 
     Weights, gradients and AdamW's two moments are float32 (16 bytes a parameter) and sharded over the devices, as FSDP
     or ZeRO-3 do; low-rank adapters leave the weights alone. Of activations, bfloat16 or float32, a layer keeps its
-    input if it is checkpointed, else some 10 widths, 4 MLP widths and 3 key widths a token, without the attention
+    input if it is checkpointed, else some 8 widths, 2 query, 4 MLP and 3 key widths a token, without the attention
     matrix (flash attention). TRL computes the answers' logits in small tiles, which are not counted. vLLM keeps a copy
     of the weights in bfloat16 and, at most, the keys and values of 64 rollouts at once. An estimate: what allocators
     and kernels add is not in it.
     """
     size = specs.lookup(MODELS, "size of model", recipe.model)
     share = size.parameters / devices
-    adapters = recipe.lora * size.layers * (9 * size.width + 3 * size.mlp + 2 * size.kv_width)
+    adapters = recipe.lora * size.layers * (7 * size.width + 3 * size.mlp + 2 * size.kv_width + 2 * size.query_width)
     trained = 16 * adapters if recipe.lora else 12 * share
     tokens = recipe.micro_batch * (recipe.prompt_length + recipe.answer_length)
-    per_layer = 10 * size.width + 4 * size.mlp + 3 * size.kv_width
+    per_layer = 8 * size.width + 2 * size.query_width + 4 * size.mlp + 3 * size.kv_width
     kept = size.layers * size.width + per_layer if recipe.checkpointing else size.layers * per_layer
     bytes_each = 2 if recipe.precision == "bfloat16" else 4
     parts = {

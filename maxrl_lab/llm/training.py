@@ -17,7 +17,7 @@ from maxrl_lab import exact
 from maxrl_lab.llm import data, evaluation, need, rewards, tasks, weights
 from maxrl_lab.llm.loading import Policy, add_end, load
 from maxrl_lab.llm.recipe import EMBEDDED, Recipe
-from maxrl_lab.runs import Checkpoint, Row
+from maxrl_lab.runs import Row
 
 LOGGED = {
     "group/pass_rate": "pass_rate",
@@ -39,8 +39,10 @@ _VLLM = {"vllm_importance_sampling_correction": False}
 
 def load_policy(recipe: Recipe, device: torch.device) -> Policy:
     """Return the recipe's model, in float32, whose answers the recipe's `end` ends, too; `ValueError` as `load`."""
+    need("transformers")
+    place = place_of(recipe)
     try:
-        policy = load(place_of(recipe))
+        policy = load(place)
     except ValueError as error:
         raise ValueError(f"{error}; offline: --model {EMBEDDED}, or a local folder") from None
     add_end(policy, recipe.end)
@@ -176,7 +178,7 @@ def train(
         trainer.save_model(str(keep))
         (keep / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nobody needs
     rows = update_rows(trainer.state.log_history)
-    model = trainer.accelerator.unwrap_model(trainer.model)
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)  # float32 again, as it is loaded
     del trainer
     gc.collect()
     return Policy(model, policy.tokenizer), rows
@@ -226,12 +228,21 @@ def update_rows(history: Sequence[Mapping[str, Any]]) -> list[Row]:
     return rows
 
 
-def evaluate(recipe: Recipe, policy: Policy | Path | str, problems: Any, checkpoint: Checkpoint, key: str) -> list[Row]:
-    """Return a row a problem: how many of n samples are right; see `evaluation.evaluate`.
+def engine(recipe: Recipe, policy: Policy | Path | str) -> evaluation.Engine:
+    """Return what draws a policy's answers to held-out problems.
 
-    A policy in memory is sampled by transformers; one in a folder or on the hub by vLLM, where `engines` finds it.
+    A policy in memory is sampled by transformers, where it is; one in a folder or on the hub by vLLM, if
+    `engines.has_vllm`, on the first GPU.
     """
     model, tokenizer = policy if isinstance(policy, Policy) else (policy, None)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    engine = evaluation.engine(model, tokenizer, recipe.sampling(), device)
-    return evaluation.evaluate(engine, list(problems), checkpoint, key=key)
+    return evaluation.engine(model, tokenizer, recipe.sampling(), "cuda" if torch.cuda.is_available() else "cpu")
+
+
+def check_devices(device: torch.device) -> None:
+    """Raise `ValueError` unless the trainer would take this device: the first GPU of a process's own, or the CPU."""
+    processes, visible = int(os.environ.get("WORLD_SIZE", "1")), torch.cuda.device_count()
+    if device.type == "cuda" and processes == 1 and (visible > 1 or device.index):
+        raise ValueError(
+            f"expected one visible GPU, or a process for each (accelerate launch), got {device} of {visible}; "
+            f"set CUDA_VISIBLE_DEVICES={device.index or 0}"
+        )

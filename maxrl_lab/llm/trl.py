@@ -1,136 +1,39 @@
 """TRL's `GRPOTrainer` with an estimator of the lab in the place of its advantages.
 
-    trainer = EstimatorTrainer(model, reward, settings("out", num_generations=16), estimator="maxrl", train_dataset=...)
+    trainer = EstimatorTrainer(model, reward, settings("out", num_generations=16), estimator="maxrl",
+                               train_dataset=problems, processing_class=tokenizer)
 
 TRL gathers the rewards of whole groups over all processes before it computes advantages; that is where ours are
 computed, and each process takes its own rollouts' share, so micro-batches, several processes and reuse of rollouts are
-TRL's own. Two of its methods are wrapped (their names are private, hence the narrow range of versions); the gradient is
-then (1/BN) sum_i A_i S_i over B prompts and N rollouts each, S_i summed over an answer's tokens.
+TRL's own. Two of its methods are wrapped (their names are private, hence the narrow range of versions). On-policy, as
+TRL is by default, the gradient is then (1/BN) sum_i A_i S_i over B prompts and N rollouts each, S_i summed over an
+answer's tokens (with `loss_type="dr_grpo"` divided by the constant `max_completion_length`). With `num_iterations`
+above 1, or `steps_per_generation` above the accumulation, later updates follow TRL's clipped ratios of what an older
+policy drew: the advantages are still the estimator's, the gradient is no longer exact, and a run that is resumed
+between two updates of one generation draws anew.
 
-Settings that would silently make that another objective are refused, see `check_settings`.
+Settings that would silently make it another objective are refused, see `trl_config`.
 """
 
 import hashlib
 import json
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
+from trl import GRPOConfig, GRPOTrainer
 
-from maxrl_lab import estimators, exact, probe, specs
-from maxrl_lab.llm import missing
+from maxrl_lab import estimators, exact, probe
+from maxrl_lab.llm.trl_config import RULES, check_model, check_settings, refusal, settings
 from maxrl_lab.runs import write_json
 
-try:
-    from trl import GRPOConfig, GRPOTrainer
-except ModuleNotFoundError as error:
-    raise missing(error) from None
+__all__ = ["EstimatorTrainer", "check_settings", "settings"]
 
 RECORD = "maxrl_lab.json"
 """In every checkpoint, written last: what the estimator was. Without it a checkpoint is not complete."""
-
-REQUIRED = {"scale_rewards": "none", "loss_type": "luspo", "importance_sampling_level": "sequence", "beta": 0.0}
-"""What `settings` sets: advantages as the estimator gives them, summed over an answer's tokens, no KL term."""
-
-
-class Rule(NamedTuple):
-    """One of TRL's settings that decides the objective."""
-
-    holds: Callable[[GRPOConfig], bool]
-    expected: str
-    because: str
-
-
-_SAMPLING = "answers would be drawn from another distribution than the one whose log-probabilities are learnt from"
-_RESAMPLERS = (
-    "do_sample",
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "top_h",
-    "typical_p",
-    "epsilon_cutoff",
-    "eta_cutoff",
-    "repetition_penalty",
-    "encoder_repetition_penalty",
-    "no_repeat_ngram_size",
-    "min_length",
-    "min_new_tokens",
-    "bad_words_ids",
-    "suppress_tokens",
-    "begin_suppress_tokens",
-    "sequence_bias",
-    "guidance_scale",
-    "num_beams",
-)
-
-RULES: dict[str, Rule] = {
-    "scale_rewards": Rule(
-        lambda args: args.scale_rewards == "none", "'none'", "the estimator alone decides the scale of advantages"
-    ),
-    "loss_type": Rule(
-        lambda args: args.loss_type in ("luspo", "dr_grpo"),
-        "'luspo' or 'dr_grpo'",
-        "the others divide by numbers of tokens, which favours short right answers, or reweigh tokens",
-    ),
-    "beta": Rule(lambda args: args.beta == 0, "0", "a KL penalty is another objective"),
-    "entropy_coef": Rule(
-        lambda args: args.entropy_coef == 0 and not args.use_adaptive_entropy, "0", "a bonus is another objective"
-    ),
-    "router_aux_loss_coef": Rule(  # None is the model's own, known only once there is a model
-        lambda args: not args.router_aux_loss_coef, "0", "a balancing loss of experts is another objective"
-    ),
-    "top_entropy_quantile": Rule(
-        lambda args: args.top_entropy_quantile == 1, "1", "leaving tokens out of the score makes the gradient biased"
-    ),
-    "mask_truncated_completions": Rule(
-        lambda args: not args.mask_truncated_completions,
-        "False",
-        "cut-off answers count in their group's K, so their scores belong to its gradient",
-    ),
-    "off_policy_mask_threshold": Rule(
-        lambda args: args.off_policy_mask_threshold is None, "None", "dropped rollouts still count in their group's K"
-    ),
-    "multi_objective_aggregation": Rule(
-        lambda args: args.multi_objective_aggregation == "sum_then_normalize",
-        "'sum_then_normalize'",
-        "an estimator needs one reward of 0 or 1",
-    ),
-    "top_p": Rule(lambda args: args.top_p == 1, "1", _SAMPLING),
-    "top_k": Rule(lambda args: not args.top_k, "0", _SAMPLING),
-    "min_p": Rule(lambda args: not args.min_p, "None", _SAMPLING),
-    "repetition_penalty": Rule(lambda args: args.repetition_penalty == 1, "1", _SAMPLING),
-    "generation_kwargs": Rule(
-        lambda args: not set(args.generation_kwargs or {}) & set(_RESAMPLERS),
-        f"none of {', '.join(_RESAMPLERS)}",
-        _SAMPLING,
-    ),
-}
-"""Setting of `GRPOConfig` to what it must be, for the gradient to be the estimator's."""
-
-
-def settings(output_dir: str | Path, **changes: Any) -> GRPOConfig:
-    """Return TRL's settings with `REQUIRED` and any changes; bfloat16 only on a GPU that has it."""
-    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return GRPOConfig(**{"output_dir": str(output_dir), "bf16": bf16, **REQUIRED, **changes})
-
-
-def check_settings(args: GRPOConfig, allow: Collection[str] = ()) -> None:
-    """Raise `ValueError` for the first setting that makes the gradient another one, unless it is in `allow`."""
-    for name in allow:
-        specs.lookup(RULES, "setting to allow", name)
-    for name, rule in RULES.items():
-        if name not in allow and not rule.holds(args):
-            raise ValueError(_refusal(name, getattr(args, name)))
-
-
-def _refusal(name: str, got: object) -> str:
-    rule = RULES[name]
-    return f"{name} must be {rule.expected}, got {got!r}: {rule.because}; if it is meant, say allow=({name!r},)"
 
 
 class EstimatorTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -159,9 +62,13 @@ class EstimatorTrainer(GRPOTrainer):  # type: ignore[misc]
         self._record = record(probe.name_of(estimators.resolve(estimator, count)), self._table, args, allow)
         self._rewards_per_function: Tensor | None = None
         self._updates_before = 0
+        if isinstance(model, str):
+            args.model_init_kwargs = {"use_safetensors": True, **(args.model_init_kwargs or {})}
         super().__init__(model=model, reward_funcs=reward_funcs, args=args, **others)
         if self.aux_loss_enabled and "router_aux_loss_coef" not in allow:
-            raise ValueError(_refusal("router_aux_loss_coef", self.router_aux_loss_coef))
+            raise ValueError(refusal("router_aux_loss_coef", self.router_aux_loss_coef))
+        if "generation_kwargs" not in allow:
+            check_model(self.accelerator.unwrap_model(self.model))
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
         """TRL's: rewards (B N, functions) of all processes, groups in a row. Kept for the advantages."""
@@ -197,10 +104,12 @@ class EstimatorTrainer(GRPOTrainer):  # type: ignore[misc]
         return sampler
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        file = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}" / RECORD
+        if self.args.should_save:
+            file.unlink(missing_ok=True)  # of an older checkpoint in its place
         super()._save_checkpoint(model, trial)
         if self.args.should_save:
-            folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
-            write_json(folder / RECORD, self._record)
+            write_json(file, self._record)
 
     def train(self, resume_from_checkpoint: str | Path | bool | None = None, **others: Any) -> Any:
         """As `GRPOTrainer.train`; True resumes from the last complete checkpoint, or starts if there is none.
@@ -249,7 +158,16 @@ def describe_groups(rewards: Tensor, weights: Tensor) -> dict[str, float]:
 def record(name: str, table: tuple[Tensor, Tensor], args: GRPOConfig, allow: Collection[str]) -> dict[str, Any]:
     """Return what makes a run the run it is: the estimator with its table, N, and the settings of `RULES`."""
     digest = hashlib.sha256(json.dumps([column.tolist() for column in table]).encode()).hexdigest()
-    names = (*RULES, "importance_sampling_level", "temperature", "num_iterations", "max_completion_length")
+    names = (
+        *RULES,
+        "importance_sampling_level",
+        "temperature",
+        "num_iterations",
+        "steps_per_generation",
+        "gradient_accumulation_steps",
+        "max_completion_length",
+        "learning_rate",
+    )
     return {
         "estimator": name,
         "table_sha256": digest,

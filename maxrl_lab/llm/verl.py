@@ -1,6 +1,6 @@
 """The lab's estimators as advantage functions of verl 0.9: `algorithm.adv_estimator=maxrl_lab/maxrl_leave_one_out`.
 
-    pip install 'maxrl-lab[verl]'     # verl finds `maxrl_lab.llm.verl_plugin` by itself, in Ray's processes too
+    pip install -e '.[verl]'     # verl finds `maxrl_lab.llm.verl_plugin` by itself, in Ray's processes too
     python -m verl.trainer.main_ppo algorithm.adv_estimator=maxrl_lab/pkpo +algorithm.maxrl_lab.k=4 ...
 
 An estimator's options are keys of `algorithm.maxrl_lab`; a value may be relative to the group: `order=N-1`. The paper
