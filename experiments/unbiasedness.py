@@ -10,7 +10,7 @@ averaged over many groups and compared with the exact weight: a z-score per cell
 from dataclasses import dataclass
 
 import torch
-from scipy import stats
+from scipy import special
 
 from envs.classification import ClassificationBatch
 from experiments.context import EVERY_ESTIMATOR, Context, check_estimators, check_lists
@@ -52,7 +52,7 @@ class Settings:
     def threshold(self) -> float:
         """|z| beyond which a cell is called biased."""
         cells = len(self.estimators) * len(self.rollouts)
-        return float(stats.norm.isf(self.false_alarm_rate / 2 / cells))
+        return float(-special.ndtri(self.false_alarm_rate / 2 / cells))
 
 
 PRESETS = {

@@ -60,12 +60,16 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
             needed = evaluate.scaling_efficiency(passed[name].mean(0), base.mean(0), ks)
             table[str(source), name] = {
                 **_texts("pass@", ks, passed[name]),
-                **{f"base needs @{k}": f"{times:.2g}x" for k, times in zip(ks, needed.tolist(), strict=True)},
+                **{f"base needs @{k}": _times(each) for k, each in zip(ks, needed.tolist(), strict=True)},
                 "majority": f"{own.vote_right.astype(float).mean():.3f}",
             }
         for (before, one), (after, other) in itertools.pairwise(passed.items()):
             table[str(source), f"{after} - {before}"] = _texts("pass@", ks, other - one)
     return pd.DataFrame(table).T.fillna("")
+
+
+def _times(factor: float) -> str:
+    return f"{factor:.2g}x" if factor < float("inf") else "not reached"
 
 
 def _texts(name: str, ks: list[int], values: np.ndarray) -> dict[str, str]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields, replace
 
 from experiments.llm import PRESETS
 from maxrl_lab import specs
+from maxrl_lab.llm import data, tasks
 from maxrl_lab.llm.recipe import Recipe
 
 
@@ -80,7 +81,9 @@ class Settings(Recipe):
         """Check also that the estimator exists at N."""
         super().__post_init__()
         self.check(self.estimator)
-        specs.check_count("seed", self.seed, minimum=0)
+        seed = specs.check_count("seed", self.seed, minimum=0)
+        if self.source.startswith(tasks.PREFIX) and seed > data.MAX_SEED:
+            raise ValueError(f"seed must be at most {data.MAX_SEED} for {self.source}, got {seed}")
 
 
 def settings_of(name: str) -> Settings:

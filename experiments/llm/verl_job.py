@@ -29,6 +29,8 @@ from maxrl_lab.llm.recipe import EMBEDDED
 
 COMMAND = "python -m experiments.llm.verl_job"
 MODULE = "verl.trainer.main_ppo"
+JOB = "settings.json"
+"""Of a job, in its folder, written once its files are there."""
 _PLAIN = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 """The chat format of prompts that the model just continues."""
 _LOSS = "actor_rollout_ref.actor.loss_agg_mode"
@@ -61,6 +63,7 @@ def main(arguments: Sequence[str]) -> int:
     verl_config.check_config(verl_config.compose(asked))
     refuse_other_job(folder, settings)
     write(settings, folder)
+    runs.write_json(folder / JOB, asdict(settings))
     command = [sys.executable, "-m", MODULE, *asked]
     if flags.run:
         return subprocess.run(command).returncode
@@ -69,8 +72,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def refuse_other_job(folder: Path, settings: Settings) -> None:
-    """Keep the settings in the folder; `ValueError` if it holds a job with others, which verl would continue."""
-    file, wanted = folder / "settings.json", json.loads(json.dumps(asdict(settings)))
+    """Raise `ValueError` if the folder holds a job with other settings, which verl would continue."""
+    file, wanted = folder / JOB, json.loads(json.dumps(asdict(settings)))
     try:
         found = json.loads(file.read_text()) if file.exists() else wanted
     except ValueError as error:
@@ -81,7 +84,6 @@ def refuse_other_job(folder: Path, settings: Settings) -> None:
                 f"{folder} holds a job with other settings ({name} = {found.get(name)!r} there, {value!r} now); "
                 "choose another --out"
             )
-    runs.write_json(file, wanted)
 
 
 def write(settings: Settings, folder: Path) -> None:
