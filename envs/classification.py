@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
 
 from maxrl_lab.groups import Group
@@ -47,6 +46,8 @@ def three_digits(split: Literal["train", "test"]) -> ThreeDigits:
     """Return the stream of one split; no picture is in both. `ValueError` for any other name."""
     if split not in ("train", "test"):
         raise ValueError(f"split must be 'train' or 'test', got {split!r}")
+    from sklearn.datasets import load_digits  # only now: it takes a second to import
+
     images, targets = load_digits(return_X_y=True)
     pictures, digits = torch.tensor(images, dtype=torch.float32), torch.tensor(targets)
     order = digits.argsort(stable=True)

@@ -13,7 +13,8 @@ from figures import style
 from maxrl_lab import evaluate
 
 COLUMNS = (
-    "view", "estimator", "seed", "rollouts", "source", "problem", "samples", "correct", "vote_right", "step",
+    "view", "estimator", "seed", "rollouts", "source", "problem", "samples", "correct", "vote_right", "distinct",
+    "cut_off", "step",
     "pass_rate", "with_success", "entropy",
 )  # fmt: skip
 _DYNAMICS = {
@@ -49,7 +50,8 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     """Return pass@k of every policy, then of each what it gained on the one before it, with 95% intervals.
 
     Intervals are over problems, and of paired differences. `base needs` is k'/k of the scaling efficiency (Fig. 5):
-    how many times more samples the untrained policy needs for as much. `majority` is the share of right votes.
+    how many times more samples the untrained policy needs for as much. `majority` is the share of right votes, and
+    `distinct answers` the mean number of those to a problem.
     """
     problems = rows[rows["view"] == "problem"]
     table: dict[tuple[str, str], dict[str, str]] = {}
@@ -62,6 +64,8 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
                 **_texts("pass@", ks, passed[name]),
                 **{f"base needs @{k}": _times(each) for k, each in zip(ks, needed.tolist(), strict=True)},
                 "majority": f"{own.vote_right.astype(float).mean():.3f}",
+                "distinct answers": f"{own.distinct.mean():.2g}",
+                "cut off": f"{own.cut_off.mean():.1%}",
             }
         for (before, one), (after, other) in itertools.pairwise(passed.items()):
             table[str(source), f"{after} - {before}"] = _texts("pass@", ks, other - one)

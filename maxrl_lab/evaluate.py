@@ -11,7 +11,6 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor
 
 from maxrl_lab import objectives, specs
@@ -135,6 +134,8 @@ def bootstrap_interval(values: object, confidence: float = 0.95, resamples: int 
     mean = data.mean(0)
     if len(data) == 1:
         return Interval(mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan))
+    from scipy import stats  # only now: it takes a second to import, and most commands draw no interval
+
     seeds = len(data)
     reach = stats.t.ppf((1 + confidence) / 2, seeds - 1) * math.sqrt(seeds / (seeds - 1))
     level = 1 - 2 * stats.norm.sf(reach)

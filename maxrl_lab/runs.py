@@ -201,7 +201,7 @@ def cache_folder() -> Path:
 
 def file_name(text: str) -> str:
     """Return the text with all but letters, digits and `_.=+-` replaced, as the name of one file."""
-    return re.sub(r"[^\w.=+-]+", "-", text)
+    return re.sub(r"[^\w.=+-]", lambda sign: {"/": "_", "*": "x"}.get(sign[0], "-"), text)  # N/2, N*2 and N-2 differ
 
 
 def write_atomically(path: Path, content: bytes) -> None:

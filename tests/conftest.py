@@ -1,9 +1,19 @@
-"""Shared by all tests: hypothesis draws the same examples every time, messages are compared in full, own cache."""
+"""Shared by all tests: hypothesis draws the same examples every time, messages are compared in full, own cache.
 
+One thread, unless OMP_NUM_THREADS says otherwise: tensors here are small, and threads that wait for each other take
+half as long again.
+"""
+
+import os
 import re
 
 import pytest
+import torch
 from hypothesis import settings
+
+if "OMP_NUM_THREADS" not in os.environ:
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of interpreters that tests start
 
 settings.register_profile("same_every_time", derandomize=True, deadline=None, database=None)
 settings.load_profile("same_every_time")

@@ -92,8 +92,8 @@ def test_grpo_is_no_known_objective_at_eight_rollouts():
     assert report.objective is None
     assert report.nearest.residual > 0.1
     assert "no known objective exactly" in report.text()
-    # at N = 4096 it is near its population limit, but not equal to it
-    large = audit.audit("grpo", rollouts=2048)
+    # at a large N it is nearer to its population limit than to the mean reward
+    large = audit.audit("grpo", rollouts=256)
     assert large.compared_to("grpo_limit").residual < large.compared_to("expected_reward").residual
 
 

@@ -1,9 +1,11 @@
 """The commands a user types: what they print, what they leave on disk, and how they fail."""
 
 import dataclasses
+import functools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +15,9 @@ from pathlib import Path
 import pytest
 
 from experiments import EXPERIMENTS, EXTRAS, cli
+from figures.style import save
+
+pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-m", "experiments.cli"]
@@ -34,49 +39,116 @@ def places(folder):
     return ["--out", str(folder / "rows"), "--pictures", str(folder / "pictures"), "--quiet"]
 
 
+def content(figure):
+    """What a figure shows, to be compared; without drawing it, which takes longer than all else."""
+    return [
+        (
+            [ax.get_title(), ax.get_xlabel(), ax.get_ylabel(), *(text.get_text() for text in ax.texts)],
+            [(line.get_label(), line.get_color(), line.get_xydata().tobytes()) for line in ax.lines],
+            [path.vertices.tobytes() for shown in ax.collections for path in shown.get_paths()],
+            [patch.get_path().vertices.tobytes() for patch in ax.patches],
+            [image.get_array().tobytes() for image in ax.images],
+        )
+        for ax in figure.axes
+    ]
+
+
+@pytest.fixture
+def saved(monkeypatch):
+    """No picture is written: what each would have shown is collected by its name."""
+    contents = {}
+    monkeypatch.setattr(cli, "save", lambda figure, path: contents.update({path: content(figure)}))
+    return contents
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """Where the smoke runs are."""
+    return tmp_path_factory.mktemp("smoke")
+
+
+@pytest.fixture(scope="module")
+def smoke_run(smoke):
+    """`smoke_run(name)` runs an experiment, unless it has been, and returns what its picture shows."""
+
+    @functools.cache
+    def shown(name):
+        figures = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(cli, "save", lambda figure, path: (figures.append(content(figure)), save(figure, path)))
+            assert cli.main(["run", name, "--preset", "smoke", *places(smoke)]) == 0
+        (figure,) = figures
+        return figure
+
+    return shown
+
+
 @pytest.mark.parametrize("name", PLAIN)
-def test_smoke_run_writes_rows_and_a_picture(name, tmp_path, capsys):
-    assert cli.main(["run", name, "--preset", "smoke", *places(tmp_path)]) == 0
-    folder = tmp_path / "rows" / "smoke" / name
+def test_smoke_run_writes_rows_and_a_picture(name, smoke, smoke_run):
+    smoke_run(name)
+    folder = smoke / "rows" / "smoke" / name
     written = {path.name for path in folder.iterdir()}
     assert written == {"settings.json", "rows.csv", "provenance.json"} | ({"timings.csv"} if name in TIMED else set())
     assert json.loads((folder / "provenance.json").read_text())["complete"] is True
-    picture = tmp_path / "pictures" / "smoke" / f"{name}.png"
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    before = picture.read_bytes()
-    picture.unlink()
-    assert cli.main(["draw", name, "--preset", "smoke", *places(tmp_path)[:-1]]) == 0
+    assert (smoke / "pictures" / "smoke" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", ["weight_functions", "maze_scaling"])
+def test_draw_repeats_picture_and_table_from_the_rows(name, smoke, smoke_run, tmp_path, monkeypatch, capsys):
+    """Byte by byte, here for two experiments; `reproduce`, below, draws all of them once more."""
+    smoke_run(name)
+    before = (smoke / "pictures" / "smoke" / f"{name}.png").read_bytes()
+    capsys.readouterr()
+    rows = ["--preset", "smoke", "--out", str(smoke / "rows"), "--pictures", str(tmp_path)]
+    assert cli.main(["draw", name, *rows]) == 0
+    picture = tmp_path / "smoke" / f"{name}.png"
     assert picture.read_bytes() == before
-    assert str(picture) in capsys.readouterr().out
+    drawn = capsys.readouterr().out
+    assert str(picture) in drawn
+    monkeypatch.setattr(cli, "save", lambda figure, path: None)
+    assert cli.main(["run", name, *rows]) == 0
+    assert capsys.readouterr().out.partition("rows: ")[0] == drawn.partition("picture: ")[0]
 
 
-def test_two_runs_of_one_command_are_bit_identical(tmp_path):
-    for folder in ("one", "two"):
-        result = run("run", "classification", "--preset", "smoke", *places(tmp_path / folder))
-        assert result.returncode == 0, result.stderr
-    rows = [tmp_path / folder / "rows/smoke/classification/rows.csv" for folder in ("one", "two")]
-    assert rows[0].read_bytes() == rows[1].read_bytes()
+SHORT = [
+    *("run", "classification", "--preset", "smoke", "--steps", "60", "--seeds", "1", "--sweep_seeds", "1"),
+    *("--estimators", "maxrl", "--rollouts", "4"),
+]
+"""Four runs in the sweep, two reported; a checkpoint after 50 steps of each."""
+SHORT_ROWS = "rows/smoke/classification"
 
 
-def test_killed_run_continues_to_the_same_rows(tmp_path):
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The rows of a run in this process."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert cli.main([*SHORT, *places(folder)]) == 0
+    return (folder / SHORT_ROWS / "rows.csv").read_bytes()
+
+
+def test_two_runs_of_one_command_are_bit_identical(whole, tmp_path):
+    """In two interpreters: nothing depends on what a process did before, or on its hashes."""
+    result = run(*SHORT, *places(tmp_path))
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / SHORT_ROWS / "rows.csv").read_bytes() == whole
+
+
+def test_killed_run_continues_to_the_same_rows(whole, tmp_path, saved):
     """SIGKILL as soon as the first stage's checkpoint is there; the second stage is then still to come."""
-    longer = ["run", "classification", "--preset", "smoke", "--steps", "120"]
-    killed = tmp_path / "killed/rows/smoke/classification"
-    process = subprocess.Popen([*COMMAND, *longer, *places(tmp_path / "killed")], cwd=ROOT)
+    killed = tmp_path / SHORT_ROWS
+    process = subprocess.Popen([*COMMAND, *SHORT, *places(tmp_path)], cwd=ROOT)
     while not (killed / "checkpoint/run/sweep-1.pt").exists():
         assert process.poll() is None, "the run ended before it could be killed"
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not (killed / "rows.csv").exists()
-    assert run(*longer, *places(tmp_path / "killed")).returncode == 0
-    assert run(*longer, *places(tmp_path / "whole")).returncode == 0
+    assert cli.main([*SHORT, *places(tmp_path)]) == 0
     assert len(json.loads((killed / "provenance.json").read_text())["sessions"]) == 2
-    whole = tmp_path / "whole/rows/smoke/classification/rows.csv"
-    assert (killed / "rows.csv").read_bytes() == whole.read_bytes()
+    assert (killed / "rows.csv").read_bytes() == whole
 
 
-def test_settings_are_flags_of_the_same_name(tmp_path, capsys):
+def test_settings_are_flags_of_the_same_name(tmp_path, saved, capsys):
     flags = ["--rollouts", "2", "4", "--points", "5", "--lowest", "0.01"]
     assert cli.main(["run", "weight_functions", "--preset", "smoke", *flags, *places(tmp_path)]) == 0
     settings = json.loads((tmp_path / "rows/smoke/weight_functions/settings.json").read_text())["settings"]
@@ -90,7 +162,7 @@ def test_settings_are_flags_of_the_same_name(tmp_path, capsys):
     assert (tmp_path / "rows/smoke/weight_functions/rows.csv").read_bytes() != before
 
 
-def test_a_complete_run_is_not_run_again(tmp_path, capsys):
+def test_a_complete_run_is_not_run_again(tmp_path, saved, capsys):
     command = ["run", "weight_functions", "--preset", "smoke", *places(tmp_path)]
     assert cli.main(command) == 0
     stamp = (tmp_path / "rows/smoke/weight_functions/rows.csv").stat().st_mtime_ns
@@ -99,14 +171,23 @@ def test_a_complete_run_is_not_run_again(tmp_path, capsys):
     assert (tmp_path / "rows/smoke/weight_functions/rows.csv").stat().st_mtime_ns == stamp
 
 
-def test_reproduce_ends_with_a_table_of_what_was_made(tmp_path):
-    result = run("reproduce", "--preset", "smoke", *places(tmp_path))
-    assert result.returncode == 0, result.stderr
-    table = result.stdout.strip().splitlines()
+def test_reproduce_ends_with_a_table_of_what_was_made(smoke, smoke_run, tmp_path, saved, capsys):
+    """It runs what is missing, and draws everything as it was."""
+    shown = {tmp_path / "pictures" / "smoke" / f"{name}.png": smoke_run(name) for name in PLAIN}
+    shutil.copytree(smoke / "rows", tmp_path / "rows")
+    missing = tmp_path / "rows/smoke/weight_functions"
+    shutil.rmtree(missing)
+    capsys.readouterr()
+    assert cli.main(["reproduce", "--preset", "smoke", *places(tmp_path)]) == 0
+    printed = capsys.readouterr()
+    table = printed.out.strip().splitlines()
     assert table[0].split()[0] == "experiment"
     assert [line.split()[0] for line in table[1 : 1 + len(PLAIN)]] == PLAIN
     assert table[1 + len(PLAIN)] == ""
-    assert len(list((tmp_path / "pictures/smoke").glob("*.png"))) == len(PLAIN)
+    assert printed.err.count("not run again") == len(PLAIN) - 1
+    assert (missing / "rows.csv").read_bytes() == (smoke / "rows/smoke/weight_functions/rows.csv").read_bytes()
+    assert [path.stem for path in saved] == PLAIN
+    assert {path.stem: what == shown[path] for path, what in saved.items()} == dict.fromkeys(PLAIN, True)
 
 
 def test_list_shows_every_experiment_with_its_question(capsys):
@@ -226,7 +307,7 @@ def test_an_out_folder_that_is_a_file_is_refused(tmp_path, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_edited_rows_are_refused_and_can_be_replaced(tmp_path, capsys):
+def test_edited_rows_are_refused_and_can_be_replaced(tmp_path, saved, capsys):
     assert cli.main(["run", "weight_functions", "--preset", "smoke", *places(tmp_path)]) == 0
     rows = tmp_path / "rows/smoke/weight_functions/rows.csv"
     rows.write_text(rows.read_text().replace("pass_rate", "p", 1))
@@ -254,17 +335,18 @@ def test_every_setting_is_explained_in_the_help(name, capsys):
         assert re.search(rf"{flags}(?:(?! --).)*?\. \(default: ", shown), field.name
 
 
-def test_audit_of_a_users_own_file(tmp_path):
+def test_audit_of_a_users_own_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "own.py").write_text(
         "def advantages(rewards):\n"
         "    mean = rewards.mean(-1, keepdim=True)\n"
         "    return (rewards - mean) / (mean + 1e-6)\n"
     )
     expect = ["audit", "own:advantages", "--rollouts", "8", "--expect"]
-    held = run(*expect, "truncated_likelihood:order=N-1", "--plot", tmp_path / "curve.png", cwd=tmp_path)
-    assert held.returncode == 0, held.stderr
-    assert "expected truncated_likelihood:order=7: holds" in held.stdout
+    assert cli.main([*expect, "truncated_likelihood:order=N-1", "--plot", "curve.png"]) == 0
+    assert "expected truncated_likelihood:order=7: holds" in capsys.readouterr().out
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    # the status is the process's, and nothing but the report is on standard output
     failed = run(*expect, "truncated_likelihood:order=N", "--json", cwd=tmp_path)
     assert failed.returncode == 1
     assert json.loads(failed.stdout)["expected"]["holds"] is False
@@ -276,21 +358,21 @@ def test_audit_forms_and_scale(capsys):
     assert "DOES NOT HOLD" in capsys.readouterr().out
 
 
-def test_plugin_works_in_a_users_own_suite(tmp_path):
-    (tmp_path / "test_own.py").write_text(
-        "def advantages(rewards):\n"
+def test_plugin_works_in_a_users_own_suite(pytester):
+    """In a session that finds it by its entry point, as nobody names it."""
+    pytester.makepyfile(
+        test_own="def advantages(rewards):\n"
         "    return rewards - rewards.mean(-1, keepdim=True)\n"
         "def test_right(assert_optimises):\n"
         "    assert_optimises(advantages, 'expected_reward', rollouts=8)\n"
         "def test_wrong(assert_optimises):\n"
         "    assert_optimises(advantages, 'maximum_likelihood', rollouts=8)\n"
     )
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "test_own.py"]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert result.returncode == 1
-    assert "1 failed, 1 passed" in result.stdout
-    assert "expected maximum_likelihood, times any" in result.stdout
-    assert "w_N(p)" in result.stdout
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(passed=1, failed=1)
+    assert "expected maximum_likelihood, times any" in result.stdout.str()
+    assert "w_N(p)" in result.stdout.str()
 
 
 def test_interrupting_says_how_to_continue(monkeypatch, capsys, tmp_path):
@@ -338,7 +420,7 @@ def test_the_verdict_says_why_it_failed(tmp_path, monkeypatch, capsys):
     assert "but it descends" in capsys.readouterr().out
 
 
-def test_force_replaces_a_run_whose_files_are_damaged(tmp_path):
+def test_force_replaces_a_run_whose_files_are_damaged(tmp_path, saved):
     command = ["run", "weight_functions", "--preset", "smoke", *places(tmp_path)]
     assert cli.main(command) == 0
     for name in ("settings.json", "provenance.json", "rows.csv"):

@@ -1,7 +1,10 @@
 """Figures: every estimator has a colour and a name, wrong rows are refused, what is drawn is what the rows say."""
 
+import functools
 import io
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -131,10 +134,12 @@ SMALL = replace(
 )
 
 
-def rows_of(settings, folder):
-    """What a run would have written, read back as the figure reads it."""
-    context = Context(torch.device("cpu"), Checkpoint(folder / "checkpoint"), quiet=True)
-    rows = pd.DataFrame(navigation_experiment.run(settings, context))
+@functools.cache
+def rows_of(settings):
+    """What a run would have written, read back as the figure reads it; run once for each settings."""
+    with TemporaryDirectory() as folder:
+        context = Context(torch.device("cpu"), Checkpoint(Path(folder) / "checkpoint"), quiet=True)
+        rows = pd.DataFrame(navigation_experiment.run(settings, context))
     return pd.read_csv(io.StringIO(rows.to_csv(index=False)))
 
 
@@ -163,9 +168,9 @@ class TestNavigation:
         ],
         ids=["one seed", "without GRPO", "nine", "two k", "one k at two N", "no shared N"],
     )
-    def test_variations(self, tmp_path, changes, curves):
+    def test_variations(self, changes, curves):
         settings = replace(SMALL, **changes)
-        rows = rows_of(settings, tmp_path)
+        rows = rows_of(settings)
         figure = navigation.draw(rows)
         assert len(figure.axes) == 4 * 4  # no row of panels for MiniGrid
         for ax in figure.axes[:8]:
@@ -182,18 +187,19 @@ class TestNavigation:
         assert not any("equal rollouts" in ax.get_title() for ax in figure.axes)
         methods = len(settings.estimators) * (len(settings.rollouts) + len(settings.sgd_rollouts))
         assert len(navigation.summarise(rows)) == 2 * methods
-        figure.savefig(tmp_path / "figure.png", dpi=10)
+        figure.set_layout_engine("none")  # takes long; the smoke run of test_cli.py has it
+        figure.savefig(io.BytesIO(), dpi=10)
 
-    def test_markers_cycle(self, tmp_path):
-        figure = navigation.draw(rows_of(replace(SMALL, estimators=NINE), tmp_path))
+    def test_markers_cycle(self):
+        figure = navigation.draw(rows_of(replace(SMALL, estimators=NINE)))
         (sweep,) = [ax for ax in figure.axes if ax.get_xlabel() == "learning rate"]
         assert len(sweep.lines) == 9
         assert [line.get_marker() for line in sweep.lines[7:]] == [line.get_marker() for line in sweep.lines[:2]]
         assert sweep.get_title() == "Adam; N = 4"
 
-    def test_equal_rollouts(self, tmp_path):
+    def test_equal_rollouts(self):
         settings = replace(SMALL, equal_estimators=("rloo", "maxrl"), equal_rollouts=(2, 4, 16), equal_total=16)
-        figure = navigation.draw(rows_of(settings, tmp_path))
+        figure = navigation.draw(rows_of(settings))
         (ax,) = [ax for ax in figure.axes if "equal rollouts" in ax.get_title()]
         labels = [f"{style.label(name)}, N = {count}" for count in (2, 4, 16) for name in ("rloo", "maxrl")]
         assert [line.get_label() for line in ax.lines] == labels
@@ -201,8 +207,8 @@ class TestNavigation:
         # and do not mix with the others, which end after 2 updates
         assert figure.axes[0].lines[0].get_xdata().tolist() == [0, 2]
 
-    def test_what_is_drawn_is_what_the_rows_say(self, tmp_path):
-        rows = rows_of(replace(SMALL, seeds=2), tmp_path)
+    def test_what_is_drawn_is_what_the_rows_say(self):
+        rows = rows_of(replace(SMALL, seeds=2))
         figure = navigation.draw(rows)
         shown = rows.query("stage == 'report' and split == 'held_out' and estimator == 'grpo'")
         line = figure.axes[5].lines[1]

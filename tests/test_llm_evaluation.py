@@ -4,6 +4,7 @@ import copy
 import itertools
 import math
 import sys
+import weakref
 from collections import Counter
 from dataclasses import asdict, replace
 from importlib.machinery import ModuleSpec
@@ -550,7 +551,8 @@ def test_a_folder_is_read_from_safetensors_only(model, tokenizer, tmp_path):
             assert evaluation.engine(path, given, greedy()).complete(PROMPTS) == expected
     model.config.save_pretrained(tmp_path / "pickled")
     torch.save(model.state_dict(), tmp_path / "pickled" / "pytorch_model.bin")
-    with pytest.raises(OSError, match="safetensors"):
+    tokenizer.save_pretrained(tmp_path / "pickled")
+    with pytest.raises(ValueError, match=r"\Acould not load the model '.*safetensors"):
         evaluation.engine(tmp_path / "pickled", tokenizer, greedy())
 
 
@@ -604,12 +606,27 @@ def test_the_vllm_engine_asks_by_problem(vllm):
     assert engine.complete(["w09"], first=4)[0][0].text == f"{second} 0"
 
 
+def test_a_closed_engine_holds_no_model(vllm, tokenizer):
+    def gone(engine):
+        held = weakref.ref(engine._model)
+        assert held() is not None
+        engine.close()
+        return held() is None
+
+    kept = make_model()  # by somebody else, who goes on with it
+    # made here, not in an assert, which would hold the model for its message
+    engines = [VllmEngine("folder", Sampling()), TransformersEngine(make_model(), tokenizer, Sampling())]
+    engines.append(TransformersEngine(kept, tokenizer, Sampling()))
+    assert [gone(engine) for engine in engines] == [True, True, False]
+    assert TransformersEngine(kept, tokenizer, greedy()).complete(PROMPTS[:1])
+
+
 def test_vllm_is_chosen_for_a_folder_on_a_gpu(vllm, monkeypatch, tokenizer, tmp_path, refuses):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert isinstance(evaluation.engine("folder", None, Sampling(), "cuda:0"), VllmEngine)
     assert isinstance(evaluation.engine(make_model(), tokenizer, Sampling(), "cuda"), TransformersEngine)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match="Unrecognized model"):  # transformers looks into the folder
+    with pytest.raises(ValueError, match=r"\Acould not load the model '"):  # transformers looks into the folder
         evaluation.engine(tmp_path, tokenizer, Sampling(), "cuda")
     monkeypatch.setattr("maxrl_lab.llm.engines.find_spec", lambda _: None)
     with refuses("vllm is not installed; it comes with: pip install vllm"):

@@ -111,7 +111,7 @@ def test_the_base_is_the_untrained_model(settings, whole, tmp_path):
 
 @pytest.mark.parametrize(
     ("kind", "last"),
-    [("complete", 1), ("complete", 2), ("correct", 5)],
+    [pytest.param("complete", 1, marks=pytest.mark.slow), ("complete", 2), ("correct", 5)],
     ids=["the base's evaluation", "the first one's evaluation", "the second training"],
 )
 def test_a_killed_run_ends_with_the_same_rows(kind, last, settings, whole, tmp_path, monkeypatch):
@@ -134,6 +134,12 @@ def test_a_killed_run_ends_with_the_same_rows(kind, last, settings, whole, tmp_p
     with pytest.raises(KeyboardInterrupt):
         executed(settings, tmp_path)
     assert not (tmp_path / "rows.csv").exists()
+    # of a finished estimator the rows are kept, and no longer its checkpoints; a name is one folder, whatever is in it
+    trainers = {"complete": {1: set(), 2: {"grpo-0"}}, "correct": {5: {"pkpo-k=N_2-0"}}}[kind][last]
+    held = tmp_path / "checkpoint/run"
+    assert {each.parent.name for each in held.rglob("checkpoint-*") if each.parent.parent == held} == trainers
+    assert {each.parent.name for each in held.rglob("checkpoint-*")} == trainers
+    assert (held / "grpo-0-rows.pt").exists() == (kind == "correct")
     executed(settings, tmp_path)
     assert (tmp_path / "rows.csv").read_bytes() == (whole / "rows.csv").read_bytes()
     assert len(json.loads((tmp_path / "provenance.json").read_text())["sessions"]) == 2
@@ -171,6 +177,9 @@ def test_presets_are_one_job_at_three_sizes():
             "pkpo with k=32 needs at least 32 rollouts in a group, got N = 16",
         ),
         ({"steps": 0}, "steps must be a whole number >= 1, got 0"),
+        ({"seeds": (0, -1)}, "seeds must be a whole number >= 0, got -1"),
+        ({"seeds": (2047, 2048)}, "seeds must be at most 2047, got 2048"),
+        ({"vllm": True}, r"vLLM ends answers by the model's own tokens only, got vllm with end = '\\n'"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(changes, message):
@@ -178,15 +187,20 @@ def test_what_cannot_be_compared_is_refused(changes, message):
         llm.Settings(**changes)
 
 
+def test_another_gpu_than_the_trainer_s_is_refused_before_anything_is_read(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(training, "load_policy", lambda *_: pytest.fail("read a model"))
+    with pytest.raises(ValueError, match="expected one visible GPU"):
+        llm.run(settings, Context(torch.device("cuda:1"), Checkpoint(tmp_path / "rows"), quiet=True))
+
+
 # the command
 
 
-def test_the_command_as_it_is_typed(folder, tmp_path):
+def test_the_command_as_it_is_typed(folder, tmp_path, capsys):
     flags = ["--model", folder, "--preset", "smoke", "--config", DIGITS, "--seeds", "0", "1", "--estimators", "maxrl"]
     places = ["--out", tmp_path / "rows", "--pictures", tmp_path / "pictures", "--quiet", "--device", "cpu"]
-    command = [sys.executable, "-m", "experiments.cli", "run", "llm", *map(str, (*flags, *places))]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
+    assert cli.main(["run", "llm", *map(str, (*flags, *places))]) == 0
     written = {path.name for path in (tmp_path / "rows/smoke/llm").iterdir()}
     assert written == {"settings.json", "rows.csv", "timings.csv", "provenance.json"}
     assert (tmp_path / "pictures/smoke/llm.png").read_bytes().startswith(b"\x89PNG")
@@ -198,10 +212,11 @@ def test_the_command_as_it_is_typed(folder, tmp_path):
         ("training", "maxrl", 0): 1,
         ("training", "maxrl", 1): 1,
     }
-    head, base, trained = done.stdout.splitlines()[:3]
-    assert "pass@4 gained" in head
+    head, base, trained, difference = capsys.readouterr().out.splitlines()[:4]
+    assert "base needs @4" in head
     assert base.split()[:2] == [SUMS, "base"]
     assert trained.split()[0] == "maxrl"
+    assert difference.split()[:3] == ["maxrl", "-", "base"]
 
 
 def test_without_the_embedded_model_the_command_says_how_to_prepare_it(tmp_path, monkeypatch, capsys):
@@ -258,8 +273,9 @@ def test_without_the_extra_the_command_says_how_to_install_it(tmp_path):
 def test_without_trl_alone_the_command_says_how_to_install_it(folder, tmp_path, monkeypatch, capsys):
     import maxrl_lab.llm
 
-    monkeypatch.delattr(maxrl_lab.llm, "trl", raising=False)
-    monkeypatch.delitem(sys.modules, "maxrl_lab.llm.trl", raising=False)
+    for name in ("trl", "trl_config"):
+        monkeypatch.delattr(maxrl_lab.llm, name, raising=False)
+        monkeypatch.delitem(sys.modules, f"maxrl_lab.llm.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "trl", None)
     flags = ["--model", str(folder), "--out", str(tmp_path), "--pictures", str(tmp_path), "--quiet"]
     assert cli.main(["run", "llm", "--preset", "smoke", *flags]) == 2
@@ -290,7 +306,7 @@ def test_reproduce_leaves_it_out(tmp_path, monkeypatch, capsys):
 def problem_rows(name, correct, *, seed=0, samples=4, source=SUMS):
     return [
         {"view": "problem", "estimator": name, "seed": seed, "rollouts": 8, "source": source, "problem": place}
-        | {"samples": samples, "correct": each, "vote_right": each > samples / 2}
+        | {"samples": samples, "correct": each, "vote_right": each > samples / 2, "distinct": each + 1, "cut_off": 0.25}
         for place, each in enumerate(correct)
     ]
 
@@ -301,6 +317,9 @@ def training_rows(name, pass_rates, *, seed=0):
         | {"with_success": each / 2, "entropy": 1 + each}
         for step, each in enumerate(pass_rates, 1)
     ]
+
+
+OTHERS = ("majority", "distinct answers", "cut off")
 
 
 def frame(*rows):
@@ -329,26 +348,48 @@ TWO = frame(
 def test_the_table_by_hand():
     # pass@1 is the share right; pass@4 of 4 samples is whether any is
     table = figure_module.summarise(ONE)
-    assert list(table.index) == [(SUMS, "base"), (SUMS, "grpo")]
-    assert list(table.columns) == ["pass@1", "pass@4", "pass@1 gained", "pass@4 gained", "majority"]
-    base, grpo = table.loc[SUMS, "base"], table.loc[SUMS, "grpo"]
+    assert list(table.index) == [(SUMS, "base"), (SUMS, "grpo"), (SUMS, "grpo - base")]
+    assert list(table.columns) == [
+        "pass@1",
+        "pass@4",
+        "base needs @1",
+        "base needs @4",
+        "majority",
+        "distinct answers",
+        "cut off",
+    ]
+    base, grpo, gained = (table.loc[SUMS, name] for name in ("base", "grpo", "grpo - base"))
     assert base["pass@1"] == text([0, 0.5, 1])
     assert base["pass@4"] == text([0, 1, 1])
-    assert base["pass@1 gained"] == "0.000 [0.000, 0.000]"
     assert grpo["pass@1"] == text([0.25, 1, 0.5])
     assert grpo["pass@4"] == "1.000 [1.000, 1.000]"
-    # paired: by problem, not between means
-    assert grpo["pass@1 gained"] == text([0.25, 0.5, -0.5])
-    assert grpo["pass@4 gained"] == text([1, 0, 0])
+    # the base has 1/2 at k = 1 and 2/3 at 4: 7/12 is half-way, at 2 on the logarithmic axis; it never has 1
+    assert (base["base needs @1"], base["base needs @4"]) == ("1x", "1x")
+    assert (grpo["base needs @1"], grpo["base needs @4"]) == ("2x", "not reached")
     assert (base.majority, grpo.majority) == ("0.333", "0.333")
+    # paired: by problem, not between means
+    assert gained["pass@1"] == text([0.25, 0.5, -0.5])
+    assert gained["pass@4"] == text([1, 0, 0])
+    assert set(gained.iloc[2:]) == {""}
+
+
+def test_each_policy_is_compared_with_the_one_before_it():
+    policies = {"a": (0, 4), "b": (1, 4), "c": (4, 4)}
+    table = figure_module.summarise(frame(*(problem_rows(name, correct) for name, correct in policies.items())))
+    assert [name for _, name in table.index] == ["a", "b", "c", "b - a", "c - b"]
+    assert table.loc[SUMS, "b - a"]["pass@1"] == text([0.25, 0])
+    assert table.loc[SUMS, "c - b"]["pass@1"] == text([0.75, 0])
+    assert table.loc[SUMS, "c - b"]["pass@4"] == "0.000 [0.000, 0.000]"
 
 
 def test_seeds_are_averaged_within_a_problem():
-    found = figure_module.summarise(TWO).loc[SUMS, "maxrl"]
+    table = figure_module.summarise(TWO)
+    found = table.loc[SUMS, "maxrl"]
     assert found["pass@1"] == text([0.5, 0.75, 0.5])
-    assert found["pass@1 gained"] == text([0.5, 0.25, -0.5])
+    assert table.loc[SUMS, "maxrl - base"]["pass@1"] == text([0.5, 0.25, -0.5])
     # of one right in 4, all four samples hold it
     assert found["pass@4"] == "1.000 [1.000, 1.000]"
+    assert found["cut off"] == "25.0%"
     assert found["majority"] == "0.333"  # the second problem for one seed, the first for the other: 2 of 6
 
 
@@ -358,16 +399,21 @@ def test_each_collection_has_its_own_rows_in_the_table():
         problem_rows("grpo", (4, 2), source="gsm8k"),
     )
     table = figure_module.summarise(pd.concat([ONE, other], ignore_index=True))
-    assert list(table.index) == [(SUMS, "base"), (SUMS, "grpo"), ("gsm8k", "base"), ("gsm8k", "grpo")]
-    assert table.loc["gsm8k", "grpo"]["pass@1 gained"] == text([1, 0])
-    assert table.loc[SUMS, "grpo"]["pass@1 gained"] == text([0.25, 0.5, -0.5])
+    names = ("base", "grpo", "grpo - base")
+    assert list(table.index) == [(source, name) for source in (SUMS, "gsm8k") for name in names]
+    assert table.loc["gsm8k", "grpo - base"]["pass@1"] == text([1, 0])
+    assert table.loc[SUMS, "grpo - base"]["pass@1"] == text([0.25, 0.5, -0.5])
 
 
 @pytest.mark.parametrize(("samples", "ks"), [(1, [1]), (4, [1, 4]), (6, [1, 4, 6]), (64, [1, 4, 16, 64])])
 def test_ks_are_powers_of_four_and_all_samples(samples, ks):
-    rows = frame(problem_rows("base", (0, 1), samples=samples))
-    assert [name for name in figure_module.summarise(rows).columns if "gained" not in name][:-1] == [
-        f"pass@{k}" for k in ks
+    table = figure_module.summarise(frame(problem_rows("base", (0, 1), samples=samples)))
+    assert list(table.columns) == [
+        *(f"pass@{k}" for k in ks),
+        *(f"base needs @{k}" for k in ks),
+        "majority",
+        "distinct answers",
+        "cut off",
     ]
 
 
@@ -398,16 +444,21 @@ def test_what_is_drawn_is_what_the_rows_say(tmp_path):
     colours = {line.get_color() for line in coverage.lines}
     assert len(colours) == 2
     assert rate.lines[0].get_color() == lines["GRPO"].get_color() == style.colour("grpo")
-    assert figure.get_suptitle() == "A language model, trained with N = 8 rollouts a prompt; 1 seed"
+    assert figure.get_suptitle() == (
+        "A language model, trained with N = 8 rollouts a prompt; in training: one seed, so no interval"
+    )
     style.save(figure, tmp_path / "figure.png")
 
 
 def test_several_seeds_are_drawn_as_their_mean():
     figure = figure_module.draw(TWO)
-    assert figure.get_suptitle().endswith("; 2 seeds")
+    assert figure.get_suptitle().endswith("; in training: mean and 95% bootstrap interval over 2 seeds")
     assert [line.get_label() for line in figure.axes[0].lines] == ["base (not trained)", style.label("maxrl")]
     assert figure.axes[0].lines[1].get_ydata().tolist() == pytest.approx([1.75 / 3, 1])
     assert figure.axes[1].lines[0].get_ydata().tolist() == pytest.approx([0.2, 0.3])  # 0.2 and 0.4, and their mean
+    # the band reaches from one seed to the other, smoothed each on its own
+    band = figure.axes[1].collections[0].get_paths()[0].vertices
+    assert {round(y, 6) for x, y in band if x == 2} == {0.2, 0.4}
 
 
 def test_wrong_rows_are_refused():
@@ -425,7 +476,7 @@ def test_the_rows_of_a_run_are_drawn_from_its_file(settings, whole):
     table = figure_module.summarise(rows)
     own = rows[(rows["view"] == "problem") & (rows.estimator == "grpo")].correct / 6
     assert table.loc[SUMS, "grpo"]["pass@1"].startswith(f"{own.mean():.3f} [")
-    assert len(table) == 3
+    assert len(table) == 3 + 2
 
 
 def test_settings_of_another_run_are_refused(settings, whole):

@@ -5,7 +5,7 @@ import os
 import shlex
 import subprocess
 import sys
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
@@ -82,13 +82,13 @@ class TestNumbers:
 
 
 class TestDescription:
-    def test_by_the_command_that_a_user_types(self):
-        command = [sys.executable, "-m", "experiments.llm.train", QWEN, "--describe", "--estimator", "pkpo:k=4"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        lines = done.stdout.splitlines()
+    def test_by_the_command_that_a_user_types(self, monkeypatch, capsys):
+        monkeypatch.chdir(ROOT)  # the commands name files from here
+        assert cli.main(["recipe", QWEN, "--describe", "--estimator", "pkpo:k=4"]) == 0
+        said = capsys.readouterr().out
+        lines = said.splitlines()
         assert "hardware: 32 H200s, 4 nodes of 8, as in the paper; 8 GPUs of 80 GB hold it" in lines
-        assert "20,971,520 tokens" in done.stdout
+        assert "20,971,520 tokens" in said
         table = {line.split()[0]: line.split()[-1] for line in lines if line.split()[:1] in (["1"], ["8"], ["32"])}
         assert table == {str(count): f"{memory(RECIPES[QWEN], count)['total']:.1f}" for count in (1, 8, 32)}
         for command in (line.strip() for line in lines if "_gpu" in line or "several_nodes" in line):
@@ -107,12 +107,30 @@ class TestDescription:
                     settings.accumulation(nodes * gpus)
         assert not any("several" in each for each in describe.commands(OFFLINE, settings_of(OFFLINE)))
 
+    def test_repeats_what_the_user_has_changed(self):
+        changed = {"learning_rate": 3e-6, "tests": ("math500", "minerva"), "vllm": False, "estimator": "pkpo:k=N/2"}
+        changed |= {"template": 'Q: {question}\nIt\'s "A": ', "end": "\n", "seed": 7}
+        asked = replace(settings_of(QWEN), **changed)
+        listed = describe.commands(QWEN, asked)
+        assert len(listed) == 5
+        for command in listed:
+            arguments = shlex.split(command)
+            arguments = arguments[arguments.index(QWEN) :]
+            if "verl_job" in command:
+                assert arguments[-5:] == ["--nodes", "4", "--gpus", "8", "--run"]
+                arguments = arguments[:-5]
+            name, found, _ = train.read(arguments)
+            assert (name, replace(found, tests=tuple(found.tests))) == (QWEN, asked)
+        assert describe.commands(QWEN, settings_of(QWEN))[0] == (
+            f"python -m experiments.llm.train {QWEN} --estimator maxrl --dry-run"
+        )
+
     def test_of_another_model_says_that_its_size_is_not_known(self):
-        assert "unknown model" in describe.text(GSM8K, replace(settings_of(GSM8K), model="somebody/else"))
+        assert "unknown size of model" in describe.text(GSM8K, replace(settings_of(GSM8K), model="somebody/else"))
 
 
 class TestDryRun:
-    @pytest.mark.parametrize(("name", "kind"), [(GSM8K, "llama"), (QWEN, "qwen3")])
+    @pytest.mark.parametrize(("name", "kind"), [pytest.param(GSM8K, "llama", marks=pytest.mark.slow), (QWEN, "qwen3")])
     def test_goes_from_end_to_end(self, name, kind, tmp_path, monkeypatch, capfd):
         monkeypatch.chdir(tmp_path)
         assert cli.main(["recipe", name, "--dry-run", "--estimator", "pkpo:k=2"]) == 0
@@ -171,6 +189,57 @@ class TestTraining:
         assert train.fits(problems, tokenizer, max(lengths)) is problems
         with pytest.raises(ValueError, match="none of the 8 prompts has at most prompt_length = 3 tokens"):
             train.fits(problems, tokenizer, 3)
+
+    def test_needs_vllm_where_the_recipe_does_before_anything_is_computed(self, tmp_path, monkeypatch, refuses):
+        monkeypatch.setattr(train, "find_spec", lambda _: None)
+        monkeypatch.setattr(train, "Processes", lambda _: pytest.fail("has begun"))
+        with refuses(f"{GSM8K} draws answers with vLLM, which is not installed: pip install vllm, or --vllm False"):
+            train.run(GSM8K, settings_of(GSM8K), tmp_path / "run", "cpu")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_needs_a_gpu_of_its_own(self, tiny, tmp_path, monkeypatch):
+        monkeypatch.setattr(train.cli, "find_device", train.torch.device)
+        monkeypatch.setattr(train.torch.cuda, "device_count", lambda: 2)
+        with pytest.raises(ValueError, match=r"expected one visible GPU, .* got cuda:1 of 2"):
+            train.run(GSM8K, tiny, tmp_path / "run", "cuda:1")
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize(
+        ("vllm", "changes", "when", "by_name"),
+        [
+            (True, {}, "before", True),
+            (True, {}, "after", True),
+            (True, {"end": "\n"}, "before", False),  # the folder does not name that end yet
+            (True, {"end": "\n"}, "after", True),
+            (True, {"lora": 2}, "after", False),
+            (False, {}, "after", False),
+        ],
+    )
+    def test_is_evaluated_by_vllm_where_that_knows_the_whole_model(
+        self, tiny, tmp_path, monkeypatch, vllm, changes, when, by_name
+    ):
+        asked = []
+
+        def engine(recipe, policy):
+            asked.append((recipe.model, policy))
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(train.engines, "has_vllm", lambda _: vllm)
+        monkeypatch.setattr(training, "load_policy", lambda recipe, _: f"read from {recipe.model}")
+        monkeypatch.setattr(training, "engine", engine)
+        with pytest.raises(KeyboardInterrupt):
+            train.evaluate(
+                replace(tiny, **changes), "a/model", when, runs.Checkpoint(tmp_path), train.torch.device("cpu")
+            )
+        assert asked == [("a/model", "a/model" if by_name else "read from a/model")]
+
+    def test_goes_to_one_folder_whatever_the_estimator_s_name(self, monkeypatch):
+        asked = []
+        monkeypatch.setattr(train, "run", lambda name, settings, folder, *_, **__: asked.append(folder))
+        for estimator in ("maxrl_order:order=N/2", "maxrl_order:order=N-2"):
+            assert train.main([OFFLINE, "--estimator", estimator, "--seed", "3"]) == 0
+        place = Path("results/recipes") / OFFLINE
+        assert asked == [place / "maxrl_order-order=N_2-3", place / "maxrl_order-order=N-2-3"]
 
     @pytest.mark.slow  # three times 20 s
     def test_of_two_processes_is_that_of_one(self, tiny, tmp_path):
@@ -271,12 +340,34 @@ class TestVerl:
         flags = ["--data", tiny.data, "--train_problems", "8", "--test_problems", "2", "--out", str(tmp_path / "job")]
         assert verl_job.main([GSM8K, *flags, "--nodes", "4"]) == 0
         names = {each.name for each in (tmp_path / "job").iterdir()}
-        assert names == {"train.parquet", "test-gsm8k_platinum.parquet"}
+        assert names == {"train.parquet", "test-gsm8k_platinum.parquet", "settings.json"}
         python, module, main, *asked = shlex.split(capsys.readouterr().out)
         assert (python, module, main) == ("python", "-m", "verl.trainer.main_ppo")
         assert asked == verl_job.overrides(
             replace(settings_of(GSM8K), data=tiny.data, train_problems=8, test_problems=2), tmp_path / "job", 4, 8
         )
+        asked = replace(settings_of(GSM8K), data=tiny.data, train_problems=8, test_problems=2)
+        verl_job.refuse_other_job(tmp_path / "job", asked)  # the same goes on
+        with pytest.raises(
+            ValueError, match=r"job holds a job with other settings \(tests = \['gsm8k_platinum'\] there"
+        ):
+            verl_job.refuse_other_job(tmp_path / "job", replace(asked, tests=("math500",)))
+
+    def test_job_of_other_settings_is_not_continued(self, tmp_path, refuses):
+        asked, file = settings_of(GSM8K), tmp_path / "settings.json"
+        verl_job.refuse_other_job(tmp_path / "none", asked)
+        assert not (tmp_path / "none").exists()
+        runs.write_json(file, asdict(asked))
+        before = file.read_bytes()
+        verl_job.refuse_other_job(tmp_path, asked)
+        with refuses(
+            f"{tmp_path} holds a job with other settings (estimator = 'maxrl' there, 'rloo' now); choose another --out"
+        ):
+            verl_job.refuse_other_job(tmp_path, replace(asked, estimator="rloo"))
+        assert file.read_bytes() == before
+        file.write_bytes(before[:-5])
+        with pytest.raises(ValueError, match=r"settings.json is not readable JSON \(.*\); choose another --out\Z"):
+            verl_job.refuse_other_job(tmp_path, asked)
 
 
 WRONG = [
@@ -287,9 +378,16 @@ WRONG = [
     ([GSM8K, "--roll", "8"], "unrecognized arguments: --roll 8"),
     ([GSM8K, "--micro_batch", "7"], "micro_batch must divide the 32768 rollouts of an update, got 7"),
     ([GSM8K, "--describe", "--dry-run"], "not allowed with argument"),
-    ([GSM8K, "--device", "gpu"], "--device must be auto, cpu, cuda or cuda:INDEX, got 'gpu'"),
+    ([GSM8K], f"{GSM8K} draws answers with vLLM, which is not installed: pip install vllm, or --vllm False"),
+    ([GSM8K, "--vllm", "False", "--device", "gpu"], "--device must be auto, cpu, cuda or cuda:INDEX, got 'gpu'"),
     ([OFFLINE, "--model", "no/such"], "could not load the model 'no/such'"),
-    ([GSM8K, "--data", "empty"], "expected one file gsm8k_platinum-test.jsonl (or .json, .csv, .parquet) in empty"),
+    ([OFFLINE, "--vllm", "True"], "vLLM ends answers by the model's own tokens only, got vllm with end = '\\n'"),
+    ([OFFLINE, "--seed", "2048"], "seed must be at most 2047 for reasoning_gym/chain_sum, got 2048"),
+    ([GSM8K, "--seed", "-1"], "seed must be a whole number >= 0, got -1"),
+    (
+        [GSM8K, "--vllm", "False", "--data", "empty"],
+        "expected one file gsm8k_platinum-test.jsonl (or .json, .csv, .parquet) in empty",
+    ),
 ]
 WRONG_FOR_VERL = [
     (["nothing"], "unknown recipe 'nothing'"),
@@ -310,6 +408,7 @@ class TestBadInput:
         self, command, arguments, message, tmp_path, monkeypatch, capsys
     ):
         monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(train, "find_spec", lambda _: None)  # as if vLLM were not there
         Path("empty").mkdir()
         assert command(arguments) == 2
         error = capsys.readouterr().err

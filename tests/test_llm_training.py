@@ -10,7 +10,18 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_llm_folder import CONTEXT, DIGITS, END, LIKELY, PAD, VOCABULARY, save_folder, small_model, small_tokenizer
+from small_llm_folder import (
+    CONTEXT,
+    DIGITS,
+    END,
+    LIKELY,
+    PAD,
+    UNKNOWN,
+    VOCABULARY,
+    save_folder,
+    small_model,
+    small_tokenizer,
+)
 
 from maxrl_lab.llm import data, evaluation, recipe, training, trl, weights
 from maxrl_lab.llm.recipe import MODELS, Recipe, Size, memory
@@ -92,6 +103,10 @@ def untimed(rows):
             for name in MADE
         ),
         ({"source": "gsm8k", "shots": 2}, "shots are for reasoning_gym/TASK; 'gsm8k' takes none"),
+        (
+            {"vllm": True, "end": "\n"},
+            "vLLM ends answers by the model's own tokens only, got vllm with end = '\\n'",
+        ),
         ({"micro_batch": 3}, "micro_batch must divide the 1024 rollouts of an update, got 3"),
         ({"config": "[1]"}, "config must be a JSON object, got '[1]'"),
         (
@@ -170,6 +185,15 @@ def test_memory_of_eight_gpus_by_hand():
     assert bytes_of(made, 8) == pytest.approx({**expected, "total": sum(expected.values())})
 
 
+def test_memory_of_heads_wider_than_the_model_by_hand():
+    """Qwen3-4B: 32 heads of 128 beside a width of 2560; a layer keeps 8 x 2560 + 2 x 4096 + 4 x 9728 + 3 x 1024."""
+    found = bytes_of(Recipe(model="Qwen/Qwen3-4B-Base", source="gsm8k", micro_batch=2, answer_length=488, lora=8))
+    assert found["activations"] == pytest.approx(4 * 2 * 1000 * 36 * 70656)
+    # a pair of matrices beside each of a layer's seven: q and o 2560 + 4096, k and v 2560 + 1024, three of 2560 + 9728
+    adapters = 8 * 36 * (2 * 6656 + 2 * 3584 + 3 * 12288)
+    assert found["gradients and optimiser"] == pytest.approx(16 * adapters)
+
+
 def test_memory_of_adapters_is_that_of_peft_s(small, monkeypatch):
     from peft import get_peft_model
 
@@ -184,10 +208,12 @@ def test_memory_of_adapters_is_that_of_peft_s(small, monkeypatch):
 
 def test_sizes_of_models_are_those_of_their_parameters():
     """Llama and Qwen3 count by their shapes; Qwen3-4B has 32 heads of 128, wider than the model."""
+    assert {name: size.query_width - size.width for name, size in MODELS.items() if size.query_width != size.width} == {
+        "Qwen/Qwen3-4B-Base": 4096 - 2560
+    }
     for name, size in MODELS.items():
-        heads = 4096 if "4B" in name else size.width
         norms = 2 * size.width + (2 * 128 if "Qwen" in name else 0)
-        layer = 2 * size.width * heads + 2 * size.width * size.kv_width + 3 * size.width * size.mlp + norms
+        layer = 2 * size.width * size.query_width + 2 * size.width * size.kv_width + 3 * size.width * size.mlp + norms
         counted = size.vocabulary * size.width + size.layers * layer + size.width
         assert size.parameters == pytest.approx(counted, rel=3e-4)
 
@@ -198,12 +224,13 @@ def test_memory_of_an_unknown_model_is_refused(small):
 
 
 def test_a_shrunk_recipe_is_the_same_job():
-    made = Recipe(source="gsm8k", lora=4, token_mean=True, vllm=True, precision="bfloat16", tests=("gsm8k",), end="\n")
+    made = Recipe(source="gsm8k", lora=4, token_mean=True, vllm=True, precision="bfloat16", tests=("gsm8k",))
     found = recipe.shrunk(made)
     assert found.prompts * found.rollouts * found.steps <= 16
     assert not found.vllm
     names = ("source", "lora", "token_mean", "precision", "tests", "end", "template", "learning_rate")
     assert all(getattr(found, name) == getattr(made, name) for name in names)
+    assert recipe.shrunk(Recipe(source="gsm8k", end="\n")).end == "\n"
 
 
 # models
@@ -313,8 +340,14 @@ def test_the_end_of_an_answer_is_the_model_s_and_one_s_own(small, refuses):
     end, line = VOCABULARY.index(END), VOCABULARY.index("\n")
     assert policy_of(small).model.generation_config.eos_token_id == [end, line]
     assert policy_of(replace(small, end="")).model.generation_config.eos_token_id == [end]
-    with refuses("end must be one token of the model, got '\\n\\n', which is 2"):
-        policy_of(replace(small, end="\n\n"))
+    for text, count in (("\n\n", 2), ("é", 1)):  # what the tokenizer does not know it writes as <unk>
+        with refuses(f"end must be one token that the model knows, got {text!r}, which is {count}"):
+            policy_of(replace(small, end=text))
+    # which is a token too, if it is meant: SmolLM2's <|endoftext|> is both
+    assert policy_of(replace(small, end=UNKNOWN)).model.generation_config.eos_token_id == [
+        end,
+        VOCABULARY.index(UNKNOWN),
+    ]
 
 
 def test_all_of_a_model_s_own_ends_stay():
@@ -399,6 +432,7 @@ def test_every_setting_reaches_the_trainer(small, tmp_path):
         "max_grad_norm": 0.3,
         "temperature": 0.8,
         "save_steps": 3,
+        "save_total_limit": 2,
         "seed": 5,
         "bf16": False,
         "gradient_checkpointing": False,
@@ -425,13 +459,56 @@ def test_options_reach_the_trainer(small, tmp_path, monkeypatch, refuses):
         trl.check_settings(args)
     monkeypatch.setattr(trl, "settings", lambda _, **changes: changes)  # what follows needs GPUs, or vLLM
     monkeypatch.setenv("WORLD_SIZE", "2")
-    given = training.trainer_settings(replace(small, vllm=True), tmp_path, 0, torch.device("cuda"))
+    given = training.trainer_settings(replace(small, vllm=True, end=""), tmp_path, 0, torch.device("cuda"))
     assert (given["use_vllm"], given["vllm_mode"]) == (True, "colocate")
+    assert given["vllm_importance_sampling_correction"] is False
     assert given["gradient_accumulation_steps"] == 1
     assert (given["use_cpu"], given["dataloader_pin_memory"]) == (False, True)
     monkeypatch.setenv("WORLD_SIZE", "3")
     with refuses("4 x 8 rollouts do not split over 3 devices in micro-batches of 16"):
         training.trainer_settings(small, tmp_path, 0, CPU)
+
+
+@pytest.mark.parametrize(
+    ("device", "visible", "processes", "advice"),
+    [
+        ("cpu", 8, 1, None),
+        ("cuda", 1, 1, None),
+        ("cuda:0", 1, 1, None),
+        ("cuda:5", 8, 8, None),  # accelerate gives each process its own
+        ("cuda", 2, 1, "0"),  # the trainer would take both, in threads
+        ("cuda:1", 2, 1, "1"),  # the trainer would take the first
+        ("cuda:0", 2, 1, "0"),
+        ("cuda:1", 1, 1, "1"),
+    ],
+)
+def test_the_trainer_takes_the_first_visible_gpu(device, visible, processes, advice, monkeypatch, refuses):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    if advice is None:
+        training.check_devices(torch.device(device))
+        return
+    with refuses(
+        f"expected one visible GPU, or a process for each (accelerate launch), got {device} of {visible}; "
+        f"set CUDA_VISIBLE_DEVICES={advice}"
+    ):
+        training.check_devices(torch.device(device))
+
+
+def test_the_engine_is_for_a_policy_or_for_its_place(small, folder, monkeypatch):
+    found = training.engine(small, policy_of(small))
+    assert isinstance(found, evaluation.TransformersEngine)
+    assert found.sampling == small.sampling()
+    asked = []
+    monkeypatch.setattr(evaluation, "engine", lambda *given: asked.append(given))
+    policy = training.Policy("a model", "its tokenizer")
+    for cuda in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: cuda)
+        for place in (policy, folder, "name/on-the-hub"):
+            training.engine(small, place)
+    assert [given[:2] for given in asked] == 2 * [policy, (folder, None), ("name/on-the-hub", None)]
+    assert [given[3] for given in asked] == ["cpu"] * 3 + ["cuda"] * 3
+    assert training.place_of(small) == str(folder)
 
 
 def test_rows_of_the_log_by_hand():
@@ -496,7 +573,11 @@ def test_what_is_rewarded_is_learnt(small, tmp_path, monkeypatch):
     assert rows[-1]["pass_rate"] > 0.8
 
 
-@pytest.mark.parametrize("call", [1, 3, 4], ids=["before a checkpoint", "between epochs", "in the second epoch"])
+@pytest.mark.parametrize(
+    "call",
+    [pytest.param(1, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow), 4],
+    ids=["before a checkpoint", "between epochs", "in the second epoch"],
+)
 def test_a_killed_training_ends_as_if_it_had_not_been(call, small, whole, tmp_path, monkeypatch):
     """The rewards of that update never come; the same command then goes on from update 0, 1 or 3."""
     made = replace(small, save_every=1)
@@ -517,6 +598,36 @@ def test_a_killed_training_ends_as_if_it_had_not_been(call, small, whole, tmp_pa
     assert untimed(rows) == untimed(whole[1])
     assert all(row["tokens_per_second"] > 0 for row in rows)
     assert all(torch.equal(each, whole[0][name]) for name, each in state.items())
+
+
+def test_bfloat16_arithmetic_is_not_left_behind(small, tmp_path, monkeypatch):
+    """A killed training ends as if it had not been, and its policy is sampled in float32, as it is when read again."""
+    made = replace(small, precision="bfloat16", steps=2, save_every=1)
+    own, calls = training.rewards.correct, []
+    problems, ids = training.training_set(made, 0), torch.arange(5, 25)[None]
+
+    @functools.wraps(own)
+    def killed(*arguments, **named):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return own(*arguments, **named)
+
+    def ended(place):
+        policy, rows = training.train(made, "maxrl", policy_of(made), problems, tmp_path / place, seed=0)
+        with torch.no_grad():
+            return untimed(rows), policy.model.eval()(ids).logits
+
+    monkeypatch.setattr(training.rewards, "correct", killed)
+    rows, logits = ended("whole")
+    assert logits.dtype == torch.float32
+    with pytest.raises(KeyboardInterrupt):
+        ended("killed")
+    for place in ("killed", "killed", "whole"):  # continued, and twice taken from a finished checkpoint
+        same_rows, same_logits = ended(place)
+        assert same_rows == rows
+        assert torch.equal(same_logits, logits)
+    assert len(calls) == 5
 
 
 @pytest.mark.parametrize("steps", [1, 4], ids=["within an epoch", "at its end"])

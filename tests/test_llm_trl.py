@@ -19,6 +19,7 @@ import torch
 from datasets import Dataset
 from packaging.requirements import Requirement
 from peft import LoraConfig
+from scipy import stats
 from small_llm import (
     END,
     LONGEST,
@@ -104,7 +105,12 @@ class TestAdvantages:
     @pytest.mark.parametrize(
         ("estimator", "schedule"),
         [(each, "accumulated") for each in ESTIMATORS]
-        + [(each, schedule) for each in ("maxrl", as_tensor) for schedule in SCHEDULES if schedule != "accumulated"],
+        + [
+            pytest.param(each, schedule, marks=[pytest.mark.slow] if each is as_tensor else [])
+            for each in ("maxrl", as_tensor)
+            for schedule in SCHEDULES
+            if schedule != "accumulated"
+        ],
     )
     def test_are_the_estimators_whatever_trl_does_with_the_rollouts(self, estimator, schedule, tmp_path):
         trainer = small_trainer(tmp_path, estimator, **SCHEDULES[schedule])
@@ -251,6 +257,15 @@ def small_state_of(model):
     return {name: each.detach().clone() for name, each in model.named_parameters()}
 
 
+def generating(**own):
+    """The small model with settings of its own for generation."""
+    model = small_model()
+    for name, value in own.items():
+        setattr(model.generation_config, name, value)
+    return model
+
+
+SAMPLING = "answers would be drawn from another distribution than the one whose log-probabilities are learnt from"
 BREAKING = {
     "scale_rewards": ({"scale_rewards": "group"}, "'none', got 'group': the estimator alone decides the scale"),
     "loss_type": ({"loss_type": "dapo"}, "'luspo' or 'dr_grpo', got 'dapo': the others divide by numbers of tokens"),
@@ -259,7 +274,7 @@ BREAKING = {
     "entropy_coef": ({"entropy_coef": 0.5}, "0, got 0.5: a bonus is another objective"),
     "top_entropy_quantile": ({"top_entropy_quantile": 0.2}, "1, got 0.2: leaving tokens out"),
     "mask_truncated_completions": ({"mask_truncated_completions": True}, "False, got True: cut-off answers count"),
-    "delta": ({"delta": 0.5}, "None, got 0.5: a bound below 1"),
+    "delta": ({"delta": 0.5}, "None, got 0.5: a bound on ratios below 1"),
     "vllm_structured_outputs_regex": (
         {"vllm_structured_outputs_regex": "a*"},
         "None, got 'a*': answers would be drawn",
@@ -300,6 +315,65 @@ class TestSettings:
             trl.check_settings(small_settings(tmp_path, generation_kwargs=extra))
         trl.check_settings(small_settings(tmp_path, generation_kwargs={"use_cache": False}))
 
+    def test_no_number_of_likely_tokens_is_transformers_50(self, tmp_path, refuses):
+        with pytest.raises(ValueError, match=r"\Atop_k must be 0, got None: answers would be drawn"):
+            trl.check_settings(small_settings(tmp_path, top_k=None))
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("no_repeat_ngram_size", 2),
+            ("no_repeat_ngram_size", 1),
+            ("typical_p", 0.9),
+            ("min_p", 0.1),
+            ("min_new_tokens", 1),
+            ("suppress_tokens", [4]),
+            ("num_beams", 2),
+        ],
+    )
+    def test_of_the_model_s_own_that_change_the_distribution_are_refused_unless_meant(
+        self, name, value, tmp_path, refuses
+    ):
+        """transformers takes from a model's generation_config what TRL leaves open."""
+        model = generating(**{name: value})
+        allow = "; if it is meant, say allow=('generation_kwargs',)"
+        with refuses(f"the model's generation_config has {name} = {value!r}, expected none: {SAMPLING}{allow}"):
+            small_trainer(tmp_path, model=model)
+        small_trainer(tmp_path, model=model, allow=("generation_kwargs",))
+
+    def test_of_the_model_s_own_that_trl_sets_are_not_used(self, tmp_path):
+        """As chat models have them, here so narrow that one token would be left. 200 answers to each of 3 prompts."""
+        narrow = {"temperature": 0.6, "top_p": 0.01, "top_k": 1, "repetition_penalty": 5.0, "do_sample": False}
+        neutral = {"min_length": 0, "typical_p": 1.0, "no_repeat_ngram_size": 0, "num_beams": 1, "suppress_tokens": []}
+        trainer = small_trainer(
+            tmp_path,
+            model=generating(**narrow, **neutral),
+            num_generations=200,
+            per_device_train_batch_size=600,
+            gradient_accumulation_steps=1,
+            max_completion_length=1,
+        )
+        trainer.train()
+        ((prompts, answers, _),) = trainer.reward_funcs[0].calls
+        model, tokenizer, expected = small_model(torch.float64), small_tokenizer(), torch.zeros(len(WORDS))
+        for prompt, count in Counter(prompts).items():
+            with torch.no_grad():
+                expected += count * model(torch.tensor([tokenizer(prompt)["input_ids"]])).logits[0, -1].softmax(-1)
+        found = torch.bincount(torch.tensor([token for (token,) in answers]), minlength=len(WORDS))
+        assert expected.min() > 3
+        assert stats.chisquare(found, expected).pvalue > 0.01
+
+    def test_without_a_batch_are_a_group_a_device(self, tmp_path):
+        """And those of the README's snippet are whole."""
+        readme = (ROOT / "README.md").read_text()
+        (asked,) = set(re.findall(r"args=(settings\([^)]*\))", readme))
+        args = eval(asked.replace('"out"', "place"), {"settings": trl.settings, "place": tmp_path})
+        assert (args.num_generations, args.per_device_train_batch_size, args.generation_batch_size) == (16, 16, 16)
+        trl.check_settings(args)
+        args = trl.settings(tmp_path, num_generations=4, per_device_train_batch_size=8)
+        assert (args.num_generations, args.per_device_train_batch_size, args.generation_batch_size) == (4, 8, 8)
+        trl.check_settings(trl.settings(tmp_path))
+
     def test_a_mixture_of_experts_brings_its_own_balancing_loss(self, tmp_path):
         config = Qwen2MoeConfig(
             vocab_size=len(WORDS), hidden_size=16, intermediate_size=16, moe_intermediate_size=16, num_hidden_layers=1,
@@ -334,6 +408,20 @@ class TestSettings:
         with pytest.raises(ValueError, match="order"):
             small_trainer(tmp_path / "out", lambda rewards: rewards * torch.arange(len(rewards)))
         assert not list(tmp_path.iterdir())
+
+
+class TestModels:
+    def test_that_are_named_are_read_from_safetensors_only(self, tmp_path):
+        for place in ("safe", "pickled"):
+            small_model().save_pretrained(tmp_path / place)
+            small_tokenizer().save_pretrained(tmp_path / place)
+        trainer = small_trainer(tmp_path / "out", model=str(tmp_path / "safe"))
+        wanted = small_model().state_dict()
+        assert all(torch.equal(each, wanted[name]) for name, each in trainer.model.state_dict().items())
+        (tmp_path / "pickled/model.safetensors").unlink()
+        torch.save(small_model().state_dict(), tmp_path / "pickled/pytorch_model.bin")
+        with pytest.raises(OSError, match="safetensors"):
+            small_trainer(tmp_path / "out", model=str(tmp_path / "pickled"))
 
 
 class TestRewards:
@@ -414,6 +502,8 @@ class TestCheckpoints:
             assert found["estimator"] == "maxrl"
             assert found["num_generations"] == 4
             assert found["loss_type"] == "luspo"
+            assert (found["steps_per_generation"], found["gradient_accumulation_steps"]) == (2, 2)
+            assert found["learning_rate"] == 0.05
             assert re.fullmatch("[0-9a-f]{64}", found["table_sha256"])
         assert trl.last_checkpoint(folder) == folder / "checkpoint-4"
 
@@ -459,6 +549,13 @@ class TestCheckpoints:
             ("maxrl", {"loss_type": "dr_grpo"}, "loss_type = 'luspo', now it is 'dr_grpo'"),
             ("maxrl", {"temperature": 0.5}, "temperature = 1.0, now it is 0.5"),
             ("maxrl", {"num_iterations": 2}, "num_iterations = 1, now it is 2"),
+            ("maxrl", {"steps_per_generation": 4}, "steps_per_generation = 2, now it is 4"),
+            (
+                "maxrl",
+                {"gradient_accumulation_steps": 1, "steps_per_generation": 2},
+                "gradient_accumulation_steps = 2, now it is 1",
+            ),
+            ("maxrl", {"learning_rate": 0.01}, "learning_rate = 0.05, now it is 0.01"),
         ],
     )
     def test_of_another_run_are_refused(self, finished, tmp_path, estimator, changes, message):
@@ -481,6 +578,20 @@ class TestCheckpoints:
 
         with pytest.raises(ValueError, match=r"was trained with table_sha256 = "):
             small_trainer(tmp_path, same, **SAVING).train(resume_from_checkpoint=True)
+
+    def test_an_older_record_does_not_vouch_for_one_that_is_half_written(self, tmp_path, monkeypatch):
+        trainer = small_trainer(tmp_path)
+        monkeypatch.setattr(GRPOTrainer, "_save_checkpoint", lambda *_: None)
+        trainer._save_checkpoint(trainer.model, None)
+        assert trl.last_checkpoint(tmp_path) == tmp_path / "checkpoint-0"
+
+        def killed(*_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(GRPOTrainer, "_save_checkpoint", killed)
+        with pytest.raises(KeyboardInterrupt):
+            trainer._save_checkpoint(trainer.model, None)
+        assert trl.last_checkpoint(tmp_path) is None
 
     def test_without_a_record_are_refused_by_name(self, tmp_path):
         (tmp_path / "checkpoint-1").mkdir()

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import entry_points
 
 import numpy as np
 import pytest
@@ -130,6 +131,15 @@ def test_an_estimator_needs_to_know_the_prompts():
         lab.GroupAdvantages("maxrl")(torch.ones(2, 1), torch.ones(2, 1), index=["a"])
 
 
+def test_the_installed_entry_point_registers_the_estimators(monkeypatch):
+    (point,) = (each for each in entry_points(group="verl.plugins") if each.value == "maxrl_lab.llm.verl_plugin")
+    monkeypatch.setattr(core_algos, "ADV_ESTIMATOR_REGISTRY", {})
+    monkeypatch.delitem(sys.modules, point.value, raising=False)
+    point.load()
+    assert {f"maxrl_lab/{name}" for name in estimators.ESTIMATORS} == {*core_algos.ADV_ESTIMATOR_REGISTRY}
+
+
+@pytest.mark.slow  # one more import of verl
 def test_a_fresh_verl_knows_the_estimators():
     """As in verl's own processes: nothing of the lab is imported by hand. Needs the installed entry point."""
     code = (

@@ -165,21 +165,24 @@ class TestProvenance:
         assert session["command"] == "maxrl-lab sweep --seeds 3"
         assert session["python"] == sys.version.split()[0]
         assert session["packages"]["torch"] == metadata.version("torch")
-        assert set(session["packages"]) == {
-            "maxrl-lab",
-            "torch",
-            "numpy",
-            "scipy",
-            "scikit-learn",
-            "pandas",
-            "gymnasium",
-            "minigrid",
-            "safetensors",
-        }
+        assert session["packages"].keys() >= {"maxrl-lab", "numpy", "scipy", "pandas", "gymnasium", "safetensors"}
         assert session["device"] == "cpu"
         assert session["threads"] == torch.get_num_threads()
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", session["started"])
         assert session["commit"] is None or re.fullmatch(r"[0-9a-f]{40}(\+changes)?", session["commit"])
+
+    def test_versions_of_extras_are_recorded_where_they_are_installed(self, tmp_path, monkeypatch):
+        def version(name):
+            if name in ("trl", "vllm"):
+                raise metadata.PackageNotFoundError(name)
+            return f"{name} 1.2"
+
+        monkeypatch.setattr(runs.metadata, "version", version)
+        finish(tmp_path)
+        (session,) = read(tmp_path, "provenance.json")["sessions"]
+        expected = {"maxrl-lab", "torch", "numpy", "scipy", "scikit-learn", "pandas", "gymnasium", "minigrid"}
+        expected |= {"safetensors", "transformers", "accelerate", "peft", "datasets", "reasoning-gym", "math-verify"}
+        assert session["packages"] == {name: f"{name} 1.2" for name in expected | {"verl"}}
 
     @pytest.mark.parametrize(("changes", "expected"), [("", "abc"), (" M maxrl_lab/fit.py\n", "abc+changes")])
     def test_the_commit_says_whether_the_tree_was_edited(self, tmp_path, monkeypatch, changes, expected):
@@ -650,3 +653,13 @@ def test_the_cache_is_where_the_user_says_or_at_home_or_among_the_temporary_file
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     assert runs.cache_folder() == tmp_path / "temporary/maxrl_lab"
     assert list(tmp_path.iterdir()) == []  # it only says where
+
+
+def test_names_of_files_are_one_level_and_differ_where_estimators_do():
+    assert runs.file_name("pkpo:k=4-0") == "pkpo-k=4-0"
+    assert runs.file_name("reasoning_gym/chain_sum") == "reasoning_gym_chain_sum"
+    texts = [f"maxrl_order:order={order}-0" for order in ("N", "N/2", "N-2", "N+2", "N*2", "2")]
+    found = [runs.file_name(text) for text in texts]
+    assert len({*found}) == len(found)
+    assert runs.file_name("a b\\c\n<d>|'\"*?") == "a-b-c--d----x-"
+    assert not any(set(name) & set("/\\: ") for name in found)

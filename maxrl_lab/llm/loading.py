@@ -42,7 +42,7 @@ def add_end(policy: Policy, text: str) -> None:
     ends = [tokenizer.eos_token_id, *([own] if isinstance(own, int) else own or [])]
     if text:
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        if len(ids) != 1 or ids == [tokenizer.unk_token_id]:
-            raise ValueError(f"end must be one token that the model knows, got {text!r}, which is {len(ids)}")
+        if len(ids) != 1 or (ids == [tokenizer.unk_token_id] and text != tokenizer.unk_token):
+            raise ValueError(f"end must be one token that the model knows, got {text!r}, which is {ids}")
         ends += ids
     model.generation_config.eos_token_id = list(dict.fromkeys(ends))

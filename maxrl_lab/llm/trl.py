@@ -24,11 +24,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from trl import GRPOConfig, GRPOTrainer
 
 from maxrl_lab import estimators, exact, probe
 from maxrl_lab.llm.trl_config import RULES, check_model, check_settings, refusal, settings
 from maxrl_lab.runs import write_json
+
+# isort: split
+from trl import GRPOConfig, GRPOTrainer  # behind trl_config, which says how to install it
 
 __all__ = ["EstimatorTrainer", "check_settings", "settings"]
 

@@ -94,7 +94,7 @@ RULES: dict[str, Rule] = {
         "an estimator needs one reward of 0 or 1",
     ),
     "top_p": Rule(lambda args: args.top_p == 1, "1", _SAMPLING),
-    "top_k": Rule(lambda args: not args.top_k, "0", _SAMPLING),
+    "top_k": Rule(lambda args: args.top_k == 0, "0", _SAMPLING),
     "min_p": Rule(lambda args: not args.min_p, "None", _SAMPLING),
     "repetition_penalty": Rule(lambda args: args.repetition_penalty == 1, "1", _SAMPLING),
     "generation_kwargs": Rule(
@@ -135,8 +135,12 @@ def check_model(model: Any) -> None:
     own = getattr(model, "generation_config", None)
     for name in _RESAMPLERS:
         value = getattr(own, name, None)
-        if name not in _SET_BY_TRL and value not in (None, 0, 1) and value != []:
-            raise ValueError(f"the model's generation_config has {name} = {value!r}, expected none: {_SAMPLING}")
+        neutral = (None, 0) if name in ("no_repeat_ngram_size", "min_new_tokens") else (None, 0, 1)
+        if name not in _SET_BY_TRL and value not in neutral and value != []:
+            raise ValueError(
+                f"the model's generation_config has {name} = {value!r}, expected none: {_SAMPLING}; "
+                "if it is meant, say allow=('generation_kwargs',)"
+            )
 
 
 def refusal(name: str, got: object) -> str:
