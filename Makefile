@@ -12,7 +12,7 @@ llm: .venv/installed-llm
 	$(BIN)/python -m maxrl_lab.llm.weights
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 test-slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow
