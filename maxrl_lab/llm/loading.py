@@ -43,6 +43,7 @@ def add_end(policy: Policy, text: str) -> None:
     if text:
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         if len(ids) != 1 or (ids == [tokenizer.unk_token_id] and text != tokenizer.unk_token):
-            raise ValueError(f"end must be one token that the model knows, got {text!r}, which is {ids}")
+            what = "unknown" if len(ids) == 1 else f"{len(ids)} tokens"
+            raise ValueError(f"end must be one token that the model knows, got {text!r}, which is {what}")
         ends += ids
     model.generation_config.eos_token_id = list(dict.fromkeys(ends))
