@@ -54,8 +54,8 @@ def evaluate(
     """Return a row a problem: how many of its samples are right, whether their majority is, and how long they are.
 
     Every `save_every` problems, or a batch of them if that is more, the rows so far are saved in `checkpoint`; a
-    killed evaluation continues from there to the same rows. `key` says what else the rows depend on: the digest of the
-    policy, the verifier. `is_right` and `decoded` default to those of `maxrl_lab.llm.rewards`.
+    killed evaluation continues from there to the same rows. `key` says what else the rows depend on, as the
+    caller knows it: the policy's name, say. `is_right` and `decoded` default to those of `maxrl_lab.llm.rewards`.
     Raises `ValueError` for a checkpoint of other sampling (but for its `at_once`), problems, engine or key.
     """
     problems = _checked(problems)
