@@ -199,6 +199,11 @@ def cache_folder() -> Path:
         return Path(tempfile.gettempdir()) / "maxrl_lab"
 
 
+def first_difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
+    """Return the first name in `wanted` whose value in `found` is another one or absent, None if there is none."""
+    return next((name for name, value in wanted.items() if found.get(name, "absent") != value), None)
+
+
 def file_name(text: str) -> str:
     """Return the text with all but letters, digits and `_.=+-` replaced, as the name of one file."""
     return re.sub(r"[^\w.=+-]", lambda sign: {"/": "_", "*": "x"}.get(sign[0], "-"), text)  # N/2, N*2 and N-2 differ
@@ -275,7 +280,7 @@ def _refuse_other_settings(folder: Path, found: Mapping[str, Any], wanted: Mappi
     if not isinstance(found.get("settings"), dict):
         raise ValueError(f"{folder / 'settings.json'} is damaged (expected an object); start again with --force")
     old, new = ({**each, **each["settings"], "settings": None} for each in (found, wanted))
-    name = next(name for name in {**new, **old} if new.get(name, "absent") != old.get(name, "absent"))
+    name = first_difference(old, new) or first_difference(new, old) or ""
     there, now = old.get(name, "absent"), new.get(name, "absent")
     raise ValueError(
         f"{folder} holds a run with other settings ({name} = {there!r} there, {now!r} now); "

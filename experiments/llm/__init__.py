@@ -16,7 +16,7 @@ from typing import Any
 
 from experiments.context import Context, check_estimators, check_lists
 from maxrl_lab import specs
-from maxrl_lab.llm import data, evaluation, need, training
+from maxrl_lab.llm import data, need, training
 from maxrl_lab.llm.loading import Policy
 from maxrl_lab.llm.recipe import Recipe
 from maxrl_lab.runs import Row, file_name
@@ -139,12 +139,9 @@ def _bar(context: Context, label: str) -> Any:
 
 
 def _evaluated(settings: Settings, context: Context, name: str, seed: int, policy: Policy) -> list[Row]:
-    engine, rows = training.engine(settings, policy), []
-    for source, problems in training.held_out_sets(settings).items():
-        place = file_name(f"{name}-{seed}-{source}")
-        found = evaluation.evaluate(engine, list(problems), context.checkpoint.stage(place), key=place)
-        rows += [_labelled(settings, "problem", name, seed, {"source": source, **row}) for row in found]
-    return rows
+    engine, sets = training.engine(settings, policy), training.held_out_sets(settings)
+    found = training.evaluate(engine, sets, context.checkpoint, f"{name}-{seed}")
+    return [_labelled(settings, "problem", name, seed, row) for row in found]
 
 
 def _labelled(settings: Settings, view: str, name: str, seed: int, row: Mapping[str, Any]) -> Row:

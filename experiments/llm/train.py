@@ -27,7 +27,7 @@ import torch
 from experiments import cli
 from experiments.llm.recipes import RECIPES, Settings, settings_of
 from maxrl_lab import runs
-from maxrl_lab.llm import engines, evaluation, need, sampling, training
+from maxrl_lab.llm import engines, need, sampling, training
 from maxrl_lab.runs import Checkpoint, Row
 
 POLICY = "policy"
@@ -169,20 +169,16 @@ def fits(problems: Any, tokenizer: Any, limit: int) -> Any:
 
 
 def evaluate(settings: Settings, model: str, when: str, checkpoint: Checkpoint, device: torch.device) -> list[Row]:
-    """Return a row for each problem of each collection, by `evaluation.evaluate`."""
+    """Return a row for each problem of each collection, by `training.evaluate`."""
     data = _data(settings)
     sets = training.held_out_sets(settings, data if data is None or data.is_dir() else None)
     own = replace(settings, model=model)
     # vLLM takes whole models, with the end tokens that their folder names
     by_name = engines.has_vllm(str(device)) and not settings.lora and (not settings.end or when == "after")
     engine = training.engine(own, training.place_of(own) if by_name else training.load_policy(own, device))
-    rows = []
-    for source, problems in sets.items():
-        place = runs.file_name(f"{when}-{source}")
-        found = evaluation.evaluate(engine, list(problems), checkpoint.stage(place), key=place)
-        rows += [{"view": "problem", "when": when, "source": source, **row} for row in found]
+    found = training.evaluate(engine, sets, checkpoint, when)
     engine.close()  # the trainer needs the room
-    return rows
+    return [{"view": "problem", "when": when, **row} for row in found]
 
 
 def _data(settings: Settings) -> Path | None:

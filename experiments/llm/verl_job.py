@@ -78,12 +78,11 @@ def refuse_other_job(folder: Path, settings: Settings) -> None:
         found = json.loads(file.read_text()) if file.exists() else wanted
     except ValueError as error:
         raise ValueError(f"{file} is not readable JSON ({error}); choose another --out") from None
-    for name, value in wanted.items():
-        if found.get(name) != value:
-            raise ValueError(
-                f"{folder} holds a job with other settings ({name} = {found.get(name)!r} there, {value!r} now); "
-                "choose another --out"
-            )
+    if name := runs.first_difference(found, wanted):
+        raise ValueError(
+            f"{folder} holds a job with other settings ({name} = {found.get(name)!r} there, {wanted[name]!r} now); "
+            "choose another --out"
+        )
 
 
 def write(settings: Settings, folder: Path) -> None:

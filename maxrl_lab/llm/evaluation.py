@@ -18,7 +18,7 @@ from maxrl_lab import evaluate as metrics
 from maxrl_lab import specs
 from maxrl_lab.llm.engines import Engine, TransformersEngine, VllmEngine, engine
 from maxrl_lab.llm.sampling import Completion, Prompt, Sampling
-from maxrl_lab.runs import Checkpoint, Row
+from maxrl_lab.runs import Checkpoint, Row, first_difference
 
 __all__ = [
     "Completion",
@@ -103,13 +103,12 @@ def _saved_rows(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> list[Row
     state = checkpoint.load()
     if state is None:
         return []
-    for name, now in settings.items():
-        there = state["settings"].get(name, "absent")
-        if there != now:
-            raise ValueError(
-                f"{checkpoint.path} holds an evaluation with other settings ({name} = {there!r} there, {now!r} now); "
-                "choose another place, or start again with --force"
-            )
+    if name := first_difference(state["settings"], settings):
+        there, now = state["settings"].get(name, "absent"), settings[name]
+        raise ValueError(
+            f"{checkpoint.path} holds an evaluation with other settings ({name} = {there!r} there, {now!r} now); "
+            "choose another place, or start again with --force"
+        )
     rows: list[Row] = state["rows"]
     return rows
 

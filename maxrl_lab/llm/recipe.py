@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
-from maxrl_lab import estimators, specs
+from maxrl_lab import exact, specs
 from maxrl_lab.llm import rewards, tasks
 from maxrl_lab.llm.sampling import Sampling
 
@@ -146,9 +146,7 @@ class Recipe:
 
     def check(self, estimator: str) -> None:
         """Raise `ValueError` unless the estimator exists at N."""
-        made = estimators.resolve(estimator, self.rollouts)
-        if isinstance(made, estimators.Estimator):
-            made.coefficients(self.rollouts)
+        exact.coefficients(estimator, rollouts=self.rollouts)
 
     @property
     def tokens_per_step(self) -> int:

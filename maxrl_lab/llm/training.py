@@ -17,7 +17,7 @@ from maxrl_lab import exact
 from maxrl_lab.llm import data, evaluation, need, rewards, tasks, weights
 from maxrl_lab.llm.loading import Policy, add_end, load
 from maxrl_lab.llm.recipe import EMBEDDED, Recipe
-from maxrl_lab.runs import Row
+from maxrl_lab.runs import Checkpoint, Row, file_name
 
 LOGGED = {
     "group/pass_rate": "pass_rate",
@@ -236,6 +236,16 @@ def engine(recipe: Recipe, policy: Policy | Path | str) -> evaluation.Engine:
     """
     model, tokenizer = policy if isinstance(policy, Policy) else (policy, None)
     return evaluation.engine(model, tokenizer, recipe.sampling(), "cuda" if torch.cuda.is_available() else "cpu")
+
+
+def evaluate(engine: evaluation.Engine, sets: Mapping[str, Any], checkpoint: Checkpoint, name: str) -> list[Row]:
+    """Return `evaluation.evaluate`'s rows of every collection, with its name as `source`; `name` is the policy's."""
+    rows: list[Row] = []
+    for source, problems in sets.items():
+        place = file_name(f"{name}-{source}")
+        found = evaluation.evaluate(engine, list(problems), checkpoint.stage(place), key=place)
+        rows += [{"source": source, **row} for row in found]
+    return rows
 
 
 def check_devices(device: torch.device) -> None:

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from maxrl_lab import estimators, exact, probe
 from maxrl_lab.llm.trl_config import RULES, check_model, check_settings, refusal, settings
-from maxrl_lab.runs import write_json
+from maxrl_lab.runs import first_difference, write_json
 
 # isort: split
 from trl import GRPOConfig, GRPOTrainer  # behind trl_config, which says how to install it
@@ -192,6 +192,6 @@ def refuse_other_record(checkpoint: Path, wanted: dict[str, Any]) -> None:
         found = json.loads(file.read_text())
     except (OSError, ValueError) as error:
         raise ValueError(f"{checkpoint} is no complete checkpoint of this trainer: {file.name}: {error}") from None
-    for name, value in json.loads(json.dumps(wanted)).items():
-        if name not in found or found[name] != value:
-            raise ValueError(f"{checkpoint} was trained with {name} = {found.get(name)!r}, now it is {value!r}")
+    plain = json.loads(json.dumps(wanted))
+    if name := first_difference(found, plain):
+        raise ValueError(f"{checkpoint} was trained with {name} = {found.get(name)!r}, now it is {plain[name]!r}")
