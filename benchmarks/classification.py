@@ -9,15 +9,18 @@ import torch
 from scipy import stats
 
 from benchmarks.timing import medians
-from envs.classification import CLASSES, PIXELS, ClassificationBatch, three_digits
-from maxrl_lab import exact, fit, train
+from envs.digits import CLASSES, PIXELS, ClassificationBatch, three_digits
+from maxrl_lab import exact
 from maxrl_lab.policies.stack import Stack, mlp, seeded
 from maxrl_lab.randomness import generator
+from maxrl_lab.training import fit
+from maxrl_lab.training.methods import Exact, Method, Sampled
+from maxrl_lab.training.step import run_losses, take_step
 
 STEPS = 5
 METHODS = [
-    train.Method("objective", "maximum_likelihood"),
-    *(train.Method("sampled", name, 16) for name in ("rloo", "grpo", "maxrl")),
+    Exact("maximum_likelihood"),
+    *(Sampled(name, 16) for name in ("rloo", "grpo", "maxrl")),
 ]
 
 
@@ -36,7 +39,7 @@ def main() -> None:
     )
 
 
-def _compare_sweep(methods: list[train.Method], hidden: int, batch: int) -> None:
+def _compare_sweep(methods: list[Method], hidden: int, batch: int) -> None:
     found = medians(
         {
             "together": lambda: _train(methods, hidden, batch),
@@ -48,7 +51,7 @@ def _compare_sweep(methods: list[train.Method], hidden: int, batch: int) -> None
     print(f"{label}: together {together:.3f} s, one by one {alone:.3f} s, {alone / together:.1f}x")
 
 
-def _train(methods: list[train.Method], hidden: int, batch: int) -> None:
+def _train(methods: list[Method], hidden: int, batch: int) -> None:
     """Take a few steps of every method, in one stack."""
     runs, data = len(methods), three_digits("train")
     stack = Stack([seeded(lambda: mlp([PIXELS, hidden, CLASSES]), 0) for _ in methods])
@@ -56,8 +59,8 @@ def _train(methods: list[train.Method], hidden: int, batch: int) -> None:
     for step in range(STEPS):
         pixels, labels = data.sample(batch, generator("images", step))
         log_probs = stack(pixels.expand(runs, -1, -1)).log_softmax(-1)
-        train.step(
-            train.losses(ClassificationBatch(log_probs, labels.expand(runs, -1), [0] * runs, step), methods), optimiser
+        take_step(
+            run_losses(ClassificationBatch(log_probs, labels.expand(runs, -1), [0] * runs, step), methods), optimiser
         )
 
 

@@ -55,7 +55,7 @@ def make_trainer(
     """Return a trainer whose reward is right for odd sums of ids, with the `clock` of its steps and `answers` seen."""
     from datasets import Dataset
 
-    from maxrl_lab.llm import trl
+    from maxrl_lab.llm.trl import trainer as trl
 
     clock, answers = token_peers.make_clock(), []
 
@@ -94,7 +94,7 @@ def compare(flags: Any) -> dict[str, list[Times]]:
     """Return the times of both trainers, round by round, after one unmeasured round."""
     from trl import GRPOTrainer
 
-    from maxrl_lab.llm.trl import EstimatorTrainer
+    from maxrl_lab.llm.trl.trainer import EstimatorTrainer
 
     stopwatch = Stopwatch()
     for owner in (GRPOTrainer, EstimatorTrainer):

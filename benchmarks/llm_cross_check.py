@@ -15,6 +15,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+from maxrl_lab.training.methods import Sampled
+from maxrl_lab.training.step import run_losses, take_step
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # `rollout_func` is a feature it warns about
 
@@ -24,12 +27,13 @@ from scipy import stats
 from torch import Tensor
 
 from envs.maze import Maze
-from envs.tokens import PAD, Problems, TokenTask, Vocabulary, padded
-from maxrl_lab import fit, tokens, train
-from maxrl_lab.policies import answers, pretrained
 from maxrl_lab.policies.stack import seeded
 from maxrl_lab.policies.transformer import PAPER_MAZE, Shape, Transformer
 from maxrl_lab.randomness import generator
+from maxrl_lab.tokens import answers, pretrained
+from maxrl_lab.tokens import batch as tokens
+from maxrl_lab.tokens.tasks import PAD, Problems, TokenTask, Vocabulary, padded
+from maxrl_lab.training import fit
 
 Verify = Callable[[list[int], Tensor, Tensor], Tensor]
 """Places of B problems, answers (B, N, T) and lengths (B, N) to (B, N) bool: which are right."""
@@ -89,7 +93,7 @@ def trl_trainer(
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-    from maxrl_lab.llm import trl
+    from maxrl_lab.llm.trl import trainer as trl
 
     pretrained.save(policy, folder, words.words)
     rows = zip(problems.prompts.tolist(), problems.lengths.tolist(), strict=True)
@@ -138,7 +142,7 @@ QUIET = {
 def lab_gradient(batch: tokens.TokenBatch, estimator: str, rollouts: int) -> Named:
     """Return the gradient of the lab's step on a batch."""
     batch.policy.zero_grad()
-    train.losses(batch, [train.Method("sampled", estimator, rollouts)]).sum().backward()
+    run_losses(batch, [Sampled(estimator, rollouts)]).sum().backward()
     twin = copy.deepcopy(batch.policy)
     for each, own in zip(twin.parameters(), batch.policy.parameters(), strict=True):
         each.data = torch.zeros_like(own) if own.grad is None else own.grad.clone()
@@ -231,13 +235,13 @@ def lab_curve(task: TokenTask, policy: Transformer, update: Update, seed: int) -
     policy = copy.deepcopy(policy)
     recipe = fit.Recipe(update.updates, "adam")  # AdamW without decay
     optimiser = fit.make_optimiser(recipe, [policy], [update.learning_rate])
-    method, curve = train.Method("sampled", update.estimator, update.rollouts), []
+    method, curve = Sampled(update.estimator, update.rollouts), []
     for step in range(update.updates):
         problems = task.problems(update.prompts, seed=seed, step=step)
         held = tokens.Prompts(problems.prompts, problems.lengths)
         verify = _verifier(task, problems)
         batch = tokens.TokenBatch(policy, held, verify, update.writing(), seed, step)
-        train.step(train.losses(batch, [method]), optimiser, update.clip)
+        take_step(run_losses(batch, [method]), optimiser, update.clip)
         curve.append(batch.seen["pass_rate"])
     return curve
 

@@ -18,13 +18,15 @@ from torch import Tensor
 
 from benchmarks.timing import medians
 from envs import minigrid, toy_text
-from envs.tabular import TabularTasks
-from envs.tabular_batch import TabularBatch
-from experiments import navigation
-from experiments.worlds import World
-from maxrl_lab import fit, train
+from experiments.navigation import navigation
+from experiments.navigation._shared import World
 from maxrl_lab.policies.one_hot import OneHot
 from maxrl_lab.policies.stack import Stack, mlp, seeded
+from maxrl_lab.tabular.batch import TabularBatch
+from maxrl_lab.tabular.tasks import TabularTasks
+from maxrl_lab.training import fit
+from maxrl_lab.training.methods import Method, Sampled
+from maxrl_lab.training.step import run_losses
 
 LEVEL, MINIGRID_ID, NAVIX_ID = "Empty-8x8", "MiniGrid-Empty-8x8-v0", "Navix-Empty-8x8-v0"
 ENVS = 64
@@ -179,7 +181,7 @@ def _updates(world: World) -> None:
     print(f"\none update of one run, {mazes} mazes of 9 x 9, H = 24, fully convolutional network: milliseconds")
     print(f"  {'N':>6}  {'rollouts':>9}  {'network':>8}  {'rollout':>8}  {'backward':>8}  {'Adam':>6}  {'all':>6}")
     for count in (4, 16, 64, 256, 1024, 4096):
-        stages = _Update(world, [train.Method("sampled", "maxrl", count)])
+        stages = _Update(world, [Sampled("maxrl", count)])
         found = medians({"network": stages.network, "rollout": stages.rollout, "backward": stages.backward})
         adam = medians({"adam": stages.adam})["adam"]
         parts = [found["network"], found["rollout"], found["backward"], adam]
@@ -190,7 +192,7 @@ def _updates(world: World) -> None:
 class _Update:
     """The stages of an update, each on what the one before left."""
 
-    def __init__(self, world: World, methods: list[train.Method]) -> None:
+    def __init__(self, world: World, methods: list[Method]) -> None:
         self.world, self.methods = world, methods
         self.stack = world.stack(range(len(methods)))
         recipe = fit.Recipe(steps=1, optimiser="adam")
@@ -201,7 +203,7 @@ class _Update:
 
     def rollout(self) -> None:
         batch = TabularBatch(self.world.train.tables, self.log_policy, range(len(self.methods)), 0)
-        self.losses = train.losses(batch, self.methods)
+        self.losses = run_losses(batch, self.methods)
 
     def backward(self) -> None:
         self.optimiser.zero_grad(set_to_none=True)
@@ -219,7 +221,7 @@ def _sweep(world: World) -> None:
     """Runs as one batched program against the same runs one by one."""
     print("\na sweep as one program against one run at a time: seconds an update")
     for names, counts in ((("rloo", "grpo", "maxrl", "reinforce"), (4,) * 5), (("rloo", "maxrl"), (16,) * 10)):
-        methods = [train.Method("sampled", name, count) for name in names for count in counts]
+        methods = [Sampled(name, count) for name in names for count in counts]
         together = _Update(world, methods)
         alone = [_Update(world, [method]) for method in methods]
         found = medians({"together": together.all, "alone": lambda alone=alone: [each.all() for each in alone]})

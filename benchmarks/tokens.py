@@ -22,9 +22,13 @@ from torch import Tensor
 from benchmarks import token_peers
 from benchmarks.timing import medians
 from envs.maze import Maze
-from maxrl_lab import fit, specs, tokens, train
-from maxrl_lab.policies import pretrained
+from maxrl_lab import specs
 from maxrl_lab.policies.transformer import PAPER_MAZE, Shape, Transformer
+from maxrl_lab.tokens import batch as tokens
+from maxrl_lab.tokens import pretrained
+from maxrl_lab.training import fit
+from maxrl_lab.training.methods import Sampled
+from maxrl_lab.training.step import run_losses, take_step
 
 PROMPTS, MICRO_BATCH = 8, 16
 NEVER = 32
@@ -157,11 +161,11 @@ def _steps(case: Case, precision: str, rounds: int) -> None:
     work = _Work(case, precision)
     recipe = fit.Recipe(steps=1, optimiser="adamw")
     optimiser = fit.make_optimiser(recipe, [work.policy], [1e-4])
-    method = train.Method("sampled", "grpo", case.rollouts)
+    method = Sampled("grpo", case.rollouts)
 
     def step() -> None:
         batch = tokens.TokenBatch(work.policy, work.prompts, _odd, work.writing, 0, 0)
-        train.step(train.losses(batch, [method]), optimiser)
+        take_step(run_losses(batch, [method]), optimiser)
 
     ours = medians({"lab": step}, rounds)["lab"]
     print(f"\nRL step, {case.name}, {precision}\n  {'lab':<46} {ours:8.3f} s", flush=True)

@@ -1,8 +1,5 @@
-"""Where rollouts come from: tasks that know nothing of estimators."""
+"""Where rollouts come from: worlds and tasks that know nothing of estimators."""
 
-from envs.foreign import tabulate
 from envs.registration import register
-
-__all__ = ["tabulate"]
 
 register()

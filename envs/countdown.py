@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.tokens import BOS, EOS, SPECIAL, TokenTask, Vocabulary, ended, finished
 from maxrl_lab import specs
+from maxrl_lab.errors import InputError
+from maxrl_lab.tokens.tasks import BOS, EOS, SPECIAL, TokenTask, Vocabulary, ended, finished
 
 OPERATIONS = "+-*/"
 MAX_NUMBERS, MAX_LARGEST = 4, 100
@@ -40,9 +41,9 @@ class Countdown(TokenTask):
         self.largest = specs.check_count("largest", largest)
         for name, value, most in (("numbers", self.numbers, MAX_NUMBERS), ("largest", self.largest, MAX_LARGEST)):
             if value > most:
-                raise ValueError(f"{name} must be at most {most}, got {value}")
+                raise InputError(f"{name} must be at most {most}, got {value}")
         if not operations or len(set(operations)) < len(operations) or set(operations) - set(OPERATIONS):
-            raise ValueError(f"operations must be some of {OPERATIONS}, each once, got {operations!r}")
+            raise InputError(f"operations must be some of {OPERATIONS}, each once, got {operations!r}")
         self.operations = operations
         self.vocabulary = Vocabulary((*SPECIAL, *operations, "=", *map(str, range(1, self.largest + 1))))
         self.answer_length = 2 * self.numbers
@@ -66,7 +67,7 @@ class Countdown(TokenTask):
             found += len(kept[-1])
             in_vain = 0 if fits.any() else in_vain + len(numbers)
             if in_vain >= _HOPELESS_AFTER:
-                raise ValueError(f"no target in 1..{self.largest} can be reached with {self.operations}")
+                raise InputError(f"no target in 1..{self.largest} can be reached with {self.operations}")
         return np.concatenate(kept)
 
     def encode(self, content: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -120,7 +121,7 @@ class Countdown(TokenTask):
         right = (bottom != 0) & (top == content[:, -1:] * bottom)
         if not right.any(1).all():
             *given, target = content[~right.any(1)][0].tolist()
-            raise ValueError(f"expected problems with a solution, got {target} from {given}")
+            raise InputError(f"expected problems with a solution, got {target} from {given}")
         chosen = (right + random.random(right.shape)).argmax(1)
         return np.asarray(codes[np.arange(len(codes)), chosen])
 
@@ -150,12 +151,12 @@ class Countdown(TokenTask):
     def _check_content(self, content: np.ndarray) -> None:
         shape = (len(content), self.numbers + 1)
         if content.shape != shape:
-            raise ValueError(f"expected numbers and targets {shape}, got {content.shape}")
+            raise InputError(f"expected numbers and targets {shape}, got {content.shape}")
         if content.size and not (content.min() >= 1 and content.max() <= self.largest):
-            raise ValueError(f"expected numbers in 1..{self.largest}, got {content.min()}..{content.max()}")
+            raise InputError(f"expected numbers in 1..{self.largest}, got {content.min()}..{content.max()}")
         falls = (np.diff(content[:, :-1]) < 0).any(1)
         if falls.any():
-            raise ValueError(f"expected numbers in ascending order, got {content[falls][0, :-1].tolist()}")
+            raise InputError(f"expected numbers in ascending order, got {content[falls][0, :-1].tolist()}")
 
 
 def _shapes(numbers: int, depth: int) -> Iterator[tuple[bool, ...]]:

@@ -20,9 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.levels import MAX_SIZE, MIN_SIZE, MOVES
-from envs.tokens import BOS, EOS, PAD, TokenTask, Vocabulary, ended
+from envs.gridworld.levels import MAX_SIZE, MIN_SIZE, MOVES
 from maxrl_lab import specs
+from maxrl_lab.errors import InputError
+from maxrl_lab.tokens.tasks import BOS, EOS, PAD, TokenTask, Vocabulary, ended
 
 MOVE_WORDS = ("UP", "DOWN", "LEFT", "RIGHT")
 """In the order of `envs.levels.MOVES`."""
@@ -51,14 +52,14 @@ class Maze(TokenTask):
     def __init__(self, size: int = 17, answer_length: int | None = None) -> None:
         self.size = specs.check_count("size", size)
         if not MIN_SIZE <= self.size <= MAX_SIZE:
-            raise ValueError(f"size must lie in {MIN_SIZE}..{MAX_SIZE}, got {size}")
+            raise InputError(f"size must lie in {MIN_SIZE}..{MAX_SIZE}, got {size}")
         if self.size % 2 == 0:
-            raise ValueError(f"a Prim maze needs an odd size, got {size}")
+            raise InputError(f"a Prim maze needs an odd size, got {size}")
         least = 2 * (self.size - 3) + 2
         length = 5 * self.size**2 // 8 if answer_length is None else answer_length
         self.answer_length = specs.check_count("answer_length", length)
         if self.answer_length < least:
-            raise ValueError(f"the shortest way of {size} x {size} mazes takes {least} tokens, got {answer_length}")
+            raise InputError(f"the shortest way of {size} x {size} mazes takes {least} tokens, got {answer_length}")
         self.prompt_length = self.size * (self.size + 1) + 4
 
     @property
@@ -79,7 +80,7 @@ class Maze(TokenTask):
             found += len(kept[-1])
             in_vain = 0 if fits.any() else in_vain + len(walls)
             if in_vain >= _HOPELESS_AFTER:
-                raise ValueError(f"none of {in_vain} mazes has a way of at most {self.answer_length} tokens")
+                raise InputError(f"none of {in_vain} mazes has a way of at most {self.answer_length} tokens")
         return np.concatenate(kept)
 
     def encode(self, content: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -137,9 +138,9 @@ class Maze(TokenTask):
     def _check_content(self, content: np.ndarray) -> None:
         shape = (len(content), self.size, self.size)
         if content.dtype != bool or content.shape != shape:
-            raise ValueError(f"expected walls {shape} bool, got {content.shape} {content.dtype}")
+            raise InputError(f"expected walls {shape} bool, got {content.shape} {content.dtype}")
         if not (content[:, [0, -1]].all() and content[:, :, [0, -1]].all()):
-            raise ValueError("a maze has walls all around, got one that is open")
+            raise InputError("a maze has walls all around, got one that is open")
 
 
 def prim_mazes(size: int, count: int, random: np.random.Generator) -> np.ndarray:
@@ -223,7 +224,7 @@ def _shortest_ways(walls: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     place, maze = np.full(count, width + 1), np.arange(count)
     lengths = steps[maze, place]
     if (lengths < 0).any():
-        raise ValueError("expected a way from start to goal in every maze, got one without")
+        raise InputError("expected a way from start to goal in every maze, got one without")
     ways = np.full((count, int(lengths.max())), PAD)
     apart = np.array([down * width + right for down, right in MOVES])
     words = np.array([_ID[word] for word in MOVE_WORDS])

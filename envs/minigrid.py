@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from envs import table_cache
-from envs.concatenation import concatenate
-from envs.exploring import Array, Move, Table, explore
-from envs.tabular import TabularTasks
-from maxrl_lab.runs import cache_folder
+from maxrl_lab.errors import InputError
+from maxrl_lab.runs.files import cache_folder
 from maxrl_lab.specs import check_count, lookup
+from maxrl_lab.tabular import table_cache
+from maxrl_lab.tabular.concatenation import concatenate
+from maxrl_lab.tabular.exploring import Array, Move, Table, explore
+from maxrl_lab.tabular.tasks import TabularTasks
 
 LEVELS = {
     "Empty-5x5": "MiniGrid-Empty-5x5-v0",
@@ -91,7 +92,7 @@ def tasks(
     lookup(VIEWS, "view", view)
     chosen = [check_count("a seed", seed, 0) for seed in seeds]
     if not chosen:
-        raise ValueError("expected at least one seed, got none")
+        raise InputError("expected at least one seed, got none")
     horizon = check_count("horizon", _make(level).max_steps if horizon is None else horizon)
     folder = cache_folder() if cache is None else Path(cache)
     return concatenate([_task(level, seed, view, folder, horizon) for seed in chosen])
@@ -155,7 +156,7 @@ def flatten(observation: dict[str, Any]) -> Array:
     """Return the row of features of MiniGrid's observation; `ValueError` if its mission is too long or not ASCII."""
     mission = observation["mission"]
     if len(mission) > MISSION_LENGTH or not mission.isascii():
-        raise ValueError(f"the mission must be at most {MISSION_LENGTH} ASCII characters, got {mission!r}")
+        raise InputError(f"the mission must be at most {MISSION_LENGTH} ASCII characters, got {mission!r}")
     codes = list(mission.encode().ljust(MISSION_LENGTH, b"\0"))
     return np.concatenate([observation["image"].ravel(), [observation["direction"]], codes]).astype(np.uint8)
 
@@ -169,7 +170,7 @@ def images(features: Tensor) -> Tensor:
     cells = features.shape[-1] - 1 - MISSION_LENGTH
     size = round((cells / 3) ** 0.5) if cells > 0 else 0
     if features.ndim != 2 or cells != 3 * size * size or cells <= 0:
-        raise ValueError(f"expected rows of 3 size^2 + {1 + MISSION_LENGTH} numbers, got {tuple(features.shape)}")
+        raise InputError(f"expected rows of 3 size^2 + {1 + MISSION_LENGTH} numbers, got {tuple(features.shape)}")
     grids = features[:, :cells].long().view(-1, size, size, 3)
     planes = [one_hot(grids[..., channel], count) for channel, count in enumerate(_KINDS)]
     return torch.cat(planes, -1).movedim(-1, 1).float()
@@ -194,7 +195,7 @@ def _task(level: str, seed: int, view: str, folder: Path, horizon: int) -> Tabul
     try:
         return table.tasks(horizon)
     except ValueError as error:
-        raise ValueError(f"{level} with seed {seed}: {error}") from None
+        raise InputError(f"{level} with seed {seed}: {error}") from None
 
 
 def _explore(level: str, seed: int, view: str) -> Table:
@@ -203,5 +204,5 @@ def _explore(level: str, seed: int, view: str) -> Table:
     before = env.np_random.bit_generator.state
     table = explore(world, lambda reward, terminated: terminated and reward > 0, MAX_STATES)
     if env.np_random.bit_generator.state != before:
-        raise ValueError(f"{level} draws random numbers when it steps, so that one table does not describe it")
+        raise InputError(f"{level} draws random numbers when it steps, so that one table does not describe it")
     return table

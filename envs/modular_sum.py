@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.tokens import BOS, EOS, SPECIAL, TokenTask, Vocabulary, ended
 from maxrl_lab import specs
+from maxrl_lab.errors import InputError
+from maxrl_lab.tokens.tasks import BOS, EOS, SPECIAL, TokenTask, Vocabulary, ended
 
 
 class ModularSum(TokenTask):
@@ -97,6 +98,6 @@ class ModularSum(TokenTask):
 
     def _check_content(self, content: np.ndarray) -> None:
         if content.shape != (len(content), self.length):
-            raise ValueError(f"expected digits {(len(content), self.length)}, got {content.shape}")
+            raise InputError(f"expected digits {(len(content), self.length)}, got {content.shape}")
         if content.size and not (content.min() >= 0 and content.max() < self.modulus):
-            raise ValueError(f"expected digits in 0..{self.modulus - 1}, got {content.min()}..{content.max()}")
+            raise InputError(f"expected digits in 0..{self.modulus - 1}, got {content.min()}..{content.max()}")

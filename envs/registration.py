@@ -13,6 +13,6 @@ def register() -> None:
     if GRID_WORLD not in gymnasium.registry:
         gymnasium.register(
             id=GRID_WORLD,
-            entry_point="envs.gridworld_env:GridWorldEnv",
-            vector_entry_point="envs.gridworld_env:GridWorldVectorEnv",
+            entry_point="envs.gridworld.environment:GridWorldEnv",
+            vector_entry_point="envs.gridworld.environment:GridWorldVectorEnv",
         )

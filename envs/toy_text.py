@@ -4,9 +4,9 @@ from gymnasium.envs.toy_text.cliffwalking import CliffWalkingEnv
 from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
 from gymnasium.envs.toy_text.taxi import TaxiEnv
 
-from envs.foreign import tabulate
-from envs.tabular import TabularTasks
 from maxrl_lab.specs import lookup
+from maxrl_lab.tabular.tabulating import tabulate
+from maxrl_lab.tabular.tasks import TabularTasks
 
 FROZEN_LAKE_HORIZONS = {"4x4": 100, "8x8": 200}
 """Gymnasium's time limits of the two maps."""

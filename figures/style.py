@@ -10,8 +10,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from maxrl_lab.errors import InputError
 from maxrl_lab.evaluate import Interval, bootstrap_interval
-from maxrl_lab.runs import write_atomically
+from maxrl_lab.runs.files import write_atomically
 
 COLOURS = {
     "reinforce": "#777777",
@@ -128,7 +129,7 @@ def check_columns(rows: pd.DataFrame, columns: Iterable[str]) -> None:
     """Raise `ValueError` unless there are rows and they have the columns."""
     missing = [name for name in columns if name not in rows.columns]
     if missing or rows.empty:
-        raise ValueError(
+        raise InputError(
             f"expected rows with the columns {', '.join(columns)}; missing: {', '.join(missing) or 'rows'}"
         )
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from maxrl_lab import objectives, specs
+from maxrl_lab.errors import InputError
 
 Answer = TypeVar("Answer", bound=Hashable)
 
@@ -38,12 +39,12 @@ def pass_at_k(correct: object, samples: object, k: int) -> Tensor:
     c = torch.as_tensor(correct, dtype=torch.float64)
     c, n = torch.broadcast_tensors(c, torch.as_tensor(samples, dtype=torch.float64, device=c.device))
     if not bool(((n == n.floor()) & n.isfinite()).all()):
-        raise ValueError(f"samples must be whole numbers, got {samples}")
+        raise InputError(f"samples must be whole numbers, got {samples}")
     if bool((n < k).any()):
-        raise ValueError(f"pass@k needs k <= samples, got k = {k} with {int(n.min())} samples")
+        raise InputError(f"pass@k needs k <= samples, got k = {k} with {int(n.min())} samples")
     wrong = ~((c >= 0) & (c <= n) & (c == c.floor()))
     if bool(wrong.any()):
-        raise ValueError(f"correct must be a whole number from 0 to samples, got {c[wrong].flatten()[0].item():g}")
+        raise InputError(f"correct must be a whole number from 0 to samples, got {c[wrong].flatten()[0].item():g}")
     draws = torch.arange(k, dtype=torch.float64, device=c.device)
     factors = torch.log1p((-c[..., None] / (n[..., None] - draws)).clamp(min=-1.0))
     return -torch.expm1(factors.sum(-1))
@@ -67,7 +68,7 @@ def exact_coverage(pass_rate: object, ks: Iterable[int]) -> Tensor:
 def _per_k(ks: Iterable[int], curve: Callable[[int], Tensor]) -> Tensor:
     values = [curve(k) for k in ks]
     if not values:
-        raise ValueError("coverage needs at least one k, got none")
+        raise InputError("coverage needs at least one k, got none")
     return torch.stack(values, -1)
 
 
@@ -80,7 +81,7 @@ def scaling_efficiency(coverage: object, baseline: object, ks: Sequence[int]) ->
     """
     ours, theirs = (torch.as_tensor(curve, dtype=torch.float64) for curve in (coverage, baseline))
     if not len(ks) or list(ks) != sorted(set(ks)) or ks[0] < 1 or not ours.shape == theirs.shape == (len(ks),):
-        raise ValueError(
+        raise InputError(
             f"expected increasing ks >= 1 and one coverage for each, got ks {list(ks)} "
             f"with shapes {tuple(ours.shape)} and {tuple(theirs.shape)}"
         )
@@ -108,7 +109,7 @@ def majority_vote(answers: Iterable[Sequence[Answer]]) -> list[Answer]:
     voted = []
     for row in rows:
         if len(row) == 0:
-            raise ValueError("majority vote needs at least one answer per task, got none")
+            raise InputError("majority vote needs at least one answer per task, got none")
         voted.append(Counter(row).most_common(1)[0][0])
     return voted
 
@@ -128,9 +129,9 @@ def bootstrap_interval(values: object, confidence: float = 0.95, resamples: int 
     """
     data = np.asarray(values, dtype=np.float64)
     if data.ndim == 0 or len(data) == 0:
-        raise ValueError(f"expected values of at least one seed on the first axis, got shape {data.shape}")
+        raise InputError(f"expected values of at least one seed on the first axis, got shape {data.shape}")
     if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
+        raise InputError(f"confidence must lie between 0 and 1, got {confidence}")
     mean = data.mean(0)
     if len(data) == 1:
         return Interval(mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan))

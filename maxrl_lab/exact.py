@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from maxrl_lab import estimators, objectives, probe, specs
+from maxrl_lab.errors import InputError
 
 AnyEstimator = str | Callable[..., Any]
 """A name such as `maxrl` or `pkpo:k=4`, a made estimator, or any callable from rewards (N,) or (B, N) to advantages."""
@@ -43,7 +44,7 @@ def coefficients(estimator: AnyEstimator, *, rollouts: int) -> tuple[Tensor, Ten
     success, failure = probe.coefficients(estimators.resolve(estimator, rollouts), rollouts)
     undefined = ~(success.isfinite() & failure.isfinite())
     if undefined.any():
-        raise ValueError(
+        raise InputError(
             f"{probe.name_of(estimator)} returns an advantage that is not finite at K = {int(undefined.nonzero()[0])}"
         )
     return success, failure
@@ -109,13 +110,13 @@ def moments(
     right = estimators.check_rewards(rewards).to(torch.float64)
     if pi.ndim != 1 or score.ndim != 2 or not len(pi) == len(score) == len(right) or right.ndim != 1:
         shapes = ", ".join(str(tuple(value.shape)) for value in (pi, score, right))
-        raise ValueError(f"expected probabilities (V,), scores (V, d) and rewards (V,), got {shapes}")
+        raise InputError(f"expected probabilities (V,), scores (V, d) and rewards (V,), got {shapes}")
     if not (bool((pi >= 0).all()) and abs(float(pi.sum()) - 1) <= _ZERO_MEAN_TOLERANCE):
         got = f"the sum {float(pi.sum())} and the smallest {float(pi.min())}"
-        raise ValueError(f"probabilities must be >= 0 and sum to 1, got {got}")
+        raise InputError(f"probabilities must be >= 0 and sum to 1, got {got}")
     drift = float((pi @ score).norm() / (pi @ score.norm(dim=1)).clamp(min=1e-300))
     if not drift <= _ZERO_MEAN_TOLERANCE:
-        raise ValueError(f"the mean score must be 0 under the policy, got a relative norm of {drift:.3g}")
+        raise InputError(f"the mean score must be 0 under the policy, got a relative norm of {drift:.3g}")
     pass_rate = (pi @ right).clamp(0.0, 1.0)
     gradient = (pi * right) @ score
     squares = score.square().sum(1)

@@ -16,6 +16,7 @@ from scipy import special
 from torch import Tensor
 
 from maxrl_lab import estimators, objectives, specs
+from maxrl_lab.errors import InputError
 
 
 def resolve(text: str) -> int:
@@ -71,7 +72,7 @@ def variance(
     """
     p = objectives.as_pass_rate(pass_rate).detach()
     if bool((p == 0).any()):
-        raise ValueError("the variance of inverse sampling needs pass rates above 0, got 0")
+        raise InputError("the variance of inverse sampling needs pass rates above 0, got 0")
     norm, q1 = (torch.as_tensor(value, dtype=torch.float64) for value in (gradient_norm_squared, success_moment))
     most = min(specs.check_count("successes", successes), specs.check_count("cap", cap))
     at_least = torch.from_numpy(special.bdtrc(np.arange(most), cap, p.cpu().numpy()[..., None])).to(p.device)

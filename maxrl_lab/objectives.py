@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from maxrl_lab import specs
+from maxrl_lab.errors import InputError
 
 SMALLEST_PASS_RATE = 1e-30
 """A value is the same to 1e-12 at this pass rate as at 0, for every finite order up to 1e6."""
@@ -192,7 +193,7 @@ def make(name: str, **options: int) -> Objective:
         return kind(**options)
     except TypeError:
         wanted = ", ".join(field.name for field in fields(kind)) or "none"
-        raise ValueError(
+        raise InputError(
             f"objective {name!r} takes the options: {wanted}; got: {', '.join(options) or 'none'}"
         ) from None
 
@@ -202,7 +203,7 @@ def resolve(objective: "str | Objective", rollouts: int | None = None) -> Object
     if isinstance(objective, Objective):
         return objective
     if not isinstance(objective, str):
-        raise ValueError(f"expected an objective's name or a made objective, got {type(objective).__name__}")
+        raise InputError(f"expected an objective's name or a made objective, got {type(objective).__name__}")
     name, options = specs.parse(objective, rollouts)
     return make(name, **options)  # type: ignore[arg-type]
 
@@ -214,5 +215,5 @@ def as_pass_rate(pass_rate: object) -> Tensor:
     p = pass_rate.to(torch.float64)
     outside = ~((p >= 0) & (p <= 1))
     if outside.any():
-        raise ValueError(f"a pass rate must lie in [0, 1], got {p[outside].flatten()[0].item()}")
+        raise InputError(f"a pass rate must lie in [0, 1], got {p[outside].flatten()[0].item()}")
     return p

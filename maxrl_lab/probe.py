@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from maxrl_lab.errors import InputError
 from maxrl_lab.estimators import Estimator
 
 EXHAUSTIVE_ROLLOUTS = 6
@@ -22,11 +23,11 @@ _CONTAINERS: dict[str, Callable[[Tensor], Any]] = {
 }
 
 
-class NotEquivariantError(ValueError):
+class NotEquivariantError(InputError):
     """The function treats two rollouts of a group differently though only their positions differ."""
 
 
-class RaisedError(ValueError):
+class RaisedError(InputError):
     """The function raised at some rewards."""
 
 
@@ -84,7 +85,7 @@ def probe(function: Callable[..., Any], rollouts: int, batched: bool | None = No
                 return candidate if answer.dtype == torch.float64 else replace(candidate, precision=1e-5)
     shape = {True: "(B, N)", False: "(N,)", None: "(N,) or (B, N)"}[batched]
     reason = str(failure) or type(failure).__name__
-    raise ValueError(
+    raise InputError(
         f"{name_of(function)} does not turn rewards {shape} at N = {rollouts} into as many advantages: {reason}"
     )
 
@@ -92,7 +93,7 @@ def probe(function: Callable[..., Any], rollouts: int, batched: bool | None = No
 def _checked(answer: Tensor, rewards: Tensor) -> Tensor:
     advantages = answer.detach().to("cpu", torch.float64, copy=True)  # the function may reuse its memory
     if advantages.shape != rewards.shape:
-        raise ValueError(f"expected advantages of shape {tuple(rewards.shape)}, got {tuple(advantages.shape)}")
+        raise InputError(f"expected advantages of shape {tuple(rewards.shape)}, got {tuple(advantages.shape)}")
     return advantages
 
 

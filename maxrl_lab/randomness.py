@@ -5,6 +5,8 @@ import operator
 
 import torch
 
+from maxrl_lab.errors import InputError
+
 
 def generator(*key: str | int, device: torch.device | str = "cpu") -> torch.Generator:
     """Return a torch generator whose stream depends on `key` alone, e.g. ("images", seed, step).
@@ -16,6 +18,6 @@ def generator(*key: str | int, device: torch.device | str = "cpu") -> torch.Gene
     parts = tuple(part if isinstance(part, str) else operator.index(part) for part in key)
     for part in parts:
         if isinstance(part, int) and part < 0:
-            raise ValueError(f"a key holds names and non-negative numbers, got {part}")
+            raise InputError(f"a key holds names and non-negative numbers, got {part}")
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return torch.Generator(device=device).manual_seed(int.from_bytes(digest, "little") >> 1)

@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import SupportsIndex, TypeVar
 
+from maxrl_lab.errors import InputError
+
 Made = TypeVar("Made")
 Option = int | float
 
@@ -20,7 +22,7 @@ _RELATIVE_TO_ROLLOUTS = re.compile(r"N\s*(?:([-+*/])\s*(\d+))?")
 def lookup(table: Mapping[str, Made], kind: str, name: str) -> Made:
     """Return `table[name]`; a `ValueError` lists the choices for an unknown name."""
     if name not in table:
-        raise ValueError(f"unknown {kind} {name!r}; choose one of: {', '.join(table)}")
+        raise InputError(f"unknown {kind} {name!r}; choose one of: {', '.join(table)}")
     return table[name]
 
 
@@ -30,17 +32,17 @@ def check_options(function: Callable[..., object], kind: str, name: str, options
     for option in options:
         if option not in allowed:
             choices = ", ".join(allowed) or "none"
-            raise ValueError(f"{kind} {name!r} has no option {option!r}; its options: {choices}")
+            raise InputError(f"{kind} {name!r} has no option {option!r}; its options: {choices}")
     for option, parameter in allowed.items():
         if parameter.default is parameter.empty and option not in options:
-            raise ValueError(f"{kind} {name!r} needs the option {option!r}, as in '{name}:{option}=4'")
+            raise InputError(f"{kind} {name!r} needs the option {option!r}, as in '{name}:{option}=4'")
 
 
 def check_count(name: str, value: object, minimum: int = 1) -> int:
     """Return `value` as an int; raise `ValueError` unless it is a whole number of at least `minimum`."""
     whole = None if isinstance(value, bool) or not isinstance(value, SupportsIndex) else operator.index(value)
     if whole is None or whole < minimum:
-        raise ValueError(f"{name} must be a whole number >= {minimum}, got {value!r}")
+        raise InputError(f"{name} must be a whole number >= {minimum}, got {value!r}")
     return whole
 
 
@@ -59,9 +61,9 @@ def parse(text: str, rollouts: int | None = None) -> tuple[str, dict[str, Option
     for item in filter(None, tail.split(",")):
         key, equals, value = item.partition("=")
         if not equals:
-            raise ValueError(f"expected 'name:option=value', got {text!r}")
+            raise InputError(f"expected 'name:option=value', got {text!r}")
         if key.strip() in options:
-            raise ValueError(f"the option {key.strip()!r} is given twice in {text!r}")
+            raise InputError(f"the option {key.strip()!r} is given twice in {text!r}")
         options[key.strip()] = _number(value.strip(), rollouts)
     return name.strip(), options
 
@@ -77,10 +79,10 @@ def _number(text: str, rollouts: int | None) -> Option:
         operator, operand = relative.group(1), int(relative.group(2) or 0)
         if operator == "/":
             if operand == 0 or rollouts % operand:
-                raise ValueError(f"{text!r} is not a whole number at N = {rollouts}")
+                raise InputError(f"{text!r} is not a whole number at N = {rollouts}")
             return rollouts // operand
         return {None: rollouts, "+": rollouts + operand, "-": rollouts - operand, "*": rollouts * operand}[operator]
     try:
         return int(text) if _WHOLE.fullmatch(text) else float(text)
     except ValueError:
-        raise ValueError(f"expected a number or an expression in N such as 'N-1', got {text!r}") from None
+        raise InputError(f"expected a number or an expression in N such as 'N-1', got {text!r}") from None

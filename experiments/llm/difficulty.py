@@ -17,11 +17,12 @@ from dataclasses import replace
 
 import torch
 
-from experiments import cli
 from maxrl_lab import evaluate
-from maxrl_lab.llm import rewards, training
-from maxrl_lab.llm.engines import TransformersEngine
-from maxrl_lab.llm.recipe import Recipe
+from maxrl_lab.llm.jobs import training
+from maxrl_lab.llm.jobs.recipe import Recipe
+from maxrl_lab.llm.models.engines import TransformersEngine
+from maxrl_lab.llm.problems import rewards
+from maxrl_lab.runs.command_line import guarded
 
 PROBLEMS, SAMPLES = 24, 16
 _SUM = "chain_sum"
@@ -76,4 +77,4 @@ def main(_: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.guarded(main, sys.argv[1:]))
+    sys.exit(guarded(main, sys.argv[1:]))

@@ -4,6 +4,8 @@ import importlib
 import os
 from types import ModuleType
 
+from maxrl_lab.errors import InputError
+
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # training tells nobody; read when the hub's client is imported
 
 
@@ -15,7 +17,7 @@ def need(module: str, extra: str = "llm") -> ModuleType:
         raise missing(error, extra) from None
 
 
-def missing(error: ModuleNotFoundError, extra: str = "llm") -> ValueError:
+def missing(error: ModuleNotFoundError, extra: str = "llm") -> InputError:
     """Return the one-line error for a package that an extra brings."""
     by_make = " (make llm)" if extra == "llm" else ""
-    return ValueError(f"{error.name} is not installed; it comes with: pip install -e '.[{extra}]'{by_make}")
+    return InputError(f"{error.name} is not installed; it comes with: pip install -e '.[{extra}]'{by_make}")

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev
 
+from maxrl_lab.errors import InputError
+
 MAX_ELEMENTS = 2**27
 """Largest Jacobian, 1 GiB in double precision."""
 
@@ -41,7 +43,7 @@ def log_prob_jacobian(network: nn.Module, inputs: Tensor, cells: Tensor | None =
     with torch.no_grad():
         count = len(chosen(parameters))
     if count * size > MAX_ELEMENTS:
-        raise ValueError(
+        raise InputError(
             f"the Jacobian of {count} log-probabilities and {size} parameters has {count * size} numbers, "
             f"at most {MAX_ELEMENTS} are allowed"
         )

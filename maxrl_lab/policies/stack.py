@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from maxrl_lab.errors import InputError
 from maxrl_lab.randomness import generator
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -23,7 +24,7 @@ class Stack(nn.Module):
     def __init__(self, networks: Sequence[nn.Module]) -> None:
         super().__init__()
         if any(True for network in networks for _ in network.buffers()):
-            raise ValueError("a stack takes networks without buffers, got one with buffers (batch normalisation?)")
+            raise InputError("a stack takes networks without buffers, got one with buffers (batch normalisation?)")
         self.networks = nn.ModuleList(networks)
 
     def forward(self, inputs: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, linear, rms_norm, silu
 
 from maxrl_lab import specs
+from maxrl_lab.errors import InputError
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """(layer, queries (..., T, H, D), keys (..., T, K, D), values (..., T, K, D)) -> (..., T, H D)."""
@@ -49,9 +50,9 @@ class Shape:
         for name in ("vocabulary", "width", "layers", "heads", "kv_heads", "mlp", "context"):
             specs.check_count(name, getattr(self, name))
         if self.width % (2 * self.heads):
-            raise ValueError(f"width must be a multiple of twice the heads, got {self.width} with {self.heads} heads")
+            raise InputError(f"width must be a multiple of twice the heads, got {self.width} with {self.heads} heads")
         if self.heads % self.kv_heads:
-            raise ValueError(f"heads must be a multiple of kv_heads, got {self.heads} and {self.kv_heads}")
+            raise InputError(f"heads must be a multiple of kv_heads, got {self.heads} and {self.kv_heads}")
 
     @property
     def head(self) -> int:

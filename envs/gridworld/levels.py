@@ -1,0 +1,238 @@
+"""Seeded gridworld levels: open rooms, obstacles, four rooms, mazes, with a start and a goal a chosen way apart.
+
+A level is a square of cells, (row, col), with walls all around. Moves go up, down, left, right; a move into a wall
+stays. The shortest way from start to goal is the dial of difficulty: an untrained policy's pass rate falls roughly
+exponentially with it. Mazes are made with Prim's algorithm, as in App. L of arXiv:2602.02710v1.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from maxrl_lab import specs
+from maxrl_lab.errors import InputError
+from maxrl_lab.randomness import generator
+
+Cell = tuple[int, int]
+"""(row, col)."""
+MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))
+"""(row, col) steps of the actions."""
+ACTIONS = ("up", "down", "left", "right")
+MIN_SIZE, MAX_SIZE = 5, 33
+_TEST_SHARE = 4
+"""One level in so many, by a hash of its content, is a held-out level."""
+_HOPELESS_AFTER = 2000
+"""Draws without a new level after which a request is refused."""
+_OBSTACLE_SHARE = 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """One level. Raises `ValueError` for a start or goal on a wall or pit, or cells outside."""
+
+    walls: np.ndarray
+    """(size, size) bool."""
+    pits: np.ndarray
+    """(size, size) bool: standing there is a failure."""
+    start: Cell
+    goal: Cell
+
+    def __post_init__(self) -> None:
+        """Check types, shapes and the start and goal cells."""
+        if not self.walls.dtype == self.pits.dtype == bool:
+            raise InputError(f"walls and pits must be bool, got {self.walls.dtype}, {self.pits.dtype}")
+        if self.walls.ndim != 2 or self.walls.shape != self.pits.shape or len(set(self.walls.shape)) > 1:
+            raise InputError(f"walls and pits must be squares of one size, got {self.walls.shape}, {self.pits.shape}")
+        for name, (row, col) in (("start", self.start), ("goal", self.goal)):
+            if not (0 <= row < self.size and 0 <= col < self.size):
+                raise InputError(f"{name} must lie in a level of {self.size} x {self.size} cells, got ({row}, {col})")
+            for kind, cells in (("wall", self.walls), ("pit", self.pits)):
+                if cells[row, col]:
+                    raise InputError(f"{name} must be a free cell, got ({row}, {col}), which is a {kind}")
+        if self.start == self.goal:
+            raise InputError(f"start and goal must differ, got {self.start} for both")
+
+    @property
+    def size(self) -> int:
+        """Cells along a side."""
+        return len(self.walls)
+
+    @cached_property
+    def distance(self) -> float:
+        """Least number of moves from start to goal that touches no pit; infinite if there is no way."""
+        return float(distances(~(self.walls | self.pits), self.goal)[self.start])
+
+    @cached_property
+    def digest(self) -> int:
+        """A hash of the content, the same on every machine."""
+        return _hash(self.text())
+
+    @cached_property
+    def is_held_out(self) -> bool:
+        """Whether the level is one of split `test`: by a hash of walls, pits and goal, so no map is in both splits."""
+        return _hash(self.text().replace("S", ".")) % _TEST_SHARE == 0
+
+    def text(self, agent: Cell | None = None) -> str:
+        """Return the level as lines of `#` wall, `.` free, `O` pit, `S` start, `G` goal, `A` the agent."""
+        drawn = np.where(self.walls, "#", np.where(self.pits, "O", "."))
+        drawn[self.start], drawn[self.goal] = "S", "G"
+        if agent is not None:
+            drawn[agent] = "A"
+        return "\n".join("".join(row) for row in drawn)
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def parse(text: str) -> Level:
+    """Return the level that `Level.text` describes; `ValueError` for other characters, no square, or no S or G."""
+    lines = [line.strip() for line in text.strip().splitlines()]
+    if wrong := set("".join(lines)) - set("#.OSG"):
+        raise InputError(f"a level is drawn with # wall, . floor, O pit, S start, G goal, got {sorted(wrong)}")
+    if {len(line) for line in lines} != {len(lines)}:
+        raise InputError(f"a level is a square, got {len(lines)} lines of {[len(line) for line in lines]} characters")
+    cells = np.array([list(line) for line in lines])
+    places = {mark: np.argwhere(cells == mark).tolist() for mark in "SG"}
+    for mark, found in places.items():
+        if len(found) != 1:
+            raise InputError(f"expected one {mark}, got {len(found)}")
+    (start,), (goal,) = places["S"], places["G"]
+    return Level(cells == "#", cells == "O", (start[0], start[1]), (goal[0], goal[1]))
+
+
+def distances(free: np.ndarray, goal: Cell) -> np.ndarray:
+    """Return the number of moves from every cell to `goal` over free cells, infinite elsewhere; (size, size)."""
+    steps = np.full(free.shape, np.inf)
+    steps[goal] = 0
+    queue = deque([goal])
+    while queue:
+        row, col = queue.popleft()
+        for down, right in MOVES:
+            cell = row + down, col + right
+            if min(cell) >= 0 and max(cell) < len(free) and free[cell] and steps[cell] == np.inf:
+                steps[cell] = steps[row, col] + 1
+                queue.append(cell)
+    return steps
+
+
+def open_room(size: int, random: np.random.Generator) -> np.ndarray:  # noqa: ARG001
+    """Walls (size, size) of one empty room."""
+    walls = np.ones((size, size), dtype=bool)
+    walls[1:-1, 1:-1] = False
+    return walls
+
+
+def obstacles(size: int, random: np.random.Generator) -> np.ndarray:
+    """Walls of a room in which a quarter of the cells, at random, are walls."""
+    return open_room(size, random) | (random.random((size, size)) < _OBSTACLE_SHARE)
+
+
+def four_rooms(size: int, random: np.random.Generator) -> np.ndarray:
+    """Walls of four rooms around a cross, with a random door in each of its arms (Sutton, Precup & Singh 1999)."""
+    walls = open_room(size, random)
+    middle = size // 2
+    walls[middle, :] = walls[:, middle] = True
+    for low, high in ((1, middle), (middle + 1, size - 1)):
+        walls[middle, random.integers(low, high)] = False
+        walls[random.integers(low, high), middle] = False
+    return walls
+
+
+def prim_maze(size: int, random: np.random.Generator) -> np.ndarray:
+    """Walls of a perfect maze on the odd cells, grown by Prim's algorithm; `size` must be odd."""
+    if size % 2 == 0:
+        raise InputError(f"a Prim maze needs an odd size, got {size}")
+    walls = np.ones((size, size), dtype=bool)
+    first = tuple(1 + 2 * random.integers(0, size // 2, 2))
+    walls[first] = False
+    frontier = _walls_around(first, size)
+    while frontier:
+        place = int(random.integers(len(frontier)))
+        frontier[place], frontier[-1] = frontier[-1], frontier[place]
+        between, beyond = frontier.pop()
+        if walls[beyond]:
+            walls[between] = walls[beyond] = False
+            frontier += _walls_around(beyond, size)
+    return walls
+
+
+def _walls_around(cell: Cell, size: int) -> list[tuple[Cell, Cell]]:
+    """The walls next to a maze cell with the maze cells behind them."""
+    row, col = cell
+    around = [((row + down, col + right), (row + 2 * down, col + 2 * right)) for down, right in MOVES]
+    return [(between, beyond) for between, beyond in around if min(beyond) > 0 and max(beyond) < size - 1]
+
+
+LAYOUTS: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {
+    "open": open_room,
+    "obstacles": obstacles,
+    "prim": prim_maze,
+    "four_rooms": four_rooms,
+}
+
+
+def make_levels(
+    layout: str,
+    size: int,
+    *,
+    count: int,
+    distance: int | None = None,
+    pits: int = 0,
+    split: Literal["train", "test"] = "train",
+    seed: int = 0,
+) -> list[Level]:
+    """Return `count` distinct levels whose start is `distance` moves from the goal (None: any).
+
+    A level belongs to one split by a hash of its map, so none is in both, whatever the seeds. Raises `ValueError`
+    that says what was found if so many distinct levels cannot be made.
+    """
+    make = specs.lookup(LAYOUTS, "layout", layout)
+    if not MIN_SIZE <= specs.check_count("size", size) <= MAX_SIZE:
+        raise InputError(f"size must lie in {MIN_SIZE}..{MAX_SIZE}, got {size}")
+    # as ints: the key of the random numbers would take numpy's 9 for another number than 9
+    size, count = int(size), specs.check_count("count", count)
+    pits, seed = specs.check_count("pits", pits, minimum=0), specs.check_count("seed", seed, minimum=0)
+    distance = None if distance is None else specs.check_count("distance", distance)
+    if split not in ("train", "test"):
+        raise InputError(f"split must be 'train' or 'test', got {split!r}")
+    random = np.random.default_rng(generator("levels", layout, size, distance or 0, pits, seed).initial_seed())
+    levels: dict[int, Level] = {}
+    farthest, in_vain = 0, 0
+    while in_vain < _HOPELESS_AFTER:
+        in_vain += 1
+        level, reached = _draw(make(size, random), distance, pits, random)
+        farthest = max(farthest, reached)
+        if level is not None and level.digest not in levels and level.is_held_out == (split == "test"):
+            in_vain = 0
+            levels[level.digest] = level
+            if len(levels) == count:
+                return list(levels.values())
+    wish = "" if distance is None else f" with start and goal {distance} moves apart"
+    raise InputError(
+        f"found {len(levels)} of {count} distinct {split} levels {layout} {size} x {size}{wish} and {pits} pits; "
+        f"the longest way seen is {farthest} moves"
+    )
+
+
+def _draw(walls: np.ndarray, distance: int | None, pits: int, random: np.random.Generator) -> tuple[Level | None, int]:
+    """Place pits, a goal, and a start so far away, if there is one; return also the longest way from the goal."""
+    free = np.argwhere(~walls)
+    if len(free) < pits + 2:
+        return None, 0
+    places = free[random.permutation(len(free))]
+    holes = np.zeros_like(walls)
+    holes[tuple(places[:pits].T)] = True
+    goal = (int(places[pits][0]), int(places[pits][1]))
+    steps = distances(~(walls | holes), goal)
+    farthest = int(steps[np.isfinite(steps)].max())
+    starts = np.argwhere(steps == distance if distance is not None else np.isfinite(steps) & (steps > 0))
+    if len(starts) == 0:
+        return None, farthest
+    row, col = starts[random.integers(len(starts))]
+    return Level(walls, holes, (int(row), int(col)), goal), farthest

@@ -1,0 +1,67 @@
+"""Every experiment of the lab in one table: where its claim is computed, what draws it, which figures it answers."""
+
+import ast
+import importlib
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One experiment; nothing is imported before it is asked for."""
+
+    room: str
+    """Folder of the family, below `experiments` and below `figures`."""
+    name: str
+    """Name of the module in both folders, of the command, of the run's folder and of the picture."""
+    paper: str
+    """Figures, tables and theorems of arXiv:2602.02710v1 that the experiment speaks to."""
+    extra: str | None = None
+    """The extra of pyproject.toml that the experiment needs, if any; `reproduce` leaves such an experiment out."""
+
+    @property
+    def module(self) -> str:
+        """The dotted name of the module with `Settings`, `PRESETS` and `run(settings, context) -> tables`."""
+        return f"experiments.{self.room}.{self.name}"
+
+    def load(self) -> ModuleType:
+        """Return the experiment's module."""
+        return importlib.import_module(self.module)
+
+    def figure(self) -> ModuleType:
+        """Return the module with `plot(tables, settings)` and `summarise(tables, settings)`."""
+        return importlib.import_module(f"figures.{self.room}.{self.name}")
+
+    def question(self) -> str:
+        """Return the first line of the module's docstring, read from its source: importing takes seconds."""
+        spec = find_spec(self.module)
+        source = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
+        return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+
+
+EXPERIMENTS: dict[str, Entry] = {
+    entry.name: entry
+    for entry in (
+        Entry("exact", "weight_functions", "Fig. 1"),
+        Entry("exact", "unbiasedness", "Theorems 1 and 2"),
+        Entry("exact", "bias_variance", "Sec. 4"),
+        Entry("exact", "likelihood_limit", "Eq. 7"),
+        Entry("classification", "classification", "Fig. 2 and 9"),
+        Entry("classification", "gradient_norms", "Fig. 8"),
+        Entry("navigation", "navigation", "Fig. 3, 5, 7 and 17"),
+        Entry("navigation", "navigation_bias_variance", "Sec. 4"),
+        Entry("navigation", "navigation_likelihood", "Fig. 2"),
+        Entry("navigation", "trajectories", "Fig. 10"),
+        Entry("tokens", "maze_scaling", "Fig. 3 and 17"),
+        Entry("tokens", "maze_baselines", "Table 3 and Fig. 18"),
+        Entry("tokens", "coverage", "Fig. 5 and Table 7"),
+        Entry("tokens", "gradient_signal", "Fig. 6, 7, 12, 13 and 16"),
+        Entry("tokens", "maze_trajectories", "Fig. 10"),
+        Entry("tokens", "data_scarce", "Fig. 4 and Table 4"),
+        Entry("exact", "length_bias", "App. F"),
+        Entry("llm", "llm", "Fig. 4 and 5", extra="llm"),
+    )
+}
+"""Name to entry, in the order in which `reproduce` runs them."""

@@ -1,0 +1,84 @@
+"""Which weight w(p) does each objective give a task of pass rate p, and which weight do estimators give at finite N?
+
+Fig. 1 of arXiv:2602.02710v1 shows the population weights: expected reward is flat, likelihood and MaxRL favour hard
+tasks, GRPO both ends. Practice draws N rollouts; its weight is w_N(p), exactly computable, and can be another curve:
+at N = 2 GRPO and Algorithm 1 are plain RL.
+
+    maxrl-lab run weight_functions        (under a second)
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from experiments._shared import EVERY_ESTIMATOR, check_estimators
+from maxrl_lab import exact, objectives, specs
+from maxrl_lab.errors import InputError
+from maxrl_lab.rows import Row
+from maxrl_lab.runs.context import Context
+from maxrl_lab.settings import check_lists
+
+POPULATION = (
+    "expected_reward",
+    "pass_at_k:k=8",
+    "grpo_limit",
+    "truncated_likelihood:order=4",
+    "truncated_likelihood:order=16",
+    "truncated_likelihood:order=64",
+    "maximum_likelihood",
+)
+"""The curves of Fig. 1, and pass@k."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is tabulated."""
+
+    objectives: tuple[str, ...] = POPULATION
+    """Population objectives."""
+    estimators: tuple[str, ...] = EVERY_ESTIMATOR
+    """Estimators; N in an option stands for the number of rollouts."""
+    rollouts: tuple[int, ...] = (2, 4, 8, 16, 32, 64, 128, 256)
+    """N."""
+    lowest: float = 1e-3
+    """Smallest pass rate; the largest is 1 - lowest."""
+    points: int = 201
+    """Pass rates, evenly spaced in log-odds."""
+
+    def __post_init__(self) -> None:
+        """Check every name against every N."""
+        check_lists(objectives=self.objectives, estimators=self.estimators, rollouts=self.rollouts)
+        specs.check_count("points", self.points, minimum=2)
+        if not 0 < self.lowest < 0.5:
+            raise InputError(f"lowest must lie between 0 and 0.5, got {self.lowest}")
+        for name in self.objectives:
+            objectives.resolve(name)
+        check_estimators(self.estimators, self.rollouts)
+
+
+PRESETS = {
+    "smoke": Settings(rollouts=(2, 4), points=21),
+    "quick": Settings(),
+    "full": Settings(rollouts=(2, 4, 8, 16, 32, 64, 128, 256, 512, 1024), lowest=1e-5, points=1001),
+}
+
+
+def run(settings: Settings, context: Context) -> list[Row]:  # noqa: ARG001
+    """Return one row per curve and pass rate: kind, name, rollouts, pass_rate, weight."""
+    edge = torch.logit(torch.tensor(settings.lowest, dtype=torch.float64))
+    p = torch.sigmoid(torch.linspace(float(edge), -float(edge), settings.points, dtype=torch.float64))
+    rows = []
+    for name in settings.objectives:
+        rows += _curve("objective", name, None, p, objectives.resolve(name).weight(p))
+    for count in settings.rollouts:
+        for name in settings.estimators:
+            rows += _curve("estimator", name, count, p, exact.weight(name, rollouts=count, pass_rate=p))
+    return rows
+
+
+def _curve(kind: str, name: str, rollouts: int | None, pass_rate: Tensor, weight: Tensor) -> list[Row]:
+    return [
+        {"kind": kind, "name": name, "rollouts": rollouts, "pass_rate": p, "weight": w}
+        for p, w in zip(pass_rate.tolist(), weight.tolist(), strict=True)
+    ]

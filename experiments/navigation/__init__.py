@@ -1,0 +1,1 @@
+"""Claims about paths through tables."""

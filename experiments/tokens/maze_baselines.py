@@ -1,0 +1,53 @@
+"""At one N, on mazes: MaxRL against remedies for lost diversity (entropy bonus, PKPO, Differential Smoothing, SELF)?
+
+Table 3 and Fig. 18 of arXiv:2602.02710v1, at 128 rollouts: MaxRL has the highest pass@1 and pass@k, PKPO comes second,
+the others stay near GRPO. Each remedy is one line here: an estimator, or GRPO's advantages with another surrogate
+(`maxrl_lab.surrogates`). Beside Algorithm 1 of order N-1 stands the leave-one-out form of exact order N.
+
+    maxrl-lab run maze_baselines        (two minutes after `maze_scaling`, whose policies it shares)
+"""
+
+from dataclasses import dataclass
+
+from experiments.tokens._shared import PAPER, SMOKE, MazeSettings
+from maxrl_lab.rows import Row
+from maxrl_lab.runs.context import Context
+
+METHODS = (
+    "rloo",
+    "grpo",
+    "grpo + entropy_bonus:coefficient=0.01",
+    "grpo + differential_smoothing:gamma=0.05",
+    "grpo + greedy_gate",
+    "pkpo:k=N/2",
+    "maxrl",
+    "maxrl_leave_one_out",
+)
+"""Compared unless others are asked for."""
+
+
+@dataclass(frozen=True)
+class Settings(MazeSettings):
+    """What is compared."""
+
+    methods: tuple[str, ...] = METHODS
+    """Compared: estimators, with a surrogate after `+`."""
+    rollouts: int = 16
+    """N."""
+
+    def __post_init__(self) -> None:
+        """Check also that every method exists at N."""
+        super().__post_init__()
+        self.check_methods(self.methods, (self.rollouts,))
+
+
+PRESETS = {
+    "smoke": Settings(**SMOKE, rollouts=4),
+    "quick": Settings(),
+    "full": Settings(**{**PAPER, "prompts": 32, "steps": 20_000}, rollouts=128),
+}
+
+
+def run(settings: Settings, context: Context) -> list[Row]:
+    """Return rows of view sweep, dynamics (every update) and evaluation (pass@k now and then, and of the base)."""
+    return settings.workshop(context).reported(settings.methods, (settings.rollouts,))[1]

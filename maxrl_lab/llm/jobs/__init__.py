@@ -1,0 +1,1 @@
+"""Fine-tuning jobs: recipes as data, and what runs, describes and tries them."""

@@ -1,0 +1,1 @@
+"""Language models: loading them, drawing their answers, evaluating them."""

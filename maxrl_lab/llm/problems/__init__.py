@@ -1,0 +1,1 @@
+"""Problems for language models, and who says whether an answer is right."""

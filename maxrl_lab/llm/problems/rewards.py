@@ -1,0 +1,141 @@
+r"""Right or wrong, 1 or 0, for answers in text. What a model writes is parsed, never executed.
+
+An answer is extracted (the last \boxed{...}, by default) and compared: of a reasoning-gym problem by its task's rule
+(`maxrl_lab.llm.tasks`), otherwise as mathematics (`maxrl_lab.llm.equality`). No answer or a very long one is wrong.
+`correct` is the reward function for TRL, `compute_score` the one for verl (`custom_reward_function.path=` this file,
+`name=compute_score`); all of it works in any thread.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from maxrl_lab import specs
+from maxrl_lab.errors import InputError
+from maxrl_lab.llm.problems import equality, tasks
+from maxrl_lab.llm.problems.equality import MAX_ANSWER
+
+Completion = str | Sequence[Mapping[str, Any]]
+"""A text, or the messages of a conversation, whose last one counts."""
+
+_BOX = "\\boxed{"
+_NUMBER = re.compile(r"(?:(?<![0-9.)])-)?(?:[0-9]+(?:,[0-9]{3})*(?![0-9])(?:\.[0-9]+)?|(?<![0-9])\.[0-9]+)(?:/[0-9]+)?")
+
+
+def boxed(text: str) -> str | None:
+    r"""Return the content of the last \boxed{...}, braces balanced; None if there is none or it does not close.
+
+    \{ and \} are not braces. Content beyond `MAX_ANSWER` characters counts as not closed, so that no text is slow.
+    """
+    start = text.rfind(_BOX) + len(_BOX)
+    if start < len(_BOX):
+        return None
+    depth, position, end = 1, start, min(len(text), start + MAX_ANSWER + 1)
+    while position < end:
+        character = text[position]
+        depth += {"{": 1, "}": -1}.get(character, 0)
+        if depth == 0:
+            return text[start:position]
+        position += 2 if character == "\\" else 1
+    return None
+
+
+def first_line(text: str) -> str | None:
+    """Return the first line that is not empty, without the spaces around it and a full stop at its end."""
+    lines = text.lstrip().split("\n", 1)
+    return lines[0].strip().removesuffix(".") or None
+
+
+def tagged(text: str) -> str | None:
+    """Return the content of the last <answer>...</answer>, or None."""
+    end = text.rfind("</answer>")
+    start = text.rfind("<answer>", 0, max(end, 0))
+    return None if end < 0 or start < 0 else text[start + len("<answer>") : end]
+
+
+def last_number(text: str) -> str | None:
+    """Return the last number: 12, -3.5, 1,000 or 3/4; or None. A minus after a digit is a subtraction."""
+    found = None
+    for found in _NUMBER.finditer(text):  # noqa: B007 - the last one is wanted
+        pass
+    return found.group() if found else None
+
+
+EXTRACTIONS: Mapping[str, Callable[[str], str | None]] = {
+    "boxed": boxed,
+    "line": first_line,
+    "tag": tagged,
+    "number": last_number,
+}
+
+
+def extract(text: str, how: str) -> str | None:
+    """Return the answer in a text, None if there is none or it is longer than `MAX_ANSWER`; `how`: of `EXTRACTIONS`."""
+    answer = specs.lookup(EXTRACTIONS, "extraction", how)(text)
+    answer = None if answer is None or len(answer) > MAX_ANSWER else answer.strip()
+    return answer or None
+
+
+def decoded(text: str, problem: Mapping[str, Any]) -> str | None:
+    """Return the answer in its canonical form, for majority votes, or None: spaces, $ and thousands commas are gone.
+
+    Equal values in different notations, 0.50 and 1/2, stay different votes.
+    """
+    answer = extract(text, problem["extraction"])
+    return None if answer is None else equality.canonical(answer) or None
+
+
+def is_right(text: str, problem: Mapping[str, Any]) -> bool:
+    """Return whether a text answers the problem: a mapping with answer, source, entry and extraction (`llm.data`).
+
+    Raises `ValueError` for an unknown extraction, a refused task and a broken problem, never for what a model wrote.
+    """
+    answer, source = extract(text, problem["extraction"]), problem["source"]
+    if source.startswith(tasks.PREFIX):
+        task = source.removeprefix(tasks.PREFIX)
+        tasks.check(task)
+        return answer is not None and tasks.is_right(task, answer, problem["entry"])
+    if not equality.canonical(problem["answer"]):
+        raise InputError(f"a problem of {source!r} has no reference answer: {problem['answer']!r}")
+    return answer is not None and equality.same(answer, problem["answer"])
+
+
+def correct(
+    prompts: Sequence[Any] | None = None,  # noqa: ARG001 - TRL names its arguments
+    *,
+    completions: Sequence[Completion],
+    answer: Sequence[str],
+    source: Sequence[str],
+    entry: Sequence[str],
+    extraction: Sequence[str],
+    **_: Any,
+) -> list[float]:
+    """Return 1.0 or 0.0 for every completion: a reward function for TRL, which passes the columns of the data set."""
+    rows = zip(completions, answer, source, entry, extraction, strict=True)
+    return [
+        float(is_right(_text(completion), {"answer": a, "source": s, "entry": e, "extraction": x}))
+        for completion, a, s, e, x in rows
+    ]
+
+
+def compute_score(
+    data_source: str, solution_str: str, ground_truth: str, extra_info: Mapping[str, Any] | None = None, **_: Any
+) -> float:
+    """Return 1.0 or 0.0: a reward function for verl, on problems written by `maxrl_lab.llm.data.to_verl`."""
+    info = extra_info or {}
+    problem = {
+        "answer": ground_truth,
+        "source": data_source,
+        "entry": info.get("entry") or "",
+        "extraction": info.get("extraction") or "boxed",
+    }
+    return float(is_right(solution_str, problem))
+
+
+def _text(completion: Completion) -> str:
+    """Return the text of a completion; the last message's content if it is a conversation."""
+    if isinstance(completion, str):
+        return completion
+    content = completion[-1]["content"] if completion else ""
+    return content if isinstance(content, str) else json.dumps(content)

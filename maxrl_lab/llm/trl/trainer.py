@@ -1,0 +1,198 @@
+"""TRL's `GRPOTrainer` with an estimator of the lab in the place of its advantages.
+
+    trainer = EstimatorTrainer(model, reward, settings("out", num_generations=16), estimator="maxrl",
+                               train_dataset=problems, processing_class=tokenizer)
+
+TRL gathers the rewards of whole groups over all processes before it computes advantages; that is where ours are
+computed, and each process takes its own rollouts' share, so micro-batches, several processes and reuse of rollouts are
+TRL's own. Two of its methods are wrapped (their names are private, hence the narrow range of versions). On-policy, as
+TRL is by default, the gradient is then (1/BN) sum_i A_i S_i over B prompts and N rollouts each, S_i summed over an
+answer's tokens (with `loss_type="dr_grpo"` divided by the constant `max_completion_length`). With `num_iterations`
+above 1, or `steps_per_generation` above the accumulation, later updates follow TRL's clipped ratios of what an older
+policy drew: the advantages are still the estimator's, the gradient is no longer exact, and a run that is resumed
+between two updates of one generation draws anew.
+
+Settings that would silently make it another objective are refused, see `trl_config`.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from maxrl_lab import estimators, exact, probe
+from maxrl_lab.errors import InputError
+from maxrl_lab.llm.trl.config import RULES, check_model, check_settings, refusal, settings
+from maxrl_lab.runs.files import first_difference, write_json
+
+# isort: split
+from trl import GRPOConfig, GRPOTrainer  # behind trl_config, which says how to install it
+
+__all__ = ["EstimatorTrainer", "check_settings", "settings"]
+
+RECORD = "maxrl_lab.json"
+"""In every checkpoint, written last: what the estimator was. Without it a checkpoint is not complete."""
+
+
+class EstimatorTrainer(GRPOTrainer):  # type: ignore[misc]
+    """`GRPOTrainer` that computes advantages by an estimator: its text form (`pkpo:k=4`), made, or any callable.
+
+    A callable is read once, as its table of 2(N+1) coefficients. `allow` names settings that `check_settings` would
+    refuse and that are meant all the same, for example `loss_type` for the token mean of arXiv:2602.02710v1, App. F.
+    All other arguments are `GRPOTrainer`'s. Raises `ValueError` for such settings, for an estimator that does not exist
+    at N = `num_generations`, and, while training, for rewards that are not 0 or 1. Logs: see `describe_groups`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        reward_funcs: Any,
+        args: GRPOConfig,
+        *,
+        estimator: exact.AnyEstimator,
+        allow: Collection[str] = (),
+        **others: Any,
+    ) -> None:
+        check_settings(args, allow)
+        count = args.num_generations
+        self._table = exact.coefficients(estimator, rollouts=count)
+        self._weights = exact.table_weight(*self._table, torch.arange(count + 1, dtype=torch.float64) / count)
+        self._record = record(probe.name_of(estimators.resolve(estimator, count)), self._table, args, allow)
+        self._rewards_per_function: Tensor | None = None
+        self._updates_before = 0
+        if isinstance(model, str):
+            args.model_init_kwargs = {"use_safetensors": True, **(args.model_init_kwargs or {})}
+        super().__init__(model=model, reward_funcs=reward_funcs, args=args, **others)
+        if self.aux_loss_enabled and "router_aux_loss_coef" not in allow:
+            raise InputError(refusal("router_aux_loss_coef", self.router_aux_loss_coef))
+        if "generation_kwargs" not in allow:
+            check_model(self.accelerator.unwrap_model(self.model))
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
+        """TRL's: rewards (B N, functions) of all processes, groups in a row. Kept for the advantages."""
+        self._rewards_per_function = super()._calculate_rewards(*args, **kwargs)
+        return self._rewards_per_function
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """TRL's batch of this process, with our advantages."""
+        start = time.perf_counter()
+        batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        if not self.model.training:
+            return batch
+        self._metrics["train"]["sample_time"].append(time.perf_counter() - start)
+        if self._rewards_per_function is None:
+            raise RuntimeError("TRL made a batch without calling _calculate_rewards: its internals have moved")
+        rewards = combine(self._rewards_per_function, self.reward_weights).unflatten(0, (-1, self.num_generations))
+        success, failure = (column.to(rewards) for column in self._table)
+        advantages = estimators.look_up(success, failure, rewards).flatten()
+        first = self.accelerator.process_index * len(inputs)
+        batch["advantages"] = advantages[first : first + len(inputs)].to(batch["advantages"])
+        for name, value in describe_groups(rewards, self._weights).items():
+            self._metrics["train"][name].append(value)
+        self._logs["advantages"].extend(advantages.tolist())  # pushes TRL's out: it holds one batch
+        return batch
+
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        """TRL's; in a resumed run past the epochs it has been through, whose order TRL would repeat."""
+        sampler = super()._get_train_sampler(dataset)
+        batches = len(sampler) // self.args.generation_batch_size
+        updates = max(1, -(-batches // self.args.gradient_accumulation_steps))
+        for _ in range(self._updates_before // updates):
+            next(iter(sampler), None)  # draws the order of one epoch
+        return sampler
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        file = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}" / RECORD
+        if self.args.should_save:
+            file.unlink(missing_ok=True)  # of an older checkpoint in its place
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            write_json(file, self._record)
+
+    def train(self, resume_from_checkpoint: str | Path | bool | None = None, **others: Any) -> Any:
+        """As `GRPOTrainer.train`; True resumes from the last complete checkpoint, or starts if there is none.
+
+        Raises `ValueError` for a checkpoint of another estimator, N or loss.
+        """
+        checkpoint: Any = resume_from_checkpoint
+        if checkpoint is True:
+            checkpoint = last_checkpoint(Path(self.args.output_dir))
+        self._updates_before = 0
+        if checkpoint:
+            refuse_other_record(Path(checkpoint), self._record)
+            self._updates_before = int(json.loads((Path(checkpoint) / "trainer_state.json").read_text())["global_step"])
+        return super().train(resume_from_checkpoint=str(checkpoint) if checkpoint else None, **others)
+
+
+def combine(per_function: Tensor, weights: Tensor) -> Tensor:
+    """Return one reward per rollout (B N,) from those of every function (B N, functions), NaN where it said nothing.
+
+    Raises `ValueError` unless each is 0 or 1.
+    """
+    rewards = (per_function * weights.to(per_function)).nansum(1)
+    silent = per_function.isnan().all(1)
+    if bool(silent.any()):
+        place = int(silent.nonzero()[0])
+        raise InputError(f"every rollout needs a reward of 0 or 1, got None from all reward functions at {place}")
+    return estimators.check_rewards(rewards)
+
+
+def describe_groups(rewards: Tensor, weights: Tensor) -> dict[str, float]:
+    """Return what is logged of groups (B, N): pass rate, K = 0 and K = N, and the estimator's exact weight.
+
+    `weights` (N+1,) is w_N at the pass rates K/N, so `group/weight` is the mean of w_N at the observed pass rates.
+    """
+    successes = (rewards != 0).sum(1).cpu()
+    count = rewards.shape[1]
+    return {
+        "group/pass_rate": float(successes.double().mean() / count),
+        "group/with_success": float((successes > 0).double().mean()),
+        "group/none_right": float((successes == 0).sum()),
+        "group/all_right": float((successes == count).sum()),
+        "group/weight": float(weights.to("cpu")[successes].mean()),
+    }
+
+
+def record(name: str, table: tuple[Tensor, Tensor], args: GRPOConfig, allow: Collection[str]) -> dict[str, Any]:
+    """Return what makes a run the run it is: the estimator with its table, N, and the settings of `RULES`."""
+    digest = hashlib.sha256(json.dumps([column.tolist() for column in table]).encode()).hexdigest()
+    names = (
+        *RULES,
+        "importance_sampling_level",
+        "temperature",
+        "num_iterations",
+        "steps_per_generation",
+        "gradient_accumulation_steps",
+        "max_completion_length",
+        "learning_rate",
+    )
+    return {
+        "estimator": name,
+        "table_sha256": digest,
+        "num_generations": args.num_generations,
+        "allow": sorted(allow),
+        **{name: getattr(args, name) for name in names},
+    }
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """Return the newest complete checkpoint below `folder`, None if there is none."""
+    complete = [each.parent for each in folder.glob(f"checkpoint-*/{RECORD}")]
+    return max(complete, key=lambda each: int(each.name.rpartition("-")[2]), default=None)
+
+
+def refuse_other_record(checkpoint: Path, wanted: dict[str, Any]) -> None:
+    """Raise `ValueError` unless the checkpoint was written by a trainer with the same record."""
+    file = checkpoint / RECORD
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{checkpoint} is no complete checkpoint of this trainer: {file.name}: {error}") from None
+    plain = json.loads(json.dumps(wanted))
+    if name := first_difference(found, plain):
+        raise InputError(f"{checkpoint} was trained with {name} = {found.get(name)!r}, now it is {plain[name]!r}")

@@ -1,0 +1,179 @@
+"""Trained policies on disk: made once, never trusted when damaged, addressed by all they depend on, open elsewhere."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+import transformers
+from small_policy import random_prompts
+
+from maxrl_lab.policies.stack import seeded
+from maxrl_lab.policies.transformer import Shape, Transformer
+from maxrl_lab.tokens import attention, policy_cache
+
+WORDS = ["<pad>", "<bos>", "<eos>", "0", "1", "="]
+SHAPE = Shape(len(WORDS), 16, 1, 2, 1, 16, 12)
+ROWS = [{"view": "dynamics", "step": 1, "pass_rate": 1 / 3}, {"view": "evaluation", "step": 4, "k": 16}]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("MAXRL_LAB_CACHE", str(tmp_path))
+    return tmp_path / "policies"
+
+
+class Maker:
+    """Makes the policy of a seed, and counts how often it was asked to."""
+
+    def __init__(self, seed=0):
+        self.seed, self.made = seed, 0
+
+    def __call__(self, address="run-0"):
+        assert address.startswith(("run-", "base-"))  # the name of its folder, for its checkpoint
+        self.made += 1
+        return seeded(lambda: Transformer(SHAPE), self.seed), ROWS
+
+
+def cached(make, kind="run", words=WORDS, **key):
+    return policy_cache.cached(kind, key, words, CPU, make)
+
+
+def weights(policy):
+    return torch.cat([each.detach().flatten() for each in policy.parameters()])
+
+
+def logits_of(policy, tokens):
+    with torch.no_grad():
+        return policy.logits(policy.hidden(tokens, torch.arange(tokens.shape[1]), attention.Causal()))
+
+
+def test_made_once_and_read_after(folder):
+    make = Maker()
+    first, rows = cached(make, steps=4)
+    again, rows_again = cached(make, steps=4)
+    assert make.made == 1
+    assert torch.equal(weights(first), weights(again))
+    assert torch.equal(weights(first), weights(make()[0]))
+    assert rows == rows_again == ROWS
+    (only,) = folder.iterdir()
+    assert only.name.startswith("run-")
+    # what it is, is written beside it
+    record = json.loads((only / "record.json").read_text())
+    assert json.loads(record["key"])["steps"] == 4
+
+
+def test_nobody_else_can_change_what_is_on_disk():
+    make = Maker()
+    with torch.no_grad():
+        cached(make)[0].embedding.zero_()
+    assert torch.equal(weights(cached(make)[0]), weights(make()[0]))
+
+
+def test_all_that_it_depends_on_is_in_the_address(folder, monkeypatch):
+    make = Maker()
+    cached(make, steps=4)
+    cached(make, steps=5)
+    cached(make, kind="base", steps=4)
+    cached(make, words=[*WORDS[:-1], "+"], steps=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(policy_cache, "_sources", lambda: "other sources")
+        cached(make, steps=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(policy_cache.torch, "__version__", "0.0")
+        cached(make, steps=4)
+    assert make.made == len(list(folder.iterdir())) == 6
+    cached(make, steps=4)
+    assert make.made == 6
+
+
+def test_two_settings_do_not_share_a_policy():
+    assert not torch.equal(weights(cached(Maker(0), seed=0)[0]), weights(cached(Maker(1), seed=1)[0]))
+
+
+def test_sources_are_every_python_file_of_the_packages(tmp_path, monkeypatch):
+    (tmp_path / "one" / "deep").mkdir(parents=True)
+    (tmp_path / "two").mkdir()
+    (tmp_path / "one" / "deep" / "file.py").write_text("a = 1")
+    for name, place in (("maxrl_lab", "one"), ("envs", "two"), ("experiments", "two")):
+        monkeypatch.setattr(policy_cache, name, SimpleNamespace(__path__=[str(tmp_path / place)]))
+    found = [policy_cache._sources.__wrapped__()]
+    for change in (
+        lambda: (tmp_path / "one" / "deep" / "file.py").write_text("a = 2"),
+        lambda: (tmp_path / "two" / "new.py").write_text(""),
+        lambda: (tmp_path / "two" / "new.py").rename(tmp_path / "two" / "other.py"),
+    ):
+        change()
+        found.append(policy_cache._sources.__wrapped__())
+    assert len(set(found)) == 4
+    (tmp_path / "two" / "notes.txt").write_text("not code")
+    assert policy_cache._sources.__wrapped__() == found[-1]
+
+
+def flip_a_byte(file):
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1  # the last byte of a weight
+    file.write_bytes(content)
+
+
+DAMAGES = {
+    "weights-changed": ("model.safetensors", flip_a_byte),
+    "weights-cut-off": ("model.safetensors", lambda file: file.write_bytes(file.read_bytes()[:-8])),
+    "weights-lost": ("model.safetensors", lambda file: file.unlink()),
+    "config-broken": ("config.json", lambda file: file.write_text("{")),
+    "config-lost": ("config.json", lambda file: file.unlink()),
+    "record-broken": ("record.json", lambda file: file.write_bytes(b'{"key": "\xff')),
+    "record-of-another-shape": ("record.json", lambda file: file.write_text("[1, 2]")),
+    "record-without-rows": (
+        "record.json",
+        lambda file: file.write_text(
+            json.dumps({**json.loads(file.read_text()), "rows": None}).replace("rows", "sows")
+        ),
+    ),
+    "record-of-another-policy": (
+        "record.json",
+        lambda file: file.write_text(json.dumps({**json.loads(file.read_text()), "key": "{}"})),
+    ),
+    "record-lost": ("record.json", lambda file: file.unlink()),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_policy_is_made_again(folder, damage):
+    make = Maker()
+    whole = cached(make)[0]
+    (own,) = folder.iterdir()
+    name, do = DAMAGES[damage]
+    do(own / name)
+    again, rows = cached(make)
+    assert make.made == 2
+    assert torch.equal(weights(again), weights(whole))
+    assert rows == ROWS
+    cached(make)
+    assert make.made == 2  # and is whole again
+
+
+def test_a_kill_before_the_record_leaves_nothing_that_is_read(folder, monkeypatch):
+    make = Maker()
+
+    def killed(*_arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(policy_cache, "write_atomically", killed)
+        with pytest.raises(KeyboardInterrupt):
+            cached(make)
+    cached(make)
+    assert make.made == 2
+
+
+def test_the_folder_opens_in_transformers_with_equal_logits(folder):
+    policy, _ = cached(Maker())
+    (own,) = folder.iterdir()
+    theirs = transformers.Qwen2ForCausalLM.from_pretrained(own, dtype=torch.float32, attn_implementation="eager")
+    prompts, _ = random_prompts([8, 8, 8], len(WORDS))
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(prompts).logits, logits_of(policy, prompts), rtol=0, atol=1e-5)
+    tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(own)
+    assert tokenizer("<bos> 1 0 =")["input_ids"] == [1, 4, 3, 5]

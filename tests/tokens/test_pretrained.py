@@ -1,0 +1,318 @@
+"""Policies on disk: the ecosystem opens them and agrees; what is damaged or does not fit is refused in one line."""
+
+import json
+import shutil
+
+import pytest
+import safetensors.torch
+import torch
+import transformers
+from small_policy import random_prompts, small_policy
+
+from maxrl_lab.policies.stack import seeded
+from maxrl_lab.policies.transformer import Shape, Transformer
+from maxrl_lab.tokens import answers, attention, pretrained
+
+WORDS = ["<pad>", "<bos>", "<eos>", "UP", "DOWN", "12", "+", "x_1"]
+
+
+def policy_of(tied=True, **options):
+    return small_policy(len(WORDS), dtype=torch.float32, tied=tied, **options)
+
+
+def logits_of(policy, tokens):
+    with torch.no_grad():
+        return policy.logits(policy.hidden(tokens, torch.arange(tokens.shape[1]), attention.Causal()))
+
+
+def theirs(model, tokens):
+    with torch.no_grad():
+        return model(tokens).logits
+
+
+def equal(first, second):
+    pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    return first.shape == second.shape and all(torch.equal(own, other) for own, other in pairs)
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
+def saved(request, tmp_path_factory):
+    policy, folder = policy_of(request.param), tmp_path_factory.mktemp("policy")
+    pretrained.save(policy, folder, WORDS)
+    return policy, folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A saved policy to be damaged."""
+    pretrained.save(policy_of(), tmp_path / "policy", WORDS)
+    return tmp_path / "policy"
+
+
+class TestRoundTrip:
+    def test_the_same_policy_comes_back(self, saved):
+        policy, folder = saved
+        found = pretrained.load(folder, vocabulary=len(WORDS))
+        assert equal(found, policy)
+        assert all(each.requires_grad and each.dtype == torch.float32 for each in found.parameters())
+
+    def test_what_was_saved_first_is_replaced(self, tmp_path):
+        pretrained.save(policy_of(seed=1), tmp_path, WORDS)
+        pretrained.save(policy_of(seed=2, layers=1), tmp_path, WORDS)
+        assert equal(pretrained.load(tmp_path), policy_of(seed=2, layers=1))
+
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+    def test_other_precisions_are_read_as_single(self, tmp_path, dtype):
+        policy = policy_of().to(dtype)
+        pretrained.save(policy, tmp_path, WORDS)
+        found = pretrained.load(tmp_path)
+        assert equal(found, policy.float())
+        assert json.loads((tmp_path / "config.json").read_text())["dtype"] == str(dtype).removeprefix("torch.")
+
+    def test_every_size_of_the_shape_survives(self, tmp_path):
+        shape = Shape(8, 24, 3, 2, 1, 20, 77, rope_theta=12345.0, norm_epsilon=1e-3, tied=False)
+        pretrained.save(Transformer(shape), tmp_path, WORDS)
+        assert pretrained.load(tmp_path).shape == shape
+        config = json.loads((tmp_path / "config.json").read_text())  # where older and newer readers look
+        assert config["rope_theta"] == config["rope_parameters"]["rope_theta"] == 12345.0
+
+    def test_files(self, saved):
+        _, folder = saved
+        assert sorted(each.name for each in folder.iterdir()) == [
+            "config.json",
+            "model.safetensors",
+            "tokenizer.json",
+            "tokenizer_config.json",
+        ]
+
+
+class TestTransformers:
+    def test_opens_what_the_lab_saved_with_equal_logits(self, saved):
+        policy, folder = saved
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+        assert type(model).__name__ == "Qwen2ForCausalLM"
+        assert model.dtype == torch.float32
+        assert sum(each.numel() for each in model.parameters()) == sum(each.numel() for each in policy.parameters())
+        tokens, _ = random_prompts([20, 20, 20], len(WORDS))
+        found, wanted = logits_of(policy, tokens), theirs(model, tokens)
+        assert wanted.std() > 1
+        assert torch.allclose(found, wanted, atol=1e-5, rtol=1e-5)
+
+    def test_the_papers_shape(self, tmp_path):
+        policy = seeded(lambda: Transformer(Shape()), 0)
+        pretrained.save(policy, tmp_path, [f"w{word}" for word in range(32)])
+        tokens, _ = random_prompts([100, 100], 32)
+        model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+        assert torch.allclose(logits_of(policy, tokens), theirs(model, tokens), atol=1e-5, rtol=0)
+
+    @pytest.mark.parametrize("tied", [True, False])
+    def test_what_it_saved_opens_in_the_lab(self, tmp_path, tied):
+        config = transformers.Qwen2Config(
+            vocab_size=11,
+            hidden_size=24,
+            num_hidden_layers=3,
+            num_attention_heads=6,
+            num_key_value_heads=3,
+            intermediate_size=40,
+            max_position_embeddings=64,
+            rms_norm_eps=1e-5,
+            tie_word_embeddings=tied,
+        )
+        torch.manual_seed(0)
+        model = transformers.Qwen2ForCausalLM(config)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter), alpha=0.2)
+        model.save_pretrained(tmp_path)
+        policy = pretrained.load(tmp_path)
+        rope_theta = json.loads((tmp_path / "config.json").read_text())["rope_parameters"]["rope_theta"]
+        assert policy.shape == Shape(11, 24, 3, 6, 3, 40, 64, rope_theta, 1e-5, tied)
+        tokens, _ = random_prompts([30, 30], 11)
+        assert torch.allclose(logits_of(policy, tokens), theirs(model, tokens), atol=1e-5, rtol=1e-5)
+
+    def test_generates_the_labs_greedy_answers(self, saved):
+        policy, folder = saved
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+        tokens, lengths = random_prompts([5, 5, 5, 5], len(WORDS))
+        tokens = tokens.clamp(min=3)  # no end and no padding in a prompt
+        found = answers.sample(policy, answers.read(policy, tokens, lengths), None, end=2, answers=(1, 8)).tokens[:, 0]
+        with torch.no_grad():
+            written = model.generate(tokens, attention_mask=torch.ones_like(tokens), do_sample=False, max_new_tokens=8)[
+                :, 5:
+            ]
+        assert torch.equal(torch.nn.functional.pad(written, (0, 8 - written.shape[1])), found)
+
+    def test_its_tokenizer_knows_the_words_by_their_ids(self, saved):
+        _, folder = saved
+        tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
+        assert len(tokenizer) == len(WORDS)
+        assert tokenizer("UP DOWN 12 + x_1").input_ids == [3, 4, 5, 6, 7]
+        assert tokenizer("<bos> UP <eos> <pad>").input_ids == [1, 3, 2, 0]
+        assert tokenizer("UP elsewhere").input_ids == [3, 0]
+        assert (tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id) == (0, 1, 2)
+        assert tokenizer.decode([1, 3, 6, 5, 2]) == "<bos> UP + 12 <eos>"
+        assert tokenizer.decode([1, 3, 6, 5, 2], skip_special_tokens=True) == "UP + 12"
+        assert tokenizer.model_max_length == 32
+
+
+def edit(folder, remove=(), **changes):
+    path = folder / "config.json"
+    config = {key: value for key, value in json.loads(path.read_text()).items() if key not in remove}
+    path.write_text(json.dumps({**config, **changes}))
+
+
+def edit_weights(folder, change):
+    weights = safetensors.torch.load_file(folder / "model.safetensors")
+    change(weights)
+    safetensors.torch.save_file(weights, folder / "model.safetensors")
+
+
+class TestConfig:
+    def test_older_files_keep_the_rotary_base_at_the_top(self, folder):
+        edit(folder, remove=["rope_parameters"], rope_theta=1234.5)
+        assert pretrained.load(folder).shape.rope_theta == 1234.5
+        edit(folder, remove=["rope_parameters", "rope_theta"])
+        assert pretrained.load(folder).shape.rope_theta == 10_000  # what transformers assumes
+
+    def test_an_absent_tie_means_untied(self):
+        config = pretrained._config(Shape(tied=False), "float32")
+        del config["tie_word_embeddings"]
+        assert pretrained.read_shape(config) == Shape(tied=False)
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"model_type": "llama"}, "model_type 'llama', hidden_act 'silu'"),
+            ({"model_type": None, "hidden_act": ""}, "none of its settings"),
+            ({"hidden_act": "gelu"}, "model_type 'qwen2', hidden_act 'gelu'"),
+            ({"use_sliding_window": True}, "model_type 'qwen2', hidden_act 'silu', use_sliding_window True"),
+        ],
+    )
+    def test_another_architecture(self, refuses, folder, changes, message):
+        edit(folder, **changes)
+        with refuses(f"{folder}: expected a Qwen2 config with full attention and silu, got {message}"):
+            pretrained.load(folder)
+
+    def test_missing_sizes(self, refuses, folder):
+        edit(folder, remove=["hidden_size", "rms_norm_eps"])
+        with refuses(f"{folder}: expected the sizes of a Qwen2 config, missing hidden_size, rms_norm_eps"):
+            pretrained.load(folder)
+
+    def test_stretched_positions(self, refuses, folder):
+        edit(folder, rope_parameters={"rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0})
+        with refuses(f"{folder}: expected plain rotary positions, got rope_type 'yarn'"):
+            pretrained.load(folder)
+        edit(folder, remove=["rope_parameters"], rope_scaling={"type": "linear", "factor": 2.0})
+        with refuses(f"{folder}: expected plain rotary positions, got rope_type 'linear'"):
+            pretrained.load(folder)
+
+    def test_sizes_that_make_no_policy(self, refuses, folder):
+        edit(folder, num_key_value_heads=3)
+        with refuses("heads must be a multiple of kv_heads, got 4 and 3"):
+            pretrained.load(folder)
+
+    @pytest.mark.parametrize("content", ["[]", "3", '"qwen2"'])
+    def test_a_config_that_is_no_table(self, refuses, folder, content):
+        (folder / "config.json").write_text(content)
+        kind = type(json.loads(content)).__name__
+        with refuses(f"{folder}: expected a table of settings in config.json, got {kind}"):
+            pretrained.load(folder)
+
+
+class TestRefused:
+    def one_line(self, folder, start):
+        with pytest.raises(ValueError, match=start) as caught:
+            pretrained.load(folder)
+        assert "\n" not in str(caught.value)
+        assert str(caught.value).startswith(f"{folder} does not hold a readable policy: ")
+
+    def test_no_folder(self, tmp_path):
+        self.one_line(tmp_path / "nowhere", "No such file or directory")
+
+    @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+    def test_a_missing_file(self, folder, name):
+        (folder / name).unlink()
+        self.one_line(folder, r"No such file or directory.*" + name)
+
+    @pytest.mark.parametrize("keep", [0, 5, 100, -7])
+    def test_weights_cut_short(self, folder, keep):
+        path = folder / "model.safetensors"
+        path.write_bytes(path.read_bytes()[:keep])
+        self.one_line(folder, "does not hold a readable policy")
+
+    def test_weights_that_are_rubbish(self, folder):
+        path = folder / "model.safetensors"
+        path.write_bytes(b"\xff" * len(path.read_bytes()))
+        self.one_line(folder, "does not hold a readable policy")
+
+    @pytest.mark.parametrize("content", [b"", b"{", b"{'model_type': 1}", b"\xff\xfe\x00"])
+    def test_a_damaged_config(self, folder, content):
+        (folder / "config.json").write_bytes(content)
+        self.one_line(folder, "does not hold a readable policy")
+
+    def test_a_missing_weight(self, refuses, folder):
+        name = "model.layers.1.mlp.up_proj.weight"
+        edit_weights(folder, lambda weights: weights.pop(name))
+        with refuses(f"{folder}: expected {name} of shape (24, 16), got none"):
+            pretrained.load(folder)
+
+    def test_an_unexpected_weight(self, refuses, folder):
+        name = "model.layers.2.input_layernorm.weight"
+        edit_weights(folder, lambda weights: weights.update({name: torch.ones(16)}))
+        with refuses(f"{folder}: expected {name} of shape none, got (16,)"):
+            pretrained.load(folder)
+
+    def test_a_weight_of_another_shape(self, refuses, folder):
+        name = "model.layers.0.self_attn.k_proj.bias"
+        edit_weights(folder, lambda weights: weights.update({name: torch.ones(9)}))
+        with refuses(f"{folder}: expected {name} of shape (8,), got (9,)"):
+            pretrained.load(folder)
+
+    def test_weights_of_another_size_than_the_config_says(self, refuses, folder):
+        edit(folder, hidden_size=32)
+        with refuses(f"{folder}: expected model.embed_tokens.weight of shape (8, 32), got (8, 16)"):
+            pretrained.load(folder)
+
+    def test_an_untied_config_needs_the_head(self, refuses, folder):
+        edit(folder, tie_word_embeddings=False)
+        with refuses(f"{folder}: expected lm_head.weight of shape (8, 16), got none"):
+            pretrained.load(folder)
+
+    def test_a_tied_config_does_not_mind_it(self, folder):
+        edit_weights(folder, lambda weights: weights.update({"lm_head.weight": torch.zeros(8, 16)}))
+        assert equal(pretrained.load(folder), policy_of())
+
+    def test_another_vocabulary(self, refuses, folder):
+        with refuses(f"{folder} holds a policy of 8 words, expected 32"):
+            pretrained.load(folder, vocabulary=32)
+
+    @pytest.mark.parametrize("words", [WORDS[:-1], [*WORDS, "more"]])
+    def test_a_word_too_few_or_too_many_writes_nothing(self, refuses, tmp_path, words):
+        with refuses(f"expected 8 words, one a token id, got {len(words)}"):
+            pretrained.save(policy_of(), tmp_path / "policy", words)
+        assert not (tmp_path / "policy").exists()
+
+
+class TestInterrupted:
+    @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "tokenizer_config.json", "config.json"])
+    def test_nothing_half_written_is_left_and_nothing_half_saved_opens(self, tmp_path, monkeypatch, name):
+        write = pretrained.write_atomically
+
+        def failing(path, content):
+            if path.name == name:
+                raise OSError("no space left")
+            write(path, content)
+
+        for module in (pretrained, runs):
+            monkeypatch.setattr(module, "write_atomically", failing)
+        with pytest.raises(OSError, match="no space left"):
+            pretrained.save(policy_of(), tmp_path / "policy", WORDS)
+        left = {each.name for each in (tmp_path / "policy").glob("*")}
+        assert name not in left
+        assert not any(each.endswith(".tmp") for each in left)
+        with pytest.raises(ValueError, match="does not hold a readable policy"):
+            pretrained.load(tmp_path / "policy")
+
+    def test_a_copy_is_as_good(self, folder, tmp_path):
+        shutil.copytree(folder, tmp_path / "copy")
+        assert equal(pretrained.load(tmp_path / "copy"), policy_of())
