@@ -137,14 +137,14 @@ def check_columns(rows: pd.DataFrame, columns: Iterable[str]) -> None:
 def over_seeds(rows: pd.DataFrame, x: str, y: str) -> tuple[pd.Index, Interval]:
     """Return x and the mean of y over seeds with its 95% bootstrap interval, from long rows with a column `seed`."""
     table = rows.pivot_table(index="seed", columns=x, values=y, dropna=False)
-    return table.columns, bootstrap_interval(table.to_numpy())
+    return table.columns, bootstrap_interval(table.to_numpy(), single_allowed=True)
 
 
 def final_table(rows: pd.DataFrame, keys: list[str], metrics: list[str]) -> pd.DataFrame:
     """Return one line per combination of `keys` with each metric over seeds as 'mean [low, high]' (95% bootstrap)."""
     lines = []
     for key, group in rows.groupby(keys, sort=False, dropna=False):
-        intervals = [bootstrap_interval(group[metric].to_numpy()) for metric in metrics]
+        intervals = [bootstrap_interval(group[metric].to_numpy(), single_allowed=True) for metric in metrics]
         lines.append([*key, *(f"{each.mean:.4f} [{each.low:.4f}, {each.high:.4f}]" for each in intervals)])
     return pd.DataFrame(lines, columns=[*keys, *metrics]).set_index(keys)
 

@@ -7,7 +7,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from maxrl_lab import objectives, specs
 from maxrl_lab.errors import InputError
+from maxrl_lab.estimators import check_rewards
 
 Answer = TypeVar("Answer", bound=Hashable)
 
@@ -100,36 +101,71 @@ def _samples_needed(curve: list[float], ks: Sequence[int], target: float, first:
     return math.exp((1 - share) * math.log(ks[first - 1]) + share * math.log(ks[first]))
 
 
-def majority_vote(answers: Iterable[Sequence[Answer]]) -> list[Answer]:
-    """Return each task's most frequent answer; among equally frequent ones, the one drawn first (App. J.1).
+def majority_vote(answers: Iterable[Sequence[Answer | None]]) -> list[Answer | None]:
+    """Return each problem's most frequent answer; among equally frequent ones, the one drawn first (App. J.1).
 
-    `answers` holds, per task, n decoded answers: anything hashable, or the rows of an integer tensor (B, n).
+    `answers` holds, per problem, the n decoded answers: anything hashable, or the rows of an integer tensor (B, n).
+    None stands for a sample without an answer and is no candidate: a problem without any answer has the vote None.
     """
-    rows = answers.tolist() if isinstance(answers, Tensor | np.ndarray) else answers
     voted = []
-    for row in rows:
+    for row in _rows(answers):
         if len(row) == 0:
-            raise InputError("majority vote needs at least one answer per task, got none")
-        voted.append(Counter(row).most_common(1)[0][0])
+            raise InputError("majority vote needs at least one sample per problem, got none")
+        candidates = Counter(answer for answer in row if answer is not None)
+        voted.append(candidates.most_common(1)[0][0] if candidates else None)
     return voted
 
 
+def majority_right(answers: Iterable[Sequence[Answer | None]], right: Iterable[Sequence[bool]]) -> list[bool]:
+    """Return whether each problem's majority vote is right, as the first sample with the voted answer is.
+
+    `answers` as in `majority_vote`; `right` says of the same n samples of each problem whether they are right. A
+    problem without any answer is wrong. Raises `InputError` where the numbers of problems or samples differ.
+    """
+    given, verdicts = list(_rows(answers)), list(_rows(right))
+    sizes, expected = [len(row) for row in verdicts], [len(row) for row in given]
+    if sizes != expected:
+        raise InputError(f"expected a verdict for each answer, got {sizes} verdicts for {expected} answers")
+    votes = majority_vote(given)
+    return [
+        vote is not None and bool(row[list(answered).index(vote)])
+        for vote, answered, row in zip(votes, given, verdicts, strict=True)
+    ]
+
+
+def _rows(table: Iterable[Sequence[Any]]) -> Iterable[Sequence[Any]]:
+    return table.tolist() if isinstance(table, Tensor | np.ndarray) else table
+
+
 def signal_fraction(rewards: Tensor) -> Tensor:
-    """Return the share of tasks with at least one success among rewards (..., B, N), shape (...) (Fig. 7)."""
-    return (rewards != 0).any(-1).to(torch.float64).mean(-1)
+    """Return the share of tasks with at least one success among rewards (..., B, N) of 0 and 1, shape (...) (Fig. 7).
+
+    Raises `InputError` for a reward that is not 0 or 1, and for rewards without an axis of tasks.
+    """
+    right = check_rewards(rewards) != 0
+    if right.ndim < 2:
+        raise InputError(f"expected rewards of shape (..., B, N), got {tuple(right.shape)}")
+    return right.any(-1).to(torch.float64).mean(-1)
 
 
-def bootstrap_interval(values: object, confidence: float = 0.95, resamples: int = 9999, seed: int = 0) -> Interval:
+def bootstrap_interval(
+    values: object,
+    confidence: float = 0.95,
+    resamples: int = 9999,
+    seed: int = 0,
+    *,
+    single_allowed: bool = False,
+) -> Interval:
     """Return mean and confidence interval over seeds (first axis of `values`), elementwise over the other axes.
 
     Percentile bootstrap of the mean, the seed being the unit, expanded for few seeds as in Hesterberg (2015, "What
     Teachers Should Know about the Bootstrap", sec. 4.3): the plain percentile interval of 5 normal seeds covers the
-    mean in about 84% of cases instead of 95%, the expanded one in about 92% (`tests/test_evaluate.py` measures both).
-    One seed has no interval: its bounds are NaN.
+    mean in about 84% of cases instead of 95%, the expanded one in about 92% (`tests/theory/test_evaluate.py` measures
+    both). One seed has a mean but no interval: it is refused, or with `single_allowed` its two bounds are NaN, for
+    pictures that show a mean without a band. Raises `InputError` for values that are not finite, naming the first.
     """
     data = np.asarray(values, dtype=np.float64)
-    if data.ndim == 0 or len(data) == 0:
-        raise InputError(f"expected values of at least one seed on the first axis, got shape {data.shape}")
+    _check_seeds(data, single_allowed)
     if not 0 < confidence < 1:
         raise InputError(f"confidence must lie between 0 and 1, got {confidence}")
     mean = data.mean(0)
@@ -153,3 +189,14 @@ def bootstrap_interval(values: object, confidence: float = 0.95, resamples: int 
             rng=np.random.default_rng(seed),
         ).confidence_interval
     return Interval(mean, low, high)
+
+
+def _check_seeds(data: np.ndarray, single_allowed: bool) -> None:
+    if data.ndim == 0 or len(data) == 0:
+        raise InputError(f"expected values of at least one seed on the first axis, got shape {data.shape}")
+    undefined = np.argwhere(~np.isfinite(data))
+    if len(undefined):
+        place = tuple(undefined[0].tolist())
+        raise InputError(f"an interval needs finite values, got {data[place]} from seed {place[0]} (at index {place})")
+    if len(data) == 1 and not single_allowed:
+        raise InputError("an interval needs values of at least two seeds, got one: its mean has no interval")

@@ -57,7 +57,7 @@ def _panel(ax: Axes, rows: pd.DataFrame) -> None:
         thin = curve[curve.seed == curve.seed.min()]
         ax.plot(thin.pass_rate, thin.gradient_norm, ".", color=shade, alpha=0.12, markersize=2.5, zorder=1)
         drawn = ~np.isnan(medians).any(axis=0)
-        interval = bootstrap_interval(medians[:, drawn])
+        interval = bootstrap_interval(medians[:, drawn], single_allowed=True)
         text = "cross-entropy" if name == "maximum_likelihood" else style.label(name)
         ax.plot(at[drawn], interval.mean, color=shade, label=text)
         ax.fill_between(at[drawn], interval.low, interval.high, color=shade, alpha=0.25, linewidth=0)

@@ -78,7 +78,7 @@ def _times(factor: float) -> str:
 
 def _texts(name: str, ks: list[int], values: np.ndarray) -> dict[str, str]:
     """Means and 95% intervals over problems of values (problems, k)."""
-    low_to_high = evaluate.bootstrap_interval(values)
+    low_to_high = evaluate.bootstrap_interval(values, single_allowed=True)
     return {
         f"{name}{k}": f"{mean:.3f} [{low:.3f}, {high:.3f}]" for k, mean, low, high in zip(ks, *low_to_high, strict=True)
     }
@@ -86,7 +86,7 @@ def _texts(name: str, ks: list[int], values: np.ndarray) -> dict[str, str]:
 
 def _coverage(ax: Axes, problems: pd.DataFrame) -> None:
     for name, own in _policies(problems):
-        interval = evaluate.bootstrap_interval(_pass_at_ks(own))
+        interval = evaluate.bootstrap_interval(_pass_at_ks(own), single_allowed=True)
         line: dict[str, Any] = {"color": style.colour(name), "label": style.label(name), "dashes": style.dashes(name)}
         ax.plot(_ks(own), interval.mean, marker="o", markersize=4, **line)
         ax.fill_between(_ks(own), interval.low, interval.high, color=style.colour(name), alpha=0.15, linewidth=0)

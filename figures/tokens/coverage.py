@@ -98,7 +98,7 @@ def _votes(ax: Axes, rows: pd.DataFrame) -> None:
     for place, name in enumerate(names):
         own = single[single.estimator == name]
         for metric, face in (("pass_at_k", style.colour(name)), ("majority", "white")):
-            each = evaluate.bootstrap_interval(own[metric].to_numpy())
+            each = evaluate.bootstrap_interval(own[metric].to_numpy(), single_allowed=True)
             ax.plot([place, place], [each.low, each.high], color=style.colour(name), linewidth=2)
             ax.plot(place, each.mean, "o", color=style.colour(name), markerfacecolor=face, markersize=8)
     ax.set_xticks(range(len(names)), [style.label(name).replace(", ", ",\n") for name in names], fontsize=10)

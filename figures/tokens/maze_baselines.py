@@ -53,7 +53,7 @@ def _finals(ax: Axes, rows: pd.DataFrame, first: int, last: int) -> None:
     for place, name in enumerate(names):
         for k, face in ((first, style.colour(name)), (last, "white")):
             values = found[(found.estimator == name) & (found.k == k)].pass_at_k.to_numpy()
-            each = bootstrap_interval(values)
+            each = bootstrap_interval(values, single_allowed=True)
             ax.plot([each.low, each.high], [place, place], color=style.colour(name), linewidth=2)
             ax.plot(each.mean, place, "o", color=style.colour(name), markerfacecolor=face, markersize=7)
     for k, dashes in ((first, (1, 2)), (last, (4, 2))):

@@ -167,8 +167,28 @@ def test_majority_vote():
     # among equally frequent answers, the first that was drawn: 2 of 3 2 3 ... is 3
     assert evaluate.majority_vote([[3, 2, 2, 3], [2, 3, 2, 3], [1, 2, 3]]) == [3, 2, 1]
     assert evaluate.majority_vote([[9, 2, 2, 3, 3]]) == [2]
-    assert evaluate.majority_vote([(None, None, (1, 2))]) == [None]
     assert evaluate.majority_vote(iter([])) == []
+
+
+def test_no_answer_is_no_candidate():
+    # two of three samples have no answer, and the one answer wins; among none there is no vote
+    assert evaluate.majority_vote([(None, None, (1, 2)), [None, None], [None, 3, 2, 3]]) == [(1, 2), None, 3]
+
+
+def test_a_vote_is_right_as_its_first_sample_is():
+    answers = [[None, "5", None], [None, None], ["4", "5", "5"], ["4", "5"], ["5", "4"]]
+    right = [[False, True, False], [False, False], [False, True, True], [False, True], [True, False]]
+    assert evaluate.majority_right(answers, right) == [True, False, True, False, True]
+    # no answer is never right, even if a verifier says so
+    assert evaluate.majority_right([[None, None]], [[True, True]]) == [False]
+    assert evaluate.majority_right(torch.tensor([[1, 2, 2]]), torch.tensor([[True, False, False]])) == [False]
+
+
+def test_a_vote_needs_a_verdict_for_each_answer(refuses):
+    with refuses("expected a verdict for each answer, got [2] verdicts for [3] answers"):
+        evaluate.majority_right([[1, 2, 2]], [[True, False]])
+    with refuses("expected a verdict for each answer, got [1] verdicts for [1, 1] answers"):
+        evaluate.majority_right([[1], [2]], [[True]])
 
 
 def test_majority_vote_of_rows_of_a_tensor_or_an_array():
@@ -181,7 +201,7 @@ def test_majority_vote_of_rows_of_a_tensor_or_an_array():
 
 @pytest.mark.parametrize("answers", [[[1], []], torch.zeros(2, 0)])
 def test_a_vote_needs_an_answer(refuses, answers):
-    with refuses("majority vote needs at least one answer per task, got none"):
+    with refuses("majority vote needs at least one sample per problem, got none"):
         evaluate.majority_vote(answers)
 
 
@@ -192,6 +212,13 @@ def test_signal_fraction_is_the_share_of_tasks_with_a_success(dtype):
     assert found.dtype == torch.float64
     assert found.tolist() == [3 / 4, 1 / 4]
     assert evaluate.signal_fraction(rewards[0]).tolist() == 3 / 4
+
+
+def test_the_signal_is_of_rewards_of_0_and_1_and_has_tasks(refuses):
+    with refuses("rewards must be 0 or 1 (right or wrong), got 0.5"):
+        evaluate.signal_fraction(torch.tensor([[0.5, 0.0]]))
+    with refuses("expected rewards of shape (..., B, N), got (3,)"):
+        evaluate.signal_fraction(torch.tensor([0, 1, 0]))
 
 
 # Intervals over seeds
@@ -279,16 +306,27 @@ def test_the_interval_of_five_normal_seeds_covers_the_mean_as_documented():
     assert covered(plain) == pytest.approx(0.837, abs=0.025)
 
 
-def test_one_seed_has_a_mean_but_no_interval():
-    mean, low, high = evaluate.bootstrap_interval([[1.0, 2.0]])
+def test_one_seed_has_a_mean_but_no_interval(refuses):
+    mean, low, high = evaluate.bootstrap_interval([[1.0, 2.0]], single_allowed=True)
     assert mean.tolist() == [1, 2]
     assert np.isnan(low).tolist() == np.isnan(high).tolist() == [True, True]
-    assert np.isnan(evaluate.bootstrap_interval([3.0])[1:]).all()
+    assert np.isnan(evaluate.bootstrap_interval([3.0], single_allowed=True)[1:]).all()
+    with refuses("an interval needs values of at least two seeds, got one: its mean has no interval"):
+        evaluate.bootstrap_interval([[1.0, 2.0]])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_values_that_are_not_finite_have_no_interval(refuses, value):
+    with refuses(f"an interval needs finite values, got {value} from seed 1 (at index (1, 0))"):
+        evaluate.bootstrap_interval([[1.0, 2.0], [value, 2.0], [3.0, value]])
+    with refuses(f"an interval needs finite values, got {value} from seed 0 (at index (0,))"):
+        evaluate.bootstrap_interval([value], single_allowed=True)
 
 
 def test_intervals_are_in_double_precision():
     values = np.random.default_rng(4).normal(size=(5, 2)).astype(np.float32)
-    for found in (evaluate.bootstrap_interval(values, resamples=9), evaluate.bootstrap_interval(values[:1])):
+    one = evaluate.bootstrap_interval(values[:1], single_allowed=True)
+    for found in (evaluate.bootstrap_interval(values, resamples=9), one):
         assert [bound.dtype for bound in found] == [np.float64] * 3
 
 

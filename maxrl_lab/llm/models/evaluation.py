@@ -145,7 +145,7 @@ def summary(rows: Sequence[Row], ks: Iterable[int], confidence: float = 0.95) ->
     tokens, and the share of samples that were cut off. Raises `ValueError` unless every problem has n >= k samples.
     """
     ks = list(ks)
-    interval = metrics.bootstrap_interval(_pass_at_ks(rows, ks).numpy(), confidence)
+    interval = metrics.bootstrap_interval(_pass_at_ks(rows, ks).numpy(), confidence, single_allowed=True)
     columns = {"majority": "vote_right", "tokens_mean": "tokens_mean", "cut_off": "cut_off"}
     means = {name: float(np.mean([row[column] for row in rows])) for name, column in columns.items()}
     head = {"problems": len(rows), "samples": rows[0]["samples"], **means}
