@@ -3,12 +3,13 @@
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from experiments.catalogue import EXPERIMENTS
 from figures.style import save
@@ -16,7 +17,7 @@ from maxrl_lab import specs
 from maxrl_lab.errors import InputError
 from maxrl_lab.runs.command_line import Parser, add_settings, read_settings
 from maxrl_lab.runs.context import Context, find_device
-from maxrl_lab.runs.folder import execute, is_complete, read_rows, wall_seconds
+from maxrl_lab.runs.folder import execute, is_complete, read_settings_of, read_tables, wall_seconds
 
 PRESETS = ("smoke", "quick", "full")
 
@@ -57,8 +58,10 @@ def run_experiment(arguments: Sequence[str]) -> int:
     add_settings(parser, defaults)
     flags = parser.parse_args(list(arguments[1:]))
     places = _places(flags)
-    _show(name, _run(name, read_settings(flags, defaults), places, flags), places)
-    print(f"rows: {places.rows(name) / 'rows.csv'}\npicture: {places.picture(name)}")
+    settings = read_settings(flags, defaults)
+    tables = _run(name, settings, places, flags)
+    _show(name, tables, settings, places)
+    print(f"rows: {_files(places.rows(name), tables)}\npicture: {places.picture(name)}")
     return 0
 
 
@@ -68,7 +71,9 @@ def draw_experiment(arguments: Sequence[str]) -> int:
     parser = _parser(f"draw {name}", f"draw the figure of {name} from its rows")
     _add_place_flags(parser)
     places = _places(parser.parse_args(list(arguments[1:])))
-    _show(name, read_rows(places.rows(name)), places)
+    tables = read_tables(places.rows(name))
+    settings = read_settings_of(places.rows(name), EXPERIMENTS[name].load().Settings)
+    _show(name, tables, settings, places)
     print(f"picture: {places.picture(name)}")
     return 0
 
@@ -82,17 +87,20 @@ def reproduce(arguments: Sequence[str]) -> int:
     made = []
     for name in (each for each, entry in EXPERIMENTS.items() if entry.extra is None):
         start = time.perf_counter()
-        rows = _run(name, EXPERIMENTS[name].load().PRESETS[flags.preset], places, flags)
-        save(EXPERIMENTS[name].figure().draw(rows), places.picture(name))
+        settings = EXPERIMENTS[name].load().PRESETS[flags.preset]
+        tables = _run(name, settings, places, flags)
+        save(_plot(name, tables, settings), places.picture(name))
         now, trained = time.perf_counter() - start, wall_seconds(places.rows(name))
-        made.append((name, str(len(rows)), f"{trained:.1f}", f"{now:.1f}", str(places.picture(name))))
+        made.append(
+            (name, str(sum(map(len, tables.values()))), f"{trained:.1f}", f"{now:.1f}", str(places.picture(name)))
+        )
     head = ("experiment", "rows", "run (s)", "now (s)", "picture")
     widths = [max(len(row[place]) for row in [head, *made]) for place in range(len(head))]
     print()
     for row in (head, *made):
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     total = sum(float(row[3]) for row in made)
-    print(f"\nrows: {places.out / places.preset}/<experiment>/rows.csv; total now {total:.0f} s")
+    print(f"\nrows: {places.out / places.preset}/<experiment>/<table>.csv; total now {total:.0f} s")
     return 0
 
 
@@ -143,12 +151,12 @@ def _question(name: str) -> str:
     return EXPERIMENTS[name].question()
 
 
-def _run(name: str, settings: Any, places: Places, flags: argparse.Namespace) -> pd.DataFrame:
-    """Run or continue an experiment; return its rows."""
+def _run(name: str, settings: Any, places: Places, flags: argparse.Namespace) -> dict[str, pd.DataFrame]:
+    """Run or continue an experiment; return its tables."""
     device = find_device(flags.device)
     folder = places.rows(name)
     was_complete = not flags.force and is_complete(folder)
-    rows = execute(
+    tables = execute(
         folder,
         name,
         settings,
@@ -158,13 +166,33 @@ def _run(name: str, settings: Any, places: Places, flags: argparse.Namespace) ->
     )
     if was_complete:
         print(f"{name}: complete in {folder}, not run again; --force to replace it", file=sys.stderr)
-    return rows
+    return tables
 
 
-def _show(name: str, rows: pd.DataFrame, places: Places) -> None:
-    """Draw the figure and print the numbers behind it."""
-    save(EXPERIMENTS[name].figure().draw(rows), places.picture(name))
-    print(EXPERIMENTS[name].figure().summarise(rows).to_string(float_format=lambda value: f"{value:.4g}"), end="\n\n")
+def _show(name: str, tables: dict[str, pd.DataFrame], settings: Any, places: Places) -> None:
+    """Save the figure and print the numbers behind it."""
+    save(_plot(name, tables, settings), places.picture(name))
+    print(_summarise(name, tables, settings).to_string(float_format=lambda value: f"{value:.4g}"), end="\n\n")
+
+
+def _plot(name: str, tables: dict[str, pd.DataFrame], settings: Any) -> Figure:
+    module = EXPERIMENTS[name].figure()
+    figure: Figure = module.plot(tables, settings) if hasattr(module, "plot") else module.draw(tables["rows"])
+    return figure
+
+
+def _summarise(name: str, tables: dict[str, pd.DataFrame], settings: Any) -> pd.DataFrame:
+    module = EXPERIMENTS[name].figure()
+    table: pd.DataFrame = (
+        module.summarise(tables, settings) if hasattr(module, "plot") else module.summarise(tables["rows"])
+    )
+    return table
+
+
+def _files(folder: Path, tables: Iterable[str]) -> str:
+    """Return the files of the tables in one text: `FOLDER/rows.csv` or `FOLDER/{sweep,curves}.csv`."""
+    names = list(tables)
+    return str(folder / (f"{names[0]}.csv" if len(names) == 1 else f"{{{','.join(names)}}}.csv"))
 
 
 if __name__ == "__main__":

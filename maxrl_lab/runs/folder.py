@@ -2,50 +2,51 @@
 
     settings.json    {"experiment": ..., "settings": {...}, "device": ...}, written first
     checkpoint/      one file a stage, until the run is complete: tensors and plain values, read with weights_only
-    rows.csv         long form, one measurement a row; the same bytes for the same settings on the same CPU
-    timings.csv      where the time of training went, for experiments that say so, by number of the row in rows.csv
-    provenance.json  "complete", and one entry per session: command, commit, versions, device, threads, wall seconds
+    TABLE.csv        one file a table, one measurement a row; the same bytes for the same settings on the same CPU,
+                     except for the table `timings`, which says where the time went
+    provenance.json  "complete", the SHA-256 of every table, and one entry per session: command, commit, versions,
+                     device, threads, wall seconds
 
 Every file is written to a temporary name, flushed to disk and renamed, so a killed run leaves whole files only.
 """
 
 import contextlib
 import dataclasses
-import hashlib
-import io
 import json
 import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
 from maxrl_lab.errors import InputError
-from maxrl_lab.rows import Row
+from maxrl_lab.rows import Row, Tables
 from maxrl_lab.runs.checkpoint import Checkpoint
-from maxrl_lab.runs.files import first_difference, read_json, write_atomically, write_json
+from maxrl_lab.runs.files import first_difference, read_json, write_json
 from maxrl_lab.runs.provenance import describe_session
+from maxrl_lab.runs.tables import read_table, table_file, write_tables
 
-TIMINGS = ("seconds_sample", "seconds_verify", "seconds_update", "tokens_per_second")
-"""Columns of rows that are kept apart, in timings.csv, so that rows.csv is the same for the same settings."""
+Given = TypeVar("Given")
 
 
 def execute(
     folder: Path,
     experiment: str,
     settings: Any,
-    compute: Callable[[Checkpoint], list[Row]],
+    compute: Callable[[Checkpoint], Tables | list[Row]],
     *,
     device: str = "cpu",
     force: bool = False,
-) -> pd.DataFrame:
-    """Return the rows of a run: those on disk if it is complete, else what `compute` returns, resumed and stored.
+) -> dict[str, pd.DataFrame]:
+    """Return the tables of a run: those on disk if it is complete, else what `compute` returns, resumed and stored.
+
+    A list of rows that `compute` returns counts as the one table `rows`.
 
     `settings` is a frozen dataclass. A folder with other settings is refused with a `ValueError` that names the first
     difference, unless `force`, which removes the run's files first. Nothing is left on disk if `compute` raises
-    `ValueError` before it has saved anything.
+    `InputError` before it has saved anything.
     """
     files = _Files(folder)
     if force:
@@ -54,11 +55,11 @@ def execute(
     described["device"] = device.partition(":")[0]  # a GPU draws other random numbers
     if files.settings.exists():
         _refuse_other_settings(folder, read_json(files.settings), described)
-    elif files.provenance.exists() or files.rows.exists() or files.checkpoint.exists():
+    elif files.provenance.exists() or files.checkpoint.exists():
         raise InputError(f"{folder} holds a run without its settings.json; start again with --force")
     sessions = _sessions(files.provenance)
     if is_complete(folder):
-        return read_rows(folder)
+        return read_tables(folder)
     is_new = not files.settings.exists()
     made = _make_folder(folder)
     write_json(files.settings, described)
@@ -67,10 +68,8 @@ def execute(
     write_json(files.provenance, {"complete": False, "sessions": [*sessions, session]})
     start = time.perf_counter()
     try:
-        rows = pd.DataFrame(compute(Checkpoint(files.checkpoint / "run")))
-        if rows.empty:
-            raise InputError(f"{experiment} returned no rows")
-    except ValueError:
+        tables = compute(Checkpoint(files.checkpoint / "run"))
+    except InputError:
         if is_new and not files.checkpoint.exists():  # refused before it began: as if it had not been asked for
             files.remove()
             with contextlib.suppress(OSError):  # somebody else has put something there
@@ -78,23 +77,11 @@ def execute(
                     empty.rmdir()
         raise
     session["wall_seconds"] = round(time.perf_counter() - start, 3)
-    rows = _keep_timings(rows, files.timings)
-    content = rows.to_csv(index=False, lineterminator="\n").encode()
-    write_atomically(files.rows, content)
-    digest = hashlib.sha256(content).hexdigest()
-    write_json(files.provenance, {"complete": True, "rows_sha256": digest, "sessions": [*sessions, session]})
+    digests = write_tables(folder, tables)
+    write_json(files.provenance, {"complete": True, "tables": digests, "sessions": [*sessions, session]})
     shutil.rmtree(files.checkpoint, ignore_errors=True)
     files.remove_temporary()
-    return read_rows(folder)
-
-
-def _keep_timings(rows: pd.DataFrame, file: Path) -> pd.DataFrame:
-    """Write the timings beside the rows, by the number of the row; return the rows without them."""
-    timings = rows[[name for name in TIMINGS if name in rows]].dropna(how="all")
-    if timings.empty:
-        return rows
-    write_atomically(file, timings.round(6).to_csv(index_label="row", lineterminator="\n").encode())
-    return rows.drop(columns=timings.columns)
+    return read_tables(folder)
 
 
 def _make_folder(folder: Path) -> list[Path]:
@@ -105,25 +92,40 @@ def _make_folder(folder: Path) -> list[Path]:
 
 
 def is_complete(folder: Path) -> bool:
-    """Return whether the folder holds a finished run."""
-    files = _Files(folder)
-    return (
-        files.rows.exists()
-        and files.provenance.exists()
-        and read_json(files.provenance, "complete")["complete"] is True
-    )
+    """Return whether the folder holds a finished run, with all its tables."""
+    provenance = _Files(folder).provenance
+    if not provenance.exists() or read_json(provenance, "complete")["complete"] is not True:
+        return False
+    return all(table_file(folder, name).exists() for name in _digests(provenance))
 
 
-def read_rows(folder: Path) -> pd.DataFrame:
-    """Return a finished run's rows; `ValueError` if the folder holds none."""
+def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
+    """Return a finished run's tables by name; raise `InputError` if there are none or they were changed."""
     if not is_complete(folder):
         raise InputError(f"no finished run in {folder}; run its experiment first")
-    files = _Files(folder)
-    content = files.rows.read_bytes()
-    if hashlib.sha256(content).hexdigest() != read_json(files.provenance, "rows_sha256")["rows_sha256"]:
-        raise InputError(f"{files.rows} is not what its run wrote (damaged or edited); start again with --force")
-    # the python engine reads every float exactly, with any pandas; only an empty cell is a missing value
-    return pd.read_csv(io.BytesIO(content), engine="python", keep_default_na=False, na_values=[""])
+    digests = _digests(_Files(folder).provenance)
+    return {name: read_table(table_file(folder, name), digest) for name, digest in digests.items()}
+
+
+def _digests(provenance: Path) -> dict[str, str]:
+    """Return the SHA-256 of every table of a finished run."""
+    digests: dict[str, str] = read_json(provenance, "tables")["tables"]
+    if not isinstance(digests, dict) or not digests:
+        raise InputError(f"{provenance} is damaged (expected a digest for every table); start again with --force")
+    return digests
+
+
+def read_settings_of(folder: Path, cls: type[Given]) -> Given:
+    """Return the settings of the run in a folder as an object of `cls`; raise `InputError` where they do not fit it."""
+    file = folder / "settings.json"
+    if not file.exists():
+        raise InputError(f"no run in {folder}; run its experiment first")
+    values = read_json(file, "settings")["settings"]
+    expected = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    if not isinstance(values, dict) or (other := sorted(expected ^ values.keys())):
+        reason = f"other fields: {', '.join(other)}" if isinstance(values, dict) else "expected an object"
+        raise InputError(f"{file} holds no settings of today's code ({reason}); start again with --force")
+    return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
 def wall_seconds(folder: Path) -> float:
@@ -135,25 +137,22 @@ class _Files:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.settings = folder / "settings.json"
-        self.rows = folder / "rows.csv"
-        self.timings = folder / "timings.csv"
         self.provenance = folder / "provenance.json"
         self.checkpoint = folder / "checkpoint"
 
     def remove(self) -> None:
         """Remove the run; the settings last, so that nothing is ever left without the settings it belongs to."""
         self.provenance.unlink(missing_ok=True)
-        self.rows.unlink(missing_ok=True)
-        self.timings.unlink(missing_ok=True)
+        for table in self.folder.glob("*.csv"):
+            table.unlink(missing_ok=True)
         shutil.rmtree(self.checkpoint, ignore_errors=True)
         self.settings.unlink(missing_ok=True)
         self.remove_temporary()
 
     def remove_temporary(self) -> None:
         """Remove what a killed session was writing."""
-        for written in (self.settings, self.rows, self.timings, self.provenance):
-            for file in self.folder.glob(f"{written.name}.*.tmp"):
-                file.unlink(missing_ok=True)
+        for file in self.folder.glob("*.tmp"):
+            file.unlink(missing_ok=True)
 
 
 def _sessions(provenance: Path) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ _PACKAGES = (
 
 
 def describe_session(device: str) -> dict[str, Any]:
+    """Return what is recorded of this process: the command, the code's commit, the versions and the device."""
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),

@@ -31,7 +31,7 @@ from maxrl_lab.audit import audit as run_audit
 from maxrl_lab.audit import picture as audit
 from maxrl_lab.runs.checkpoint import Checkpoint
 from maxrl_lab.runs.context import Context
-from maxrl_lab.runs.folder import TIMINGS
+from maxrl_lab.runs.tables import TIMING_COLUMNS
 from maxrl_lab.training import surrogates
 
 
@@ -301,7 +301,7 @@ def run_smoke(module, folder, **changes):
     """
     context = Context(torch.device("cpu"), Checkpoint(folder / "checkpoint" / "run"), quiet=True)
     rows = pd.DataFrame(module.run(replace(module.PRESETS["smoke"], **changes), context))
-    rows = rows.drop(columns=[name for name in TIMINGS if name in rows])
+    rows = rows.drop(columns=[name for name in TIMING_COLUMNS if name in rows])
     random = np.random.default_rng(0)
     for column in {"pass_at_k", "pass_rate", "gradient_norm"} & set(rows):
         rows[column] = rows[column].where(rows[column].isna(), random.random(len(rows)))

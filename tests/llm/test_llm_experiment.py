@@ -23,7 +23,8 @@ from maxrl_lab.llm.jobs import training
 from maxrl_lab.llm.models import evaluation, weights
 from maxrl_lab.runs.checkpoint import Checkpoint
 from maxrl_lab.runs.context import Context
-from maxrl_lab.runs.folder import TIMINGS, execute, read_rows
+from maxrl_lab.runs.folder import execute, read_tables
+from maxrl_lab.runs.tables import TIMING_COLUMNS
 
 ROOT = Path(__file__).parents[2]
 SUMS = "reasoning_gym/chain_sum"
@@ -73,7 +74,7 @@ def whole(settings, tmp_path_factory):
 
 
 def test_rows_of_both_views(settings, whole):
-    rows = read_rows(whole)
+    rows = read_tables(whole)["rows"]
     assert set(rows.rollouts) == {8}
     problems, updates = rows[rows["view"] == "problem"], rows[rows["view"] == "training"]
     assert len(problems) + len(updates) == len(rows)
@@ -96,9 +97,9 @@ def test_rows_of_both_views(settings, whole):
 
 
 def test_rows_hold_no_time(whole):
-    assert not set(TIMINGS) & set(read_rows(whole))
+    assert not set(TIMING_COLUMNS) & set(read_tables(whole)["rows"])
     timings = pd.read_csv(whole / "timings.csv", index_col="row")
-    rows = read_rows(whole)
+    rows = read_tables(whole)["rows"]
     assert timings.index.tolist() == rows.index[rows["view"] == "training"].tolist()
     assert (timings[["seconds_sample", "seconds_update", "tokens_per_second"]] > 0).all(axis=None)
 
@@ -109,7 +110,7 @@ def test_the_base_is_the_untrained_model(settings, whole, tmp_path):
     found = evaluation.evaluate(
         training.engine(settings, policy), list(problems), Checkpoint(tmp_path / "rows"), key="base"
     )
-    rows = read_rows(whole)
+    rows = read_tables(whole)["rows"]
     base = rows[(rows["view"] == "problem") & (rows.estimator == "base")]
     assert base.correct.tolist() == [row["correct"] for row in found]
 
@@ -209,7 +210,7 @@ def test_the_command_as_it_is_typed(folder, tmp_path, capsys):
     written = {path.name for path in (tmp_path / "rows/smoke/llm").iterdir()}
     assert written == {"settings.json", "rows.csv", "timings.csv", "provenance.json"}
     assert (tmp_path / "pictures/smoke/llm.png").read_bytes().startswith(b"\x89PNG")
-    rows = read_rows(tmp_path / "rows/smoke/llm")
+    rows = read_tables(tmp_path / "rows/smoke/llm")["rows"]
     assert rows.groupby(["view", "estimator", "seed"]).size().to_dict() == {
         ("problem", "base", 0): 2,
         ("problem", "maxrl", 0): 2,
@@ -473,7 +474,7 @@ def test_wrong_rows_are_refused():
 
 
 def test_the_rows_of_a_run_are_drawn_from_its_file(settings, whole):
-    rows = read_rows(whole)
+    rows = read_tables(whole)["rows"]
     figure = figure_module.draw(rows)
     labels = [style.label(name) for name in ("base", *settings.estimators)]
     assert [line.get_label() for line in figure.axes[0].lines] == labels

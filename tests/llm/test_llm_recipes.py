@@ -25,7 +25,7 @@ from maxrl_lab.llm.trl import trainer as trl
 from maxrl_lab.llm.verl import config as verl_config
 from maxrl_lab.runs.checkpoint import Checkpoint
 from maxrl_lab.runs.files import write_json
-from maxrl_lab.runs.folder import is_complete, read_rows
+from maxrl_lab.runs.folder import is_complete, read_tables
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "experiments/llm/accelerate"
@@ -256,7 +256,7 @@ class TestTraining:
             asked = [sys.executable, *start, *command, f"--out={tmp_path / name}"]
             done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True)
             assert done.returncode == 0, done.stderr
-        alone, together = (read_rows(tmp_path / name) for name in ("alone", "together"))
+        alone, together = (read_tables(tmp_path / name)["rows"] for name in ("alone", "together"))
         assert len(alone) == len(together) == 6
         assert set(together.columns) == set(alone.columns)
         assert len(json.loads((tmp_path / "together/provenance.json").read_text())["sessions"]) == 1

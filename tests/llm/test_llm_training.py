@@ -29,7 +29,7 @@ from maxrl_lab.llm.models import evaluation, weights
 from maxrl_lab.llm.problems import data
 from maxrl_lab.llm.trl import trainer as trl
 from maxrl_lab.runs.checkpoint import Checkpoint
-from maxrl_lab.runs.folder import TIMINGS
+from maxrl_lab.runs.tables import TIMING_COLUMNS
 
 CPU = torch.device("cpu")
 SUMS = "reasoning_gym/chain_sum"
@@ -78,7 +78,7 @@ def trained(made, folder, estimator="maxrl", seed=0, policy=None):
 
 
 def untimed(rows):
-    return [{name: value for name, value in row.items() if name not in TIMINGS} for row in rows]
+    return [{name: value for name, value in row.items() if name not in TIMING_COLUMNS} for row in rows]
 
 
 # recipes

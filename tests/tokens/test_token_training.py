@@ -13,7 +13,7 @@ from experiments.tokens import coverage, data_scarce, gradient_signal, maze_base
 from maxrl_lab.runs import workers
 from maxrl_lab.runs.checkpoint import Checkpoint
 from maxrl_lab.runs.context import Context
-from maxrl_lab.runs.folder import TIMINGS
+from maxrl_lab.runs.tables import TIMING_COLUMNS
 from maxrl_lab.tokens import policy_cache
 from maxrl_lab.tokens import study as token_training
 from maxrl_lab.tokens.answers import Answers
@@ -40,7 +40,7 @@ def context_in(folder):
 def untimed(rows):
     """Rows without what differs from run to run."""
     table = pd.DataFrame(rows)
-    return table.drop(columns=[name for name in TIMINGS if name in table])
+    return table.drop(columns=[name for name in TIMING_COLUMNS if name in table])
 
 
 def same(first, second):
@@ -62,7 +62,7 @@ def rows(tmp_path_factory):
     }
 
 
-DYNAMICS = ["pass_rate", "signal", "length", "cut_off", "tokens", "entropy", "gradient_norm", *TIMINGS]
+DYNAMICS = ["pass_rate", "signal", "length", "cut_off", "tokens", "entropy", "gradient_norm", *TIMING_COLUMNS]
 EVALUATION = ["samples", "majority", "k", "pass_at_k"]
 NAMED = ["method", "rollouts", "learning_rate", "seed", "step"]
 
@@ -142,7 +142,7 @@ class TestRows:
         dynamics = table[table["view"] == "dynamics"]
         assert (dynamics.signal >= dynamics.pass_rate).all()
         assert (dynamics.tokens == (dynamics.length * dynamics.rollouts * settings.prompts).round()).all()
-        assert (dynamics[["gradient_norm", "entropy", *TIMINGS]] >= 0).all(axis=None)
+        assert (dynamics[["gradient_norm", "entropy", *TIMING_COLUMNS]] >= 0).all(axis=None)
         found = table[table["view"] == "evaluation"]
         wide = found.fillna({"seed": -1, "estimator": "base", "rollouts": 0}).pivot_table(
             index=["estimator", "rollouts", "seed", "step"], columns="k", values="pass_at_k"

@@ -141,7 +141,7 @@ def run(
 
     try:
         kind = str(processes.device)
-        return execute(folder, f"recipe {name}", settings, compute, device=kind, force=force)
+        return execute(folder, f"recipe {name}", settings, compute, device=kind, force=force)["rows"]
     finally:
         processes.agree(train=False)
 
