@@ -55,7 +55,7 @@ def _train(methods: list[Method], hidden: int, batch: int) -> None:
     """Take a few steps of every method, in one stack."""
     runs, data = len(methods), three_digits("train")
     stack = Stack([seeded(lambda: mlp([PIXELS, hidden, CLASSES]), 0) for _ in methods])
-    optimiser = fit.make_optimiser(fit.Recipe(steps=STEPS, momentum=0.9), stack.networks, [0.1] * runs)
+    optimiser = fit.make_optimiser(fit.Optimisation(steps=STEPS, momentum=0.9), stack.networks, [0.1] * runs)
     for step in range(STEPS):
         pixels, labels = data.sample(batch, generator("images", step))
         log_probs = stack(pixels.expand(runs, -1, -1)).log_softmax(-1)

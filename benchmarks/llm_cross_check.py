@@ -233,7 +233,7 @@ def briefly_pretrained(task: TokenTask, steps: int = 300, size: int = 32) -> Tra
 def lab_curve(task: TokenTask, policy: Transformer, update: Update, seed: int) -> list[float]:
     """Return the pass rate of every update of the lab's trainer; the policy itself stays as it is."""
     policy = copy.deepcopy(policy)
-    recipe = fit.Recipe(update.updates, "adam")  # AdamW without decay
+    recipe = fit.Optimisation(update.updates, "adam")  # AdamW without decay
     optimiser = fit.make_optimiser(recipe, [policy], [update.learning_rate])
     method, curve = Sampled(update.estimator, update.rollouts), []
     for step in range(update.updates):

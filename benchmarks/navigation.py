@@ -195,7 +195,7 @@ class _Update:
     def __init__(self, world: World, methods: list[Method]) -> None:
         self.world, self.methods = world, methods
         self.stack = world.stack(range(len(methods)))
-        recipe = fit.Recipe(steps=1, optimiser="adam")
+        recipe = fit.Optimisation(steps=1, optimiser="adam")
         self.optimiser = fit.make_optimiser(recipe, self.stack.networks, [0.003] * len(methods))
 
     def network(self) -> None:

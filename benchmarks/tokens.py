@@ -159,7 +159,7 @@ def _gradient(case: Case, precision: str) -> dict[str, Callable[[], object]]:
 def _steps(case: Case, precision: str, rounds: int) -> None:
     """A whole step: sample, verify, gradient, AdamW. TRL's trainer times its own steps."""
     work = _Work(case, precision)
-    recipe = fit.Recipe(steps=1, optimiser="adamw")
+    recipe = fit.Optimisation(steps=1, optimiser="adamw")
     optimiser = fit.make_optimiser(recipe, [work.policy], [1e-4])
     method = Sampled("grpo", case.rollouts)
 

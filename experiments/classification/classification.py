@@ -80,9 +80,9 @@ class Settings:
         sampled = [Sampled(name, count) for name in self.estimators for count in self.rollouts]
         return [Exact("maximum_likelihood"), *sampled]
 
-    def recipe(self, measurements: int) -> fit.Recipe:
+    def recipe(self, measurements: int) -> fit.Optimisation:
         """Return how every run is optimised, and that it is measured so many times after the start."""
-        return fit.Recipe(
+        return fit.Optimisation(
             steps=self.steps,
             momentum=self.momentum,
             schedule="cosine",

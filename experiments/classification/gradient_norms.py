@@ -118,9 +118,8 @@ def _half_trained(settings: Settings, context: Context) -> Stack:
         stack,
         [Exact("maximum_likelihood")] * settings.seeds,
         [settings.learning_rate] * settings.seeds,
-        fit.Recipe(steps=settings.steps, momentum=0.9),
+        fit.Optimisation(steps=settings.steps, momentum=0.9),
         batch=batch,
-        measure=lambda step: [],  # noqa: ARG005
         checkpoint=context.checkpoint.stage("training"),
         progress=context.progress("gradient_norms, training"),
     )

@@ -19,7 +19,7 @@ from maxrl_lab import objectives, specs
 from maxrl_lab.errors import InputError
 from maxrl_lab.policies.stack import Stack
 from maxrl_lab.randomness import generator
-from maxrl_lab.rows import Row
+from maxrl_lab.rows import Row, Tables
 from maxrl_lab.runs.context import Context
 from maxrl_lab.settings import check_lists, check_rates
 from maxrl_lab.training import fit
@@ -134,7 +134,7 @@ class TaskBatch:
 
 def run(settings: Settings, context: Context) -> list[Row]:
     """Return rows of view `distance` (order, pass_rate, distance) and view `training` (a row per measured step)."""
-    return _distances(settings) + _training(settings, context)
+    return _distances(settings) + _training(settings, context)["rows"]
 
 
 def _distances(settings: Settings) -> list[Row]:
@@ -151,7 +151,7 @@ def _distances(settings: Settings) -> list[Row]:
     return rows
 
 
-def _training(settings: Settings, context: Context) -> list[Row]:
+def _training(settings: Settings, context: Context) -> Tables:
     cells = [
         (method, rate, seed)
         for seed in range(settings.seeds)
@@ -167,14 +167,14 @@ def _training(settings: Settings, context: Context) -> list[Row]:
         log_probs: Tensor = stack(inputs).log_softmax(-1)
         return log_probs.gather(-1, answers[..., None]).squeeze(-1)
 
-    def measure(step: int) -> list[Row]:
+    def measure(step: int) -> Tables:
         with torch.no_grad():
             logs = log_pass_rates()
         hard = logs[:, settings.tasks // 2 :]
         columns = zip(
             cells, logs.exp().mean(1).tolist(), logs.mean(1).tolist(), hard.exp().mean(1).tolist(), strict=True
         )
-        return [
+        rows = [
             {
                 "view": "training",
                 "method": method.name,
@@ -189,12 +189,13 @@ def _training(settings: Settings, context: Context) -> list[Row]:
             }
             for (method, rate, seed), mean, log_mean, hard_mean in columns
         ]
+        return {"rows": rows}
 
     return fit.fit(
         stack,
         [method for method, _, _ in cells],
         [rate for _, rate, _ in cells],
-        fit.Recipe(steps=settings.steps, measure_every=max(1, settings.steps // 50), checkpoint_every=200),
+        fit.Optimisation(steps=settings.steps, measure_every=max(1, settings.steps // 50), checkpoint_every=200),
         batch=lambda step: TaskBatch(log_pass_rates()),  # noqa: ARG005
         measure=measure,
         checkpoint=context.checkpoint.stage("training"),

@@ -17,7 +17,7 @@ from maxrl_lab.errors import InputError
 from maxrl_lab.policies.convolutional import FullyConvolutional, small_cnn
 from maxrl_lab.policies.one_hot import OneHot
 from maxrl_lab.policies.stack import Stack, mlp, seeded
-from maxrl_lab.rows import Row
+from maxrl_lab.rows import Row, Tables
 from maxrl_lab.runs.checkpoint import Checkpoint
 from maxrl_lab.runs.context import Context
 from maxrl_lab.settings import check_lists
@@ -26,7 +26,7 @@ from maxrl_lab.tabular.concatenation import concatenate
 from maxrl_lab.tabular.tasks import TabularTasks
 from maxrl_lab.training import fit
 from maxrl_lab.training.groups import DivergedError
-from maxrl_lab.training.sweep import Run, blocks
+from maxrl_lab.training.sweep import Run, in_blocks
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def pass_rates(stack: Stack, tasks: Tasks, step: int = 0) -> Tensor:
 def fit_runs(
     runs: Sequence[Run],
     world: World,
-    recipe: fit.Recipe,
+    recipe: fit.Optimisation,
     measure: Callable[[int, dict[str, Tensor]], list[Row]],
     checkpoint: Checkpoint,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
@@ -110,12 +110,13 @@ def fit_runs(
     def batch(step: int) -> TabularBatch:
         return TabularBatch(world.train.tables, stack.log_policy(world.train.inputs, world.train.rows), seeds, step)
 
-    def measured(step: int) -> list[Row]:
-        return measure(step, {split: pass_rates(stack, tasks, step).cpu() for split, tasks in world.splits.items()})
+    def measured(step: int) -> Tables:
+        rates = {split: pass_rates(stack, tasks, step).cpu() for split, tasks in world.splits.items()}
+        return {"rows": measure(step, rates)}
 
     methods, rates = [each.method for each in runs], [each.learning_rate for each in runs]
     try:
-        rows = fit.fit(
+        tables = fit.fit(
             stack,
             methods,
             rates,
@@ -131,7 +132,7 @@ def fit_runs(
             f"{run.method.name} with learning rate {run.learning_rate:g} and seed {run.seed} has diverged: its "
             f"policy is NaN after {error.step} updates; leave that rate out (the last checkpoint is kept)"
         ) from None
-    return stack, rows
+    return stack, tables["rows"]
 
 
 def fit_in_blocks(
@@ -140,22 +141,23 @@ def fit_in_blocks(
     runs: Sequence[Run],
     at_once: int,
     world: World,
-    recipe: fit.Recipe,
+    recipe: fit.Optimisation,
     measure: Callable[[Sequence[Run], int, dict[str, Tensor]], list[Row]],
     context: Context,
 ) -> list[Row]:
     """Return the rows of all runs, `at_once` of them trained together; `measure` is also told which."""
-    rows: list[Row] = []
-    for number, block in blocks(runs, at_once):
+
+    def train(number: int, block: Sequence[Run]) -> Tables:
         name = f"{stage}-{number}"
         checkpoint, progress = context.checkpoint.stage(name), context.progress(f"{experiment} {name}")
-        rows += fit_runs(block, world, recipe, partial(measure, block), checkpoint, progress)[1]
-    return rows
+        return {"rows": fit_runs(block, world, recipe, partial(measure, block), checkpoint, progress)[1]}
+
+    return in_blocks(runs, at_once, train)["rows"]
 
 
-def recipe(optimiser: str, steps: int, measurements: int) -> fit.Recipe:
+def recipe(optimiser: str, steps: int, measurements: int) -> fit.Optimisation:
     """Return how every run is optimised: cosine after a tenth of warm-up, measured so many times after the start."""
-    return fit.Recipe(
+    return fit.Optimisation(
         steps=steps,
         optimiser=optimiser,
         schedule="cosine",

@@ -266,7 +266,8 @@ def _measure(
                 "optimiser": section.optimiser,
                 "split": split,
                 "estimator": names[each.method],
-                **each.row(stage, step),
+                "stage": stage,
+                **each.row(step),
                 "total_rollouts": step * (each.method.rollouts or 0),
             }
             rows.append({**named, **_curve(own, each), **_NO_DETAIL})

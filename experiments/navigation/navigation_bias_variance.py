@@ -20,7 +20,7 @@ from experiments.navigation._shared import GridSettings, Tasks
 from maxrl_lab import exact, inverse_sampling, specs
 from maxrl_lab.errors import InputError
 from maxrl_lab.policies.jacobian import score_gram
-from maxrl_lab.rows import Row
+from maxrl_lab.rows import Row, Tables
 from maxrl_lab.runs.context import Context
 from maxrl_lab.settings import check_lists, check_rates
 from maxrl_lab.tabular.batch import TabularBatch
@@ -94,7 +94,7 @@ PRESETS = {
 }
 
 
-def run(settings: Settings, context: Context) -> list[Row]:
+def run(settings: Settings, context: Context) -> Tables:
     """Return a row per seed, checkpoint, level and estimator at N: squared_bias, variance, mean_squared_error."""
     world = settings.world().to(context.device)
     tasks, stack = world.train, world.stack(range(settings.seeds))
@@ -104,18 +104,19 @@ def run(settings: Settings, context: Context) -> list[Row]:
         log_policy = stack.log_policy(tasks.inputs, tasks.rows)
         return TabularBatch(tasks.tables, log_policy, range(settings.seeds), step)
 
-    def measure(step: int) -> list[Row]:
-        return [
+    def measure(step: int) -> Tables:
+        rows = [
             {"seed": seed, "step": step, **row}
             for seed, network in enumerate(stack.networks)
             for row in _compare(settings, tasks, network_moments(network, tasks))
         ]
+        return {"rows": rows}
 
     return fit.fit(
         stack,
         [method] * settings.seeds,
         [settings.learning_rate] * settings.seeds,
-        fit.Recipe(
+        fit.Optimisation(
             steps=settings.steps, optimiser="adam", measure_every=max(1, settings.steps // settings.checkpoints)
         ),
         batch=batch,

@@ -147,7 +147,8 @@ def _measure(stage: str, runs: Sequence[Run], step: int, rates: dict[str, Tensor
     costs = [mean_cost(each.method, own) for each, own in zip(runs, rates["train"], strict=True)]
     return [
         {
-            **each.row(stage, step),
+            "stage": stage,
+            **each.row(step),
             "split": split,
             "cost": cost,
             "pass_at_1": float(own.mean()),

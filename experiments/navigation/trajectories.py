@@ -96,7 +96,7 @@ def _train(runs: Sequence[Run], world: World, settings: Settings, context: Conte
 
     def measure(step: int, rates: dict[str, Tensor]) -> list[Row]:
         found = rates["train"].mean(1).tolist()
-        return [{**each.row(stage, step), "pass_at_1": rate} for each, rate in zip(runs, found, strict=True)]
+        return [{"stage": stage, **each.row(step), "pass_at_1": rate} for each, rate in zip(runs, found, strict=True)]
 
     checkpoint, progress = context.checkpoint.stage(stage), context.progress(f"trajectories {stage}")
     return fit_runs(runs, world, recipe("adam", settings.steps, 1), measure, checkpoint, progress)

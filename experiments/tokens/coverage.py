@@ -55,7 +55,7 @@ def run(settings: Settings, context: Context) -> list[Row]:
     bases: list[tuple[Row, Run | None]] = [
         ({"estimator": "base", "seed": seed}, None) for seed in range(settings.seeds)
     ]
-    trained = [({"estimator": name, **run.row("report", settings.steps)}, run) for name, run in named]
+    trained = [({"estimator": name, "stage": "report", **run.row(settings.steps)}, run) for name, run in named]
     rows = []
     for head, run in context.progress("coverage")([*bases, *trained]):
         policy = workshop.base() if run is None else workshop.train(run, "report")[0]

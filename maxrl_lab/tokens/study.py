@@ -19,7 +19,7 @@ from maxrl_lab.errors import InputError
 from maxrl_lab.policies.stack import Stack, seeded
 from maxrl_lab.policies.transformer import Transformer
 from maxrl_lab.randomness import generator
-from maxrl_lab.rows import Row
+from maxrl_lab.rows import Row, Tables
 from maxrl_lab.runs.context import Context
 from maxrl_lab.runs.workers import in_parallel, one_thread
 from maxrl_lab.tokens import answers
@@ -105,7 +105,7 @@ class Workshop:
         longest = task.prompt_length or task.problems(_PROMPTS_SEEN).prompts.shape[1] + _SLACK
         shape = settings.shape(len(task.vocabulary), longest + task.answer_length)
         policy = seeded(lambda: Transformer(shape), 0).to(self.context.device)
-        recipe = fit.Recipe(
+        recipe = fit.Optimisation(
             settings.pretrain_steps,
             "adamw",
             schedule="cosine",
@@ -157,23 +157,25 @@ class Workshop:
             latest.batch = self.batch(policy, problems, run.seed, step)
             return latest.batch
 
-        def log(step: int) -> list[Row]:
+        def log(step: int) -> Tables:
             if not all(bool(each.isfinite().all()) for each in policy.parameters()):
                 raise DivergedError(0, step + 1)  # before it is saved over the last good checkpoint
-            return [{"view": "dynamics", **run.row(stage, step + 1), **latest.describe(policy)}]
+            row = {"view": "dynamics", "stage": stage, **run.row(step + 1), **latest.describe(policy)}
+            return {"rows": [row]}
 
-        def measure(step: int) -> list[Row]:
+        def measure(step: int) -> Tables:
             ended = step == settings.steps
             if stage == "sweep" and not ended:
-                return []
+                return {}
             problems = self.held_out() if stage == "report" else self.validation()
             samples = settings.samples // (1 if ended else 4)
             found = self.evaluate(policy, problems, samples, self.writing(), run.seed, step)
             if not bool(found.written.log_probs.isfinite().all()):
                 raise DivergedError(0, step)
-            return [{"view": "evaluation", **run.row(stage, step), **row} for row in found.rows(self.task)]
+            head = {"view": "evaluation", "stage": stage, **run.row(step)}
+            return {"rows": [{**head, **row} for row in found.rows(self.task)]}
 
-        recipe = fit.Recipe(
+        recipe = fit.Optimisation(
             settings.steps,
             "adamw",
             warmup=max(1, settings.steps // 10),
@@ -181,7 +183,7 @@ class Workshop:
             checkpoint_every=max(10, min(50, settings.steps // 10)),
         )
         try:
-            rows = fit.fit(
+            tables = fit.fit(
                 Stack([policy]),
                 [run.method],
                 [run.learning_rate],
@@ -197,7 +199,7 @@ class Workshop:
                 f"{name} has diverged: its policy is NaN after {error.step} updates; leave that rate out, with --out "
                 "or --force (the last checkpoint is kept)"
             ) from None
-        return policy, rows
+        return policy, tables["rows"]
 
     def batch(self, policy: Transformer, problems: Problems, seed: int, step: int) -> tokens.TokenBatch:
         """Return the trainer's view of some problems."""
@@ -217,7 +219,7 @@ class Workshop:
         runs = swept_runs(list(methods), settings.learning_rates, settings.seeds, settings.sweep_seeds)
         for run, found in zip(runs, self.train_all(runs, "sweep"), strict=True):
             (rate,) = [row["pass_at_k"] for row in found if row["view"] == "evaluation" and row["k"] == 1]
-            rows.append({"view": "sweep", **run.row("sweep", settings.steps), "pass_rate": rate})
+            rows.append({"view": "sweep", "stage": "sweep", **run.row(settings.steps), "pass_rate": rate})
         best = choose_learning_rates(rows, "pass_rate")
         return {name: best[method.name, method.rollouts] for method, name in methods.items()}, rows
 
@@ -281,11 +283,11 @@ class _Solutions:
             raise DivergedError(0, self.step)
         return log_probs
 
-    def check(self) -> list[Row]:
-        """Return no rows; raise `DivergedError` if the policy is NaN."""
+    def check(self) -> Tables:
+        """Return no tables; raise `DivergedError` if the policy is NaN."""
         with torch.no_grad():
             self.log_pass_rate([0])
-        return []
+        return {}
 
 
 class _Latest:

@@ -1,11 +1,12 @@
-"""Fair comparisons: the same learning rates for every method, chosen on seeds that are not reported."""
+"""The fair comparison: the same learning rates are swept for every method, on seeds that are not reported."""
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from maxrl_lab.rows import Row
+from maxrl_lab.errors import InputError
+from maxrl_lab.rows import Row, Tables, append
 from maxrl_lab.training.methods import Method
 
 Key = tuple[str, int | None]
@@ -14,22 +15,73 @@ Key = tuple[str, int | None]
 
 @dataclass(frozen=True)
 class Run:
-    """One network's training."""
+    """The training of one network."""
 
     method: Method
     learning_rate: float
     seed: int
 
-    def row(self, stage: str, step: int) -> Row:
-        """Return the columns that name this run and moment."""
+    @property
+    def name(self) -> str:
+        """The run in words, for messages and progress bars: `grpo, N = 4, learning rate 0.1, seed 0`."""
+        count = "" if self.method.rollouts is None else f", N = {self.method.rollouts}"
+        return f"{self.method.name}{count}, learning rate {self.learning_rate:g}, seed {self.seed}"
+
+    def row(self, step: int) -> Row:
+        """Return the columns that name this run and a number of updates."""
         return {
-            "stage": stage,
             "method": self.method.name,
             "rollouts": self.method.rollouts,
             "learning_rate": self.learning_rate,
             "seed": self.seed,
             "step": step,
         }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` did: the sweep, the rates it chose, the runs that are reported, and the tables they made."""
+
+    sweep: list[Row]
+    best: dict[Key, float]
+    runs: list[Run]
+    report: Tables
+
+
+def compare(
+    methods: Sequence[Method],
+    rates: Sequence[float],
+    *,
+    seeds: int,
+    sweep_seeds: int,
+    score: str,
+    sweep: Callable[[Sequence[Run]], list[Row]],
+    report: Callable[[Sequence[Run]], Tables],
+    swept_as: Callable[[Method], Method] = lambda method: method,
+) -> Comparison:
+    """Sweep the rates alike for every method, choose each method's best, and train the reported runs at it.
+
+    Seeds 0 .. seeds-1 are reported; the next `sweep_seeds` ones choose. `sweep(runs)` trains the runs of the sweep and
+    returns one final row a run with the column `score`, of which more is better; `report(runs)` trains the reported
+    runs and returns their tables. `swept_as(method)` is the method whose sweep chooses a method's rate: itself, unless
+    a sweep at one N serves every N. Raises `InputError` if two methods could not be told apart in a row.
+    """
+    swept = list({key_of(each): each for each in map(swept_as, methods)}.values())
+    if len({key_of(method) for method in methods}) < len(methods):
+        raise InputError(f"methods must be distinct, got {', '.join(str(key_of(method)) for method in methods)}")
+    trials = swept_runs(swept, rates, seeds, sweep_seeds)
+    rows = sweep(trials)
+    if len(rows) != len(trials):
+        raise ValueError(f"a sweep of {len(trials)} runs must return as many rows, got {len(rows)}")
+    chosen = choose_learning_rates(rows, score)
+    best = {key_of(method): chosen[key_of(swept_as(method))] for method in methods}
+    runs = reported_runs(methods, best, seeds)
+    return Comparison(rows, best, runs, report(runs))
+
+
+def key_of(method: Method) -> Key:
+    """Return what names a method in rows."""
+    return method.name, method.rollouts
 
 
 def swept_runs(methods: Sequence[Method], rates: Sequence[float], first_seed: int, seeds: int) -> list[Run]:
@@ -44,7 +96,7 @@ def swept_runs(methods: Sequence[Method], rates: Sequence[float], first_seed: in
 
 def reported_runs(methods: Sequence[Method], best: dict[Key, float], seeds: int) -> list[Run]:
     """Return every method at its best rate, on seeds 0, 1, ..."""
-    return [Run(method, best[method.name, method.rollouts], seed) for seed in range(seeds) for method in methods]
+    return [Run(method, best[key_of(method)], seed) for seed in range(seeds) for method in methods]
 
 
 def choose_learning_rates(sweep: Sequence[Row], score: str) -> dict[Key, float]:
@@ -63,7 +115,12 @@ def choose_learning_rates(sweep: Sequence[Row], score: str) -> dict[Key, float]:
     return best
 
 
-def blocks(runs: Sequence[Run], size: int) -> Iterator[tuple[int, Sequence[Run]]]:
-    """Number, from 1, and slices of at most `size` runs, which are trained as one batched program."""
+def in_blocks(runs: Sequence[Run], size: int, train: Callable[[int, Sequence[Run]], Tables]) -> Tables:
+    """Train at most `size` runs at a time, as one batched program, and return their tables together.
+
+    `train(number, block)` trains one block; blocks are numbered from 1.
+    """
+    tables: Tables = {}
     for number, start in enumerate(range(0, len(runs), size), 1):
-        yield number, runs[start : start + size]
+        append(tables, train(number, runs[start : start + size]))
+    return tables

@@ -98,12 +98,12 @@ def trained(runs, world, folder, steps=4):
         stack,
         [each.method for each in runs],
         [each.learning_rate for each in runs],
-        fit.Recipe(steps=steps, optimiser="adam", measure_every=1),
+        fit.Optimisation(steps=steps, optimiser="adam", measure_every=1),
         batch=batch,
-        measure=lambda step: [{"rates": pass_rates(stack, world.train).tolist()}],
+        measure=lambda step: {"rates": [{"rates": pass_rates(stack, world.train).tolist()}]},
         checkpoint=Checkpoint(folder / "checkpoint"),
     )
-    return torch.tensor([row["rates"] for row in found], dtype=torch.float64)
+    return torch.tensor([row["rates"] for row in found["rates"]], dtype=torch.float64)
 
 
 class TestSweep:
@@ -137,7 +137,7 @@ class TestSweep:
             own = navigation._train(
                 [runs[place]], "report", section, world, settings, context_in(tmp_path / str(place))
             )
-            name = runs[place].row("report", 0)
+            name = runs[place].row(0)
             keys = ["method", "rollouts", "learning_rate", "seed"]
             same = both[(both[keys] == pd.Series({key: name[key] for key in keys})).all(axis=1)]
             pd.testing.assert_frame_equal(same.reset_index(drop=True), pd.DataFrame(own), rtol=1e-3, check_dtype=False)
@@ -246,9 +246,9 @@ class TestDiverged:
             return TabularBatch(world.train.tables, stack.log_policy(world.train.inputs, world.train.rows), seeds, step)
 
         methods = [each.method for each in self.RUNS]
-        recipe = fit.Recipe(steps=20, measure_every=20, checkpoint_every=5)
+        recipe = fit.Optimisation(steps=20, measure_every=20, checkpoint_every=5)
         checkpoint = Checkpoint(folder / "checkpoint")
-        fit.fit(stack, methods, rates, recipe, batch=batch, measure=lambda step: [], checkpoint=checkpoint)
+        fit.fit(stack, methods, rates, recipe, batch=batch, checkpoint=checkpoint)
 
     def test_the_error_names_run_seed_and_step_and_the_last_checkpoint_remains(self, tmp_path, refuses):
         with refuses("the policy of run 1 is NaN after 12 updates: it has diverged"):

@@ -6,7 +6,7 @@ from small_problem import SmallProblem
 
 from maxrl_lab.policies.stack import Stack, mlp, seeded
 from maxrl_lab.runs import checkpoint
-from maxrl_lab.training.fit import Recipe, fit, make_optimiser
+from maxrl_lab.training.fit import Optimisation, fit, make_optimiser
 from maxrl_lab.training.methods import Exact, Expected, Sampled
 from maxrl_lab.training.step import run_losses, take_step
 
@@ -23,20 +23,20 @@ METHODS = [
 RUNS = [(METHODS[run % 7], run % 3, (0.02, 0.05, 0.1, 0.3)[run % 4]) for run in range(20)]
 
 
-def train_runs(chosen, recipe, folder, dtype=torch.float64):
+def train_runs(chosen, optimisation, folder, dtype=torch.float64):
     """Train the chosen of RUNS together; return each one's rows without its place, and its parameters."""
     methods, seeds, rates = zip(*chosen, strict=True)
     problem = SmallProblem(seeds, dtype)
-    rows = fit(
+    tables = fit(
         problem.stack,
         methods,
         rates,
-        recipe,
+        optimisation,
         batch=problem.batch,
         measure=problem.measure,
         checkpoint=checkpoint.Checkpoint(folder).stage("fit"),
     )
-    curves = [[row["log_pass_rate"] for row in rows if row["run"] == run] for run in range(len(chosen))]
+    curves = [[row["log_pass_rate"] for row in tables["rows"] if row["run"] == run] for run in range(len(chosen))]
     return curves, [problem.parameters(run) for run in range(len(chosen))]
 
 
@@ -50,28 +50,30 @@ class TestTrainedAloneOrTogether:
         ],
     )
     @pytest.mark.parametrize(
-        "recipe",
+        "optimisation",
         [
-            pytest.param(Recipe(steps=15, momentum=0.9, schedule="cosine", warmup=3, measure_every=5), id="momentum"),
-            pytest.param(Recipe(steps=15, optimiser="adam", clip=0.3, measure_every=5), id="adam, clipped"),
+            pytest.param(
+                Optimisation(steps=15, momentum=0.9, schedule="cosine", warmup=3, measure_every=5), id="momentum"
+            ),
+            pytest.param(Optimisation(steps=15, optimiser="adam", clip=0.3, measure_every=5), id="adam, clipped"),
         ],
     )
-    def test_each_of_20_mixed_runs_gets_what_it_gets_alone(self, tmp_path, recipe, dtype, tolerance):
-        together, parameters = train_runs(RUNS, recipe, tmp_path / "together", dtype)
+    def test_each_of_20_mixed_runs_gets_what_it_gets_alone(self, tmp_path, optimisation, dtype, tolerance):
+        together, parameters = train_runs(RUNS, optimisation, tmp_path / "together", dtype)
         assert len({tuple(curve) for curve in together}) == 20  # all different, so that a mix-up shows
         for run, each in enumerate(RUNS):
-            (curve,), (alone,) = train_runs([each], recipe, tmp_path / f"alone-{run}", dtype)
+            (curve,), (alone,) = train_runs([each], optimisation, tmp_path / f"alone-{run}", dtype)
             assert curve == pytest.approx(together[run], rel=tolerance, abs=0)
             assert torch.allclose(alone, parameters[run], rtol=tolerance, atol=tolerance)
 
     @pytest.mark.parametrize("method", [METHODS[0], METHODS[4], METHODS[5]], ids=["sampled", "expected", "objective"])
     @pytest.mark.parametrize("options", [{}, {"momentum": 0.9, "clip": 1.0}, {"optimiser": "adam"}], ids=str)
     def test_a_run_that_diverges_changes_no_other(self, tmp_path, method, options):
-        recipe = Recipe(steps=6, measure_every=3, **options)
+        optimisation = Optimisation(steps=6, measure_every=3, **options)
         calm = [*RUNS[:4], (method, 1, 0.1), *RUNS[4:8]]
         wild = [*RUNS[:4], (method, 1, 1e300), *RUNS[4:8]]
-        curves, parameters = train_runs(calm, recipe, tmp_path / "calm")
-        beside, parameters_beside = train_runs(wild, recipe, tmp_path / "wild")
+        curves, parameters = train_runs(calm, optimisation, tmp_path / "calm")
+        beside, parameters_beside = train_runs(wild, optimisation, tmp_path / "wild")
         assert torch.isnan(parameters_beside[4]).any()
         for run in (0, 1, 2, 3, 5, 6, 7, 8):
             assert beside[run] == curves[run]
@@ -80,23 +82,23 @@ class TestTrainedAloneOrTogether:
 
 class TestLearningRates:
     @pytest.mark.parametrize(
-        ("recipe", "optimiser"),
+        ("optimisation", "optimiser"),
         [
-            (Recipe(steps=1), lambda parameters, rate: torch.optim.SGD(parameters, lr=rate)),
+            (Optimisation(steps=1), lambda parameters, rate: torch.optim.SGD(parameters, lr=rate)),
             (
-                Recipe(steps=1, momentum=0.9),
+                Optimisation(steps=1, momentum=0.9),
                 lambda parameters, rate: torch.optim.SGD(parameters, lr=rate, momentum=0.9),
             ),
-            (Recipe(steps=1, optimiser="adam"), lambda parameters, rate: torch.optim.Adam(parameters, lr=rate)),
-            (Recipe(steps=1, optimiser="adamw"), lambda parameters, rate: torch.optim.AdamW(parameters, lr=rate)),
+            (Optimisation(steps=1, optimiser="adam"), lambda parameters, rate: torch.optim.Adam(parameters, lr=rate)),
+            (Optimisation(steps=1, optimiser="adamw"), lambda parameters, rate: torch.optim.AdamW(parameters, lr=rate)),
         ],
         ids=["sgd", "momentum", "adam", "adamw"],
     )
-    def test_one_rate_per_run_is_one_optimiser_per_run(self, recipe, optimiser):
+    def test_one_rate_per_run_is_one_optimiser_per_run(self, optimisation, optimiser):
         rates = [0.3, 0.01, 0.1]
         methods = [Exact("maximum_likelihood")] * 3
         stacked, separate = SmallProblem([0, 0, 1]), SmallProblem([0, 0, 1])
-        together = make_optimiser(recipe, stacked.stack.networks, rates)
+        together = make_optimiser(optimisation, stacked.stack.networks, rates)
         apart = [
             optimiser(list(network.parameters()), rate)
             for network, rate in zip(separate.stack.networks, rates, strict=True)

@@ -20,7 +20,7 @@ import torch
 from small_problem import SmallProblem
 
 from maxrl_lab import runs
-from maxrl_lab.training.fit import Recipe, fit
+from maxrl_lab.training.fit import Optimisation, fit
 from maxrl_lab.training.methods import Expected, Sampled
 
 
@@ -520,7 +520,9 @@ def full_disk(*_arguments):
 # Killed by SIGKILL, which no handler sees: 12 steps, a checkpoint every 4, so a run writes settings, provenance,
 # 3 checkpoints, rows and provenance again.
 WRITES = 7
-RECIPE = Recipe(steps=12, measure_every=3, checkpoint_every=4, optimiser="adam", schedule="cosine", warmup=2)
+OPTIMISATION = Optimisation(
+    steps=12, measure_every=3, checkpoint_every=4, optimiser="adam", schedule="cosine", warmup=2
+)
 METHODS = [Sampled("maxrl", 4), Sampled("grpo", 4), Expected("rloo", 4)]
 
 
@@ -536,13 +538,13 @@ def train_small_problem(folder, before_batch=lambda _step: None):
             problem.stack,
             METHODS,
             [0.1, 0.1, 0.05],
-            RECIPE,
+            OPTIMISATION,
             batch=batch,
             measure=problem.measure,
             checkpoint=checkpoint.stage("fit"),
         )
 
-    return runs.execute(folder, "small problem", RECIPE, compute)
+    return runs.execute(folder, "small problem", OPTIMISATION, compute)
 
 
 def kill_self(*_arguments, **_options):

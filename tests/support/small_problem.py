@@ -11,7 +11,7 @@ from torch import Tensor
 from envs.digits import ClassificationBatch
 from maxrl_lab.policies.stack import Stack, mlp, seeded
 from maxrl_lab.randomness import generator
-from maxrl_lab.rows import Row
+from maxrl_lab.rows import Tables
 
 FEATURES, CLASSES, INPUTS = 4, 7, 5
 TEACHER = torch.randn(FEATURES, CLASSES, generator=torch.Generator().manual_seed(2602)).double()
@@ -38,14 +38,15 @@ class SmallProblem:
         log_probs = self.stack(self.inputs(step)).log_softmax(-1)
         return ClassificationBatch(log_probs, self.labels(step), self.seeds, step)
 
-    def measure(self, step: int) -> list[Row]:
-        """One row per run: the mean log pass rate on inputs of a step that is never trained on."""
+    def measure(self, step: int) -> Tables:
+        """The table `rows`, one row per run: the mean log pass rate on inputs of a step that is never trained on."""
         with torch.no_grad():
             log_pass_rates = self.batch(10**6).log_pass_rate(range(len(self.seeds))).mean(-1)
-        return [
+        rows = [
             {"step": step, "run": run, "seed": seed, "log_pass_rate": value}
             for run, (seed, value) in enumerate(zip(self.seeds, log_pass_rates.tolist(), strict=True))
         ]
+        return {"rows": rows}
 
     def parameters(self, run: int) -> Tensor:
         """All parameters of one run in one vector, detached."""

@@ -4,8 +4,9 @@ import math
 
 import pytest
 
-from maxrl_lab.training.methods import Exact, Sampled
-from maxrl_lab.training.sweep import Run, blocks, choose_learning_rates, reported_runs, swept_runs
+from maxrl_lab.errors import InputError
+from maxrl_lab.training.methods import Exact, Expected, Sampled
+from maxrl_lab.training.sweep import Run, choose_learning_rates, compare, in_blocks, reported_runs, swept_runs
 
 MAXRL, RLOO = Sampled("maxrl", 4), Sampled("rloo", 4)
 EXACT = Exact("maximum_likelihood")
@@ -44,22 +45,73 @@ class TestRuns:
             Run(EXACT, 1.0, 1),
         ]
 
-    def test_no_seed_is_swept_and_reported(self):
-        # as the experiments call them: the sweep's first seed is the number of reported ones
-        swept = swept_runs([MAXRL], [0.1], first_seed=3, seeds=4)
-        reported = reported_runs([MAXRL], {("maxrl", 4): 0.1}, seeds=3)
-        assert {each.seed for each in swept} == {3, 4, 5, 6}
-        assert {each.seed for each in reported} == {0, 1, 2}
-
     def test_columns_name_the_run(self):
-        assert Run(EXACT, 0.1, 7).row("report", 30) == {
-            "stage": "report",
+        assert Run(EXACT, 0.1, 7).row(30) == {
             "method": "maximum_likelihood",
             "rollouts": None,
             "learning_rate": 0.1,
             "seed": 7,
             "step": 30,
         }
+
+    def test_a_run_in_words(self):
+        assert Run(MAXRL, 0.1, 7).name == "maxrl, N = 4, learning rate 0.1, seed 7"
+        assert Run(EXACT, 1e-4, 0).name == "maximum_likelihood, learning rate 0.0001, seed 0"
+
+
+class TestComparison:
+    """A sweep whose score is best at rate 0.3 for maxrl and at rate 1 for the others."""
+
+    def compare(self, methods, **changes):
+        self.swept, self.reported = [], []
+
+        def sweep(runs):
+            self.swept += runs
+            best = {"maxrl": 0.3}
+            return [{**run.row(9), "score": -abs(run.learning_rate - best.get(run.method.name, 1))} for run in runs]
+
+        def report(runs):
+            self.reported += runs
+            return {"curves": [run.row(step) for step in (0, 9) for run in runs]}
+
+        options = {"seeds": 3, "sweep_seeds": 2, "score": "score", "sweep": sweep, "report": report, **changes}
+        return compare(methods, (0.1, 0.3, 1.0), **options)
+
+    def test_every_method_is_reported_at_the_rate_that_its_own_sweep_chose(self):
+        found = self.compare([MAXRL, EXACT])
+        assert found.best == {("maxrl", 4): 0.3, ("maximum_likelihood", None): 1.0}
+        assert found.runs == self.reported
+        assert [(run.method, run.learning_rate, run.seed) for run in self.reported] == [
+            (MAXRL, 0.3, 0), (EXACT, 1.0, 0), (MAXRL, 0.3, 1), (EXACT, 1.0, 1), (MAXRL, 0.3, 2), (EXACT, 1.0, 2),
+        ]  # fmt: skip
+        assert found.report == {"curves": [run.row(step) for step in (0, 9) for run in self.reported]}
+
+    def test_the_sweep_is_alike_for_every_method_and_on_seeds_that_are_not_reported(self):
+        found = self.compare([MAXRL, EXACT])
+        assert self.swept == swept_runs([MAXRL, EXACT], (0.1, 0.3, 1.0), first_seed=3, seeds=2)
+        assert {row["seed"] for row in found.sweep} == {3, 4}
+        assert [row["learning_rate"] for row in found.sweep] == [run.learning_rate for run in self.swept]
+
+    def test_a_sweep_at_one_n_may_serve_all(self):
+        methods = [Sampled(name, count) for count in (8, 16) for name in ("maxrl", "rloo")]
+        found = self.compare(methods, swept_as=lambda method: Sampled(method.estimator, 4))
+        assert {(run.method.name, run.method.rollouts) for run in self.swept} == {("maxrl", 4), ("rloo", 4)}
+        assert len(self.swept) == 2 * 3 * 2  # every swept method once a rate and seed, not once for each N
+        assert found.best == {("maxrl", 8): 0.3, ("maxrl", 16): 0.3, ("rloo", 8): 1.0, ("rloo", 16): 1.0}
+
+    @pytest.mark.parametrize("twin", [MAXRL, Expected("maxrl", 4)], ids=["equal", "of another kind"])
+    def test_methods_that_rows_cannot_tell_apart_are_refused_before_anything_is_trained(self, twin):
+        with pytest.raises(InputError, match=r"methods must be distinct, got \('maxrl', 4\), \('maxrl', 4\)"):
+            self.compare([MAXRL, twin])
+        assert self.swept == []
+
+    def test_a_sweep_that_returns_learning_curves_is_a_fault(self):
+        def curves(runs):
+            return [{**run.row(step), "score": 0.0} for step in (0, 9) for run in runs]
+
+        with pytest.raises(ValueError, match="a sweep of 6 runs must return as many rows, got 12") as caught:
+            self.compare([MAXRL], sweep=curves)
+        assert not isinstance(caught.value, InputError)
 
 
 class TestChoice:
@@ -107,10 +159,16 @@ class TestBlocks:
     )
     def test_every_run_once_in_order(self, size, sizes):
         runs = swept_runs([MAXRL], [0.1], first_seed=0, seeds=7)
-        numbers, parts = zip(*blocks(runs, size), strict=True)
-        assert numbers == tuple(range(1, len(sizes) + 1))
-        assert [len(part) for part in parts] == sizes
-        assert [each for part in parts for each in part] == runs
+        trained = []
+
+        def train(number, block):
+            trained.append((number, len(block)))
+            return {"curves": [run.row(0) for run in block], f"block_{number}": [{}]}
+
+        tables = in_blocks(runs, size, train)
+        assert trained == list(enumerate(sizes, 1))
+        assert tables.pop("curves") == [run.row(0) for run in runs]
+        assert set(tables) == {f"block_{number}" for number in range(1, len(sizes) + 1)}
 
     def test_no_runs_no_blocks(self):
-        assert list(blocks([], 3)) == []
+        assert in_blocks([], 3, lambda *_block: pytest.fail("nothing is to be trained")) == {}
