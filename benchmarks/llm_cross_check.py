@@ -32,7 +32,8 @@ from maxrl_lab.policies.transformer import PAPER_MAZE, Shape, Transformer
 from maxrl_lab.randomness import generator
 from maxrl_lab.tokens import answers, pretrained
 from maxrl_lab.tokens import batch as tokens
-from maxrl_lab.tokens.tasks import PAD, Problems, TokenTask, Vocabulary, padded
+from maxrl_lab.tokens.decoding import PAD, Vocabulary, padded
+from maxrl_lab.tokens.tasks import Problems, TokenTask
 from maxrl_lab.training import fit
 
 Verify = Callable[[list[int], Tensor, Tensor], Tensor]

@@ -15,13 +15,15 @@ from torch import Tensor
 
 from maxrl_lab import specs
 from maxrl_lab.errors import InputError
-from maxrl_lab.tokens.tasks import BOS, EOS, SPECIAL, TokenTask, Vocabulary, ended, finished
+from maxrl_lab.sampling import sample_enough
+from maxrl_lab.tokens.decoding import BOS, EOS, SPECIAL, Vocabulary, ended, finished
+from maxrl_lab.tokens.tasks import TokenTask
 
 OPERATIONS = "+-*/"
 MAX_NUMBERS, MAX_LARGEST = 4, 100
 """More numbers have too many expressions to list; larger ones, more digits than 64-bit fractions hold."""
-_HOPELESS_AFTER = 20_000
-"""Draws without a problem after which a request is refused."""
+_PATIENCE = 20_000
+"""Expressions sampled without a target in range after which a request is refused."""
 _ROWS = 2**17
 """Expressions that are evaluated at once."""
 
@@ -54,21 +56,21 @@ class Countdown(TokenTask):
         """Name and settings."""
         return (self.name, self.numbers, self.largest, self.operations)
 
-    def draw(self, count: int, random: np.random.Generator) -> np.ndarray:
-        """Return numbers and targets (count, numbers + 1); `ValueError` if no target can be reached."""
-        kept: list[np.ndarray] = []
-        found = in_vain = 0
-        while found < count:
-            numbers = np.sort(random.integers(1, self.largest + 1, (4 * (count - found), self.numbers)))
+    def sample(self, count: int, random: np.random.Generator) -> np.ndarray:
+        """Return numbers and targets (count, numbers + 1); `InputError` if no target can be reached."""
+
+        def candidates(missing: int) -> Iterator[np.ndarray | None]:
+            numbers = np.sort(random.integers(1, self.largest + 1, (4 * missing, self.numbers)))
             forms = self._forms[random.integers(0, len(self._forms), len(numbers))]
             target = _whole(*evaluate(_fill(forms, numbers)))
             fits = (target >= 1) & (target <= self.largest)
-            kept.append(np.column_stack([numbers, target])[fits][: count - found])
-            found += len(kept[-1])
-            in_vain = 0 if fits.any() else in_vain + len(numbers)
-            if in_vain >= _HOPELESS_AFTER:
-                raise InputError(f"no target in 1..{self.largest} can be reached with {self.operations}")
-        return np.concatenate(kept)
+            for problem, fit in zip(np.column_stack([numbers, target]), fits, strict=True):
+                yield problem if fit else None
+
+        problems = sample_enough(candidates, count, patience=_PATIENCE)
+        if len(problems) < count:
+            raise InputError(f"no target in 1..{self.largest} can be reached with {self.operations}")
+        return np.stack(problems)
 
     def encode(self, content: np.ndarray) -> tuple[Tensor, Tensor]:
         """Return prompts (B, numbers + 3), all of this length, and lengths (B,)."""

@@ -2,7 +2,7 @@
 
 The prompt is <bos> GRID_START, row by row WALL, PATH, START or GOAL with NEWLINE after each row, GRID_END PATH_START;
 the answer is UP, DOWN, LEFT, RIGHT ... DONE <eos>. Any way through free cells that ends at the goal is right, detours
-included. `draw` shows it:
+included. `render` shows it:
 
     #######
     #Soo..#
@@ -13,20 +13,23 @@ included. `draw` shows it:
     #######
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from envs.gridworld.levels import MAX_SIZE, MIN_SIZE, MOVES
+from envs.gridworld.levels import MAX_SIZE, MIN_SIZE
+from envs.gridworld.mazes import MOVES
 from maxrl_lab import specs
 from maxrl_lab.errors import InputError
-from maxrl_lab.tokens.tasks import BOS, EOS, PAD, TokenTask, Vocabulary, ended
+from maxrl_lab.sampling import sample_enough
+from maxrl_lab.tokens.decoding import BOS, EOS, PAD, Vocabulary, ended
+from maxrl_lab.tokens.tasks import TokenTask
 
 MOVE_WORDS = ("UP", "DOWN", "LEFT", "RIGHT")
-"""In the order of `envs.levels.MOVES`."""
+"""In the order of `envs.gridworld.mazes.MOVES`."""
 _NAMED = ("GRID_START", "GRID_END", "PATH_START", "WALL", "PATH", "START", "GOAL", "NEWLINE", *MOVE_WORDS, "DONE")
 _UNUSED = 16
 VOCABULARY = Vocabulary.of(" ".join([*_NAMED, *(f"<unused_{place}>" for place in range(_UNUSED))]))
@@ -34,8 +37,8 @@ VOCABULARY = Vocabulary.of(" ".join([*_NAMED, *(f"<unused_{place}>" for place in
 _ID = VOCABULARY.ids
 _CHUNK = 2048
 """Mazes that are worked on at once: what a processor's cache holds."""
-_HOPELESS_AFTER = 20_000
-"""Mazes drawn without one that fits after which a request is refused."""
+_PATIENCE = 20_000
+"""Mazes sampled without one that fits after which a request is refused."""
 
 
 class Maze(TokenTask):
@@ -67,21 +70,21 @@ class Maze(TokenTask):
         """Name, size and answer length."""
         return (self.name, self.size, self.answer_length)
 
-    def draw(self, count: int, random: np.random.Generator) -> np.ndarray:
+    def sample(self, count: int, random: np.random.Generator) -> np.ndarray:
         """Return the walls of `count` mazes (count, size, size) bool, whose shortest ways fit the answer."""
         if self.answer_length >= (self.size - 1) ** 2 // 2:  # two moves from cell to cell, through all
             return prim_mazes(self.size, count, random)
-        kept: list[np.ndarray] = []
-        found = in_vain = 0
-        while found < count:
-            walls = prim_mazes(self.size, 2 * (count - found) + 8, random)
+
+        def candidates(missing: int) -> Iterator[np.ndarray | None]:
+            walls = prim_mazes(self.size, 2 * missing + 8, random)
             fits = distances(walls)[:, 1, 1] + 2 <= self.answer_length
-            kept.append(walls[fits][: count - found])
-            found += len(kept[-1])
-            in_vain = 0 if fits.any() else in_vain + len(walls)
-            if in_vain >= _HOPELESS_AFTER:
-                raise InputError(f"none of {in_vain} mazes has a way of at most {self.answer_length} tokens")
-        return np.concatenate(kept)
+            for maze, fit in zip(walls, fits, strict=True):
+                yield maze if fit else None
+
+        mazes = sample_enough(candidates, count, patience=_PATIENCE)
+        if len(mazes) < count:
+            raise InputError(f"none of {_PATIENCE} mazes has a way of at most {self.answer_length} tokens")
+        return np.stack(mazes)
 
     def encode(self, content: np.ndarray) -> tuple[Tensor, Tensor]:
         """Return prompts (B, size (size + 1) + 4), all of this length, and lengths (B,)."""
@@ -236,7 +239,7 @@ def _shortest_ways(walls: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return ways, lengths
 
 
-def draw(walls: np.ndarray, answer: Iterable[str | int] = ()) -> str:
+def render(walls: np.ndarray, answer: Iterable[str | int] = ()) -> str:
     """Return a maze (size, size) as lines of `#` wall, `.` free, `S`, `G`, with the way of an answer marked `o`.
 
     The answer is words or token ids; the way ends at the first that is no move, or with `X` on the wall it walks into.

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from maxrl_lab import specs
 from maxrl_lab.errors import InputError
-from maxrl_lab.tokens.tasks import BOS, EOS, SPECIAL, TokenTask, Vocabulary, ended
+from maxrl_lab.tokens.decoding import BOS, EOS, SPECIAL, Vocabulary, ended
+from maxrl_lab.tokens.tasks import TokenTask
 
 
 class ModularSum(TokenTask):
@@ -47,7 +48,7 @@ class ModularSum(TokenTask):
         """Name, length and modulus: with and without a scratchpad the problems are the same."""
         return (self.name, self.length, self.modulus)
 
-    def draw(self, count: int, random: np.random.Generator) -> np.ndarray:
+    def sample(self, count: int, random: np.random.Generator) -> np.ndarray:
         """Return digits (count, length)."""
         return random.integers(0, self.modulus, (count, self.length))
 

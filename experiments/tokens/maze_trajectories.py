@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from envs.gridworld.levels import MOVES
-from envs.maze import MOVE_WORDS, draw
+from envs.gridworld.mazes import MOVES
+from envs.maze import MOVE_WORDS, render
 from experiments.tokens._shared import PAPER, SMOKE, MazeSettings
 from maxrl_lab import specs
 from maxrl_lab.errors import InputError
@@ -64,7 +64,7 @@ def run(settings: Settings, context: Context) -> list[Row]:
     found = {name: _evaluate(workshop, policy) for name, policy in policies.items()}
     shown = _spread(found["base"].correct.cpu().numpy(), settings.mazes)
     content = found["base"].problems.content
-    rows: list[Row] = [{"view": "maze", "maze": place, "text": draw(content[place])} for place in shown]
+    rows: list[Row] = [{"view": "maze", "maze": place, "text": render(content[place])} for place in shown]
     for name, each in found.items():
         for place in shown:
             rate = float(each.right[place].double().mean())

@@ -8,7 +8,7 @@ from maxrl_lab import specs
 from maxrl_lab.policies.transformer import Shape
 from maxrl_lab.settings import check_lists, check_rates
 from maxrl_lab.tokens import batch as tokens
-from maxrl_lab.tokens.tasks import EOS
+from maxrl_lab.tokens.decoding import EOS
 from maxrl_lab.training.methods import parse_method
 
 

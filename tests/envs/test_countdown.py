@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from envs.countdown import Countdown, evaluate, infix
-from maxrl_lab.tokens.tasks import EOS, PAD
+from maxrl_lab.tokens.decoding import EOS, PAD
 
 SIGNS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
 NODES = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
@@ -286,7 +286,7 @@ class TestProblems:
                 target = SIGNS[sign](Fraction(first), Fraction(second))
                 if target in range(1, 5):
                     weights[(*sorted(pair), int(target))] += 1
-        drawn = Counter(map(tuple, Countdown(2, 4).draw(8000, np.random.default_rng(0)).tolist()))
+        drawn = Counter(map(tuple, Countdown(2, 4).sample(8000, np.random.default_rng(0)).tolist()))
         assert set(drawn) == set(weights)
         expected = [8000 * weight / weights.total() for weight in weights.values()]
         assert min(expected) > 50
@@ -303,7 +303,7 @@ class TestProblems:
             split: {tuple(each) for each in task.problems(2000, split=split).content} for split in ("train", "test")
         }
         assert not found["train"] & found["test"]
-        assert found["train"] | found["test"] == set(map(tuple, task.draw(2000, np.random.default_rng(0))))
+        assert found["train"] | found["test"] == set(map(tuple, task.sample(2000, np.random.default_rng(0))))
 
 
 class TestSolutions:

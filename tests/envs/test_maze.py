@@ -17,8 +17,8 @@ from scipy.stats import chisquare
 
 import envs.maze
 from envs.gridworld import levels
-from envs.maze import Maze, distances, draw, prim_mazes
-from maxrl_lab.tokens.tasks import EOS, PAD
+from envs.maze import Maze, distances, prim_mazes, render
+from maxrl_lab.tokens.decoding import EOS, PAD
 
 SIZES = [5, 7, 11, 17, 33]
 
@@ -164,7 +164,7 @@ class TestMazes:
     def test_more_than_a_chunk(self, monkeypatch):
         monkeypatch.setattr(envs.maze, "_CHUNK", 7)
         task = Maze(9)
-        content = task.draw(30, np.random.default_rng(0))
+        content = task.sample(30, np.random.default_rng(0))
         assert len(np.unique(content, axis=0)) == 30
         answers, lengths = task.solutions(content, np.random.default_rng(0))
         assert task.verify(content, answers[:, None], lengths[:, None]).all()
@@ -252,7 +252,7 @@ class TestAnswerLength:
         exact = exact_distribution(3)
         fits = {tree: p for tree, p in exact.items() if steps_to_goal(walls_of(tree, 7))[1, 1] == 8}
         assert 0 < len(fits) < 192
-        drawn = Counter(opened(walls) for walls in Maze(7, 10).draw(20_000, np.random.default_rng(0)))
+        drawn = Counter(opened(walls) for walls in Maze(7, 10).sample(20_000, np.random.default_rng(0)))
         assert set(drawn) <= set(fits)
         assert p_value(drawn, {tree: p / sum(fits.values()) for tree, p in fits.items()}) > 1e-6
 
@@ -417,14 +417,14 @@ class TestDecoded:
         assert task.decoded(RING[None], *written(task, rows)) == expected
 
 
-class TestDraw:
+class TestRender:
     def test_the_docstring(self):
         picture = "\n".join(re.findall(r"^    ([#.SGo]+)$", envs.maze.__doc__, re.MULTILINE))
         walls = np.array([list(line) for line in picture.splitlines()]) == "#"
         assert connected_components(graph(~walls), directed=False)[0] == walls.sum() + 1
         assert graph(~walls).nnz == (~walls).sum() - 1
         answers, _ = Maze(7).solutions(walls[None], np.random.default_rng(0))
-        assert draw(walls, answers[0]) == draw(walls, answers[0].tolist()) == picture
+        assert render(walls, answers[0]) == render(walls, answers[0].tolist()) == picture
 
     @pytest.mark.parametrize(
         ("answer", "picture"),
@@ -438,11 +438,11 @@ class TestDraw:
         ],
     )
     def test_by_hand(self, answer, picture):
-        assert draw(RING, answer.split()) == picture.replace("/", "\n")
+        assert render(RING, answer.split()) == picture.replace("/", "\n")
 
     def test_leaves_the_maze_alone(self):
         before = RING.copy()
-        draw(RING, ["UP"])
+        render(RING, ["UP"])
         np.testing.assert_array_equal(RING, before)
 
 

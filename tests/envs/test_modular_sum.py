@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from envs.modular_sum import ModularSum
-from maxrl_lab.tokens.tasks import EOS, PAD
+from maxrl_lab.tokens.decoding import EOS, PAD
 
 DIRECT, PAD_4_7 = ModularSum(4, 7), ModularSum(4, 7, scratchpad=True)
 # 3 + 6 + 0 + 5 = 14, which is 0 modulo 7; its running sums are 3, 9 = 2, 2, 14 = 0.
@@ -58,7 +58,7 @@ class TestProblems:
 
     def test_digits_are_uniform(self):
         # 4000 digits, 571 of each: standard deviation 22; six of them: false alarm below 1e-7.
-        drawn = np.bincount(DIRECT.draw(1000, np.random.default_rng(0)).ravel(), minlength=7)
+        drawn = np.bincount(DIRECT.sample(1000, np.random.default_rng(0)).ravel(), minlength=7)
         assert len(drawn) == 7
         assert abs(drawn - 4000 / 7).max() < 6 * 22.2
 

@@ -9,7 +9,8 @@ from small_policy import small_policy
 
 from benchmarks import llm_cross_check as cross
 from maxrl_lab.tokens import batch as tokens
-from maxrl_lab.tokens.tasks import SimpleTask, Vocabulary
+from maxrl_lab.tokens.decoding import Vocabulary
+from maxrl_lab.tokens.simple import SimpleTask
 
 
 class Digits(SimpleTask):
@@ -19,7 +20,7 @@ class Digits(SimpleTask):
     vocabulary = Vocabulary.of("0 1 2 3 4")
     answer_length = 5
 
-    def draw_one(self, random):
+    def sample_one(self, random):
         return tuple(random.integers(0, 5, random.integers(1, 8)).tolist())
 
     def prompt(self, problem):

@@ -17,10 +17,10 @@ from maxrl_lab.runs.tables import TIMING_COLUMNS
 from maxrl_lab.tokens import policy_cache
 from maxrl_lab.tokens import study as token_training
 from maxrl_lab.tokens.answers import Answers
+from maxrl_lab.tokens.decoding import EOS
 from maxrl_lab.tokens.evaluation import KS, Evaluation
 from maxrl_lab.tokens.settings import SMALLEST, TokenSettings
 from maxrl_lab.tokens.study import Workshop
-from maxrl_lab.tokens.tasks import EOS
 from maxrl_lab.training.methods import parse_method
 from maxrl_lab.training.sweep import Run
 

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from maxrl_lab.tokens import tasks
-from maxrl_lab.tokens.tasks import BOS, EOS, PAD, Problems, SimpleTask, TokenTask, Vocabulary, padded
+from maxrl_lab.tokens import simple
+from maxrl_lab.tokens.decoding import BOS, EOS, PAD, Vocabulary, padded
+from maxrl_lab.tokens.simple import SimpleTask
+from maxrl_lab.tokens.tasks import Problems, TokenTask
 
-EXAMPLE = textwrap.dedent("\n\n".join(part for part in tasks.__doc__.split("\n\n") if part.startswith("    ")))
+EXAMPLE = textwrap.dedent("\n\n".join(part for part in simple.__doc__.split("\n\n") if part.startswith("    ")))
 
 
 def example():
@@ -31,7 +33,7 @@ class Echo(SimpleTask):
     def __init__(self):
         self.asked = []
 
-    def draw_one(self, random):
+    def sample_one(self, random):
         return "abc"[random.integers(3)]
 
     def prompt(self, problem):
@@ -59,7 +61,7 @@ class Numbers(TokenTask):
     def key(self):
         return self.name, self.states
 
-    def draw(self, count, random):
+    def sample(self, count, random):
         return random.integers(0, self.states, count)
 
     def encode(self, content):
@@ -296,7 +298,7 @@ class TestVerify:
 
     def test_against_a_loop(self):
         task = Echo()
-        content = task.draw(6, np.random.default_rng(0))
+        content = task.sample(6, np.random.default_rng(0))
         answers = torch.randint(len(task.vocabulary), (6, 400, 3), generator=torch.Generator().manual_seed(0))
         lengths = torch.full((6, 400), 3)
         expected = torch.zeros(6, 400, dtype=torch.bool)
@@ -318,7 +320,7 @@ class TestDecoded:
         answers, lengths = written(Numbers(4), [["1 <eos>", "1 0", "<eos>"]])
         assert Numbers(4).decoded(np.arange(1), answers, lengths) == [[("1",), None, ()]]
         task = example()()
-        content = task.draw(1, np.random.default_rng(0))
+        content = task.sample(1, np.random.default_rng(0))
         assert task.decoded(content, *written(task, [["odd <eos>", "odd even"]])) == [[("odd",), None]]
 
     def test_is_what_the_task_says(self):
@@ -469,8 +471,8 @@ class TestRequestsRefused:
         # One draw in a hundred is another number than 0: 20 different ones take some 2700 draws, and no gap of 2000
         # between two of them (probability below 1e-5).
         class Skewed(Numbers):
-            def draw(self, count, random):
-                return super().draw(count, random) * (random.random(count) < 0.01)
+            def sample(self, count, random):
+                return super().sample(count, random) * (random.random(count) < 0.01)
 
         assert len(set(Skewed(10**9).problems(20, distinct=True).content.tolist())) == 20
 
