@@ -20,26 +20,32 @@ _RELATIVE_TO_ROLLOUTS = re.compile(r"N\s*(?:([-+*/])\s*(\d+))?")
 
 
 def lookup(table: Mapping[str, Made], kind: str, name: str) -> Made:
-    """Return `table[name]`; a `ValueError` lists the choices for an unknown name."""
+    """Return `table[name]`; an `InputError` lists the choices for an unknown name."""
     if name not in table:
         raise InputError(f"unknown {kind} {name!r}; choose one of: {', '.join(table)}")
     return table[name]
 
 
 def check_options(function: Callable[..., object], kind: str, name: str, options: Mapping[str, object]) -> None:
-    """Raise `ValueError` unless `options` are exactly keyword-only options of `function`, none required missing."""
+    """Raise `InputError` unless `options` are keyword-only options of `function`, none missing, all within bounds.
+
+    A bound stands in the option's type, as in `k: Annotated[int, Whole(1)]` (`maxrl_lab.settings`).
+    """
     allowed = {p.name: p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY}
     for option in options:
         if option not in allowed:
             choices = ", ".join(allowed) or "none"
             raise InputError(f"{kind} {name!r} has no option {option!r}; its options: {choices}")
     for option, parameter in allowed.items():
-        if parameter.default is parameter.empty and option not in options:
+        if option in options:
+            for bound in getattr(parameter.annotation, "__metadata__", ()):
+                bound.check(option, options[option])
+        elif parameter.default is parameter.empty:
             raise InputError(f"{kind} {name!r} needs the option {option!r}, as in '{name}:{option}=4'")
 
 
 def check_count(name: str, value: object, minimum: int = 1) -> int:
-    """Return `value` as an int; raise `ValueError` unless it is a whole number of at least `minimum`."""
+    """Return `value` as an int; raise `InputError` unless it is a whole number of at least `minimum`."""
     whole = None if isinstance(value, bool) or not isinstance(value, SupportsIndex) else operator.index(value)
     if whole is None or whole < minimum:
         raise InputError(f"{name} must be a whole number >= {minimum}, got {value!r}")
@@ -54,7 +60,7 @@ def format_spec(name: str, options: Mapping[str, object]) -> str:
 def parse(text: str, rollouts: int | None = None) -> tuple[str, dict[str, Option]]:
     """Split `name:option=value,...` into name and options; a value is a number or relative to `N`, e.g. `N-1`.
 
-    `rollouts` gives `N` its value. Raises `ValueError` for a malformed text.
+    `rollouts` gives `N` its value. Raises `InputError` for a malformed text.
     """
     name, _, tail = text.partition(":")
     options: dict[str, Option] = {}

@@ -409,6 +409,8 @@ def test_rewards_need_a_last_axis_of_rollouts(refuses, shape):
         ([1.0, 0.5], "0.5"),
         ([0, 2], "2"),
         ([0, -1], "-1"),
+        ([-1, 1], "-1; where -1 means wrong, give (r + 1) / 2"),
+        ([[1.0, 1.0], [-1.0, 1.0]], "-1.0; where -1 means wrong, give (r + 1) / 2"),
         ([1.0, math.nan], "nan"),
         ([0.0, math.inf], "inf"),
         ([[1.0, 0.0], [3.0, 0.25]], "3.0"),
@@ -418,6 +420,31 @@ def test_a_reward_that_is_neither_right_nor_wrong_is_named(refuses, rewards, nam
     for text in ("reinforce", "maxrl", "pkpo:k=1"):
         with refuses(f"rewards must be 0 or 1 (right or wrong), got {named}"):
             estimators.resolve(text)(torch.tensor(rewards))
+
+
+@pytest.mark.parametrize(
+    ("rewards", "sizes"),
+    [
+        ([[1, 0, 1], [0, 1]], "3, 2"),
+        ([torch.zeros(2), torch.zeros(3)], "2, 3"),
+        ([[[1, 0], [0, 1]], [[1, 0], [0]]], "2, 1"),
+        ([[0] * (1 + size % 2) for size in range(10)], "1, 2, 1, 2, 1, 2, 1, 2, ..."),
+    ],
+)
+def test_groups_of_unequal_size_are_named_by_their_sizes(refuses, rewards, sizes):
+    with refuses(f"rewards must come in groups of equal size, got groups of {sizes} rollouts"):
+        estimators.make("maxrl")(rewards)
+
+
+def test_groups_of_equal_size_may_be_lists():
+    found = estimators.make("maxrl")([[1, 0, 0, 0], (0, 0, 0, 0)])
+    assert found.tolist() == [[3, -1, -1, -1], [0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("rewards", [[1, None], [[1, 0], [None, 1]]])
+def test_a_reward_of_none_is_named(refuses, rewards):
+    with refuses("rewards must be 0 or 1 (right or wrong), got None"):
+        estimators.make("maxrl")(rewards)
 
 
 @pytest.mark.parametrize(
@@ -467,11 +494,13 @@ def test_order_and_k_are_whole_numbers_from_one_on(refuses, wrong):
 
 
 def test_the_options_of_grpo_have_a_range(refuses):
-    for ddof in (2, -1, 0.5):
-        with refuses(f"grpo's ddof must be 0 or 1, got {ddof}"):
+    with refuses("ddof must be at most 1, got 2"):
+        estimators.make("grpo", ddof=2)
+    for ddof in (-1, 0.5):
+        with refuses(f"ddof must be a whole number >= 0, got {ddof}"):
             estimators.make("grpo", ddof=ddof)
     for epsilon in (-1e-9, math.inf, math.nan):
-        with refuses(f"grpo's epsilon must be >= 0 and finite, got {epsilon}"):
+        with refuses(f"epsilon must be finite and not negative, got {epsilon}"):
             estimators.make("grpo", epsilon=epsilon)
     plain, spelled_out = estimators.make("grpo"), estimators.make("grpo", ddof=0, epsilon=0.0)
     for column, expected in zip(plain.coefficients(5), spelled_out.coefficients(5), strict=True):

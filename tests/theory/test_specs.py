@@ -1,11 +1,14 @@
 """The text form of estimators and objectives: reading, writing, and what is refused by name."""
 
+from typing import Annotated
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from maxrl_lab import specs
+from maxrl_lab.settings import Whole
 
 
 def with_options(values, rollouts, *, order, scale=1.0):
@@ -40,6 +43,16 @@ def test_a_missing_option_is_named(refuses):
         specs.check_options(with_options, "estimator", "mine", {})
     with refuses("estimator 'mine' needs the option 'order', as in 'mine:order=4'"):
         specs.check_options(with_options, "estimator", "mine", {"scale": 2.0})
+
+
+def with_bounds(values, rollouts, *, order: Annotated[int, Whole(1, 9)]):
+    return values, rollouts, order
+
+
+def test_an_option_s_bound_stands_in_its_type(refuses):
+    specs.check_options(with_bounds, "estimator", "mine", {"order": 9})
+    with refuses("order must be at most 9, got 10"):
+        specs.check_options(with_bounds, "estimator", "mine", {"order": 10})
 
 
 def test_check_count_returns_whole_numbers_from_the_minimum_on():

@@ -1,0 +1,56 @@
+"""Rewards at the door: right or wrong, 1 or 0, in groups of equal size."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from maxrl_lab.errors import InputError
+
+
+def check_rewards(rewards: Any) -> Tensor:
+    """Return `rewards` as a tensor (..., N), N >= 1, of its own type: bool, integer or float.
+
+    Raises `InputError`, which names the first value that is not 0 or 1, or the sizes of groups that are not equal.
+    """
+    tensor = _as_tensor(rewards)
+    if tensor.ndim == 0 or tensor.shape[-1] == 0:
+        raise InputError(f"rewards must have shape (..., N) with N >= 1, got {tuple(tensor.shape)}")
+    if tensor.dtype == torch.bool:
+        return tensor
+    wrong = (tensor != 0) & (tensor != 1)
+    if wrong.any():
+        signs = bool(((tensor == 1) | (tensor == -1)).all())
+        hint = "; where -1 means wrong, give (r + 1) / 2" if signs else ""
+        raise InputError(f"rewards must be 0 or 1 (right or wrong), got {tensor[wrong].flatten()[0].item()}{hint}")
+    return tensor
+
+
+def _as_tensor(rewards: Any) -> Tensor:
+    if sizes := _unequal_sizes(rewards):
+        shown = ", ".join(map(str, sizes[:8])) + (", ..." if len(sizes) > 8 else "")
+        raise InputError(f"rewards must come in groups of equal size, got groups of {shown} rollouts")
+    try:
+        return torch.as_tensor(rewards)
+    except (TypeError, ValueError, RuntimeError) as error:
+        if _is_nested(rewards) and any(leaf is None for leaf in _leaves(rewards)):
+            raise InputError("rewards must be 0 or 1 (right or wrong), got None") from None
+        kind = type(rewards).__name__
+        raise InputError(f"rewards must be a tensor or array of 0 and 1, got {kind}: {error}") from None
+
+
+def _is_nested(rewards: Any) -> bool:
+    return isinstance(rewards, Sequence) and not isinstance(rewards, str)
+
+
+def _leaves(rewards: Any) -> list[Any]:
+    return [leaf for item in rewards for leaf in (_leaves(item) if _is_nested(item) else [item])]
+
+
+def _unequal_sizes(rewards: Any) -> list[int]:
+    """Return the sizes of the innermost groups of nested lists if they differ, else nothing."""
+    groups = [item for item in rewards if _is_nested(item) or getattr(item, "ndim", 0)] if _is_nested(rewards) else []
+    inner = [size for group in groups for size in _unequal_sizes(group)]
+    sizes = [len(group) for group in groups]
+    return inner or (sizes if len(set(sizes)) > 1 else [])
