@@ -6,7 +6,7 @@ exponentially with it. Mazes are made with Prim's algorithm, as in App. L of arX
 """
 
 import hashlib
-from collections import deque
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,20 +14,21 @@ from typing import Literal
 
 import numpy as np
 
+from envs.gridworld.mazes import MOVES, distances
 from maxrl_lab import specs
 from maxrl_lab.errors import InputError
 from maxrl_lab.randomness import generator
+from maxrl_lab.sampling import sample_enough
 
 Cell = tuple[int, int]
 """(row, col)."""
-MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))
-"""(row, col) steps of the actions."""
 ACTIONS = ("up", "down", "left", "right")
+"""The moves of `mazes.MOVES`, in their order."""
 MIN_SIZE, MAX_SIZE = 5, 33
 _TEST_SHARE = 4
 """One level in so many, by a hash of its content, is a held-out level."""
 _HOPELESS_AFTER = 2000
-"""Draws without a new level after which a request is refused."""
+"""Tries in a row without a new level after which a request is refused."""
 _OBSTACLE_SHARE = 0.25
 
 
@@ -65,7 +66,8 @@ class Level:
     @cached_property
     def distance(self) -> float:
         """Least number of moves from start to goal that touches no pit; infinite if there is no way."""
-        return float(distances(~(self.walls | self.pits), self.goal)[self.start])
+        steps = int(distances(~(self.walls | self.pits)[None], self.goal)[0][self.start])
+        return float(steps) if steps >= 0 else math.inf
 
     @cached_property
     def digest(self) -> int:
@@ -79,11 +81,11 @@ class Level:
 
     def text(self, agent: Cell | None = None) -> str:
         """Return the level as lines of `#` wall, `.` free, `O` pit, `S` start, `G` goal, `A` the agent."""
-        drawn = np.where(self.walls, "#", np.where(self.pits, "O", "."))
-        drawn[self.start], drawn[self.goal] = "S", "G"
+        marks = np.where(self.walls, "#", np.where(self.pits, "O", "."))
+        marks[self.start], marks[self.goal] = "S", "G"
         if agent is not None:
-            drawn[agent] = "A"
-        return "\n".join("".join(row) for row in drawn)
+            marks[agent] = "A"
+        return "\n".join("".join(row) for row in marks)
 
 
 def _hash(text: str) -> int:
@@ -94,31 +96,20 @@ def parse(text: str) -> Level:
     """Return the level that `Level.text` describes; `ValueError` for other characters, no square, or no S or G."""
     lines = [line.strip() for line in text.strip().splitlines()]
     if wrong := set("".join(lines)) - set("#.OSG"):
-        raise InputError(f"a level is drawn with # wall, . floor, O pit, S start, G goal, got {sorted(wrong)}")
+        raise InputError(f"a level is written with # wall, . floor, O pit, S start, G goal, got {sorted(wrong)}")
     if {len(line) for line in lines} != {len(lines)}:
         raise InputError(f"a level is a square, got {len(lines)} lines of {[len(line) for line in lines]} characters")
     cells = np.array([list(line) for line in lines])
-    places = {mark: np.argwhere(cells == mark).tolist() for mark in "SG"}
-    for mark, found in places.items():
-        if len(found) != 1:
-            raise InputError(f"expected one {mark}, got {len(found)}")
-    (start,), (goal,) = places["S"], places["G"]
-    return Level(cells == "#", cells == "O", (start[0], start[1]), (goal[0], goal[1]))
+    return Level(cells == "#", cells == "O", _only(cells, "S"), _only(cells, "G"))
 
 
-def distances(free: np.ndarray, goal: Cell) -> np.ndarray:
-    """Return the number of moves from every cell to `goal` over free cells, infinite elsewhere; (size, size)."""
-    steps = np.full(free.shape, np.inf)
-    steps[goal] = 0
-    queue = deque([goal])
-    while queue:
-        row, col = queue.popleft()
-        for down, right in MOVES:
-            cell = row + down, col + right
-            if min(cell) >= 0 and max(cell) < len(free) and free[cell] and steps[cell] == np.inf:
-                steps[cell] = steps[row, col] + 1
-                queue.append(cell)
-    return steps
+def _only(cells: np.ndarray, mark: str) -> Cell:
+    """The one cell with this mark."""
+    marked = np.argwhere(cells == mark).tolist()
+    if len(marked) != 1:
+        raise InputError(f"expected one {mark}, got {len(marked)}")
+    row, col = marked[0]
+    return row, col
 
 
 def open_room(size: int, random: np.random.Generator) -> np.ndarray:  # noqa: ARG001
@@ -202,37 +193,36 @@ def make_levels(
     if split not in ("train", "test"):
         raise InputError(f"split must be 'train' or 'test', got {split!r}")
     random = np.random.default_rng(generator("levels", layout, size, distance or 0, pits, seed).initial_seed())
-    levels: dict[int, Level] = {}
-    farthest, in_vain = 0, 0
-    while in_vain < _HOPELESS_AFTER:
-        in_vain += 1
-        level, reached = _draw(make(size, random), distance, pits, random)
-        farthest = max(farthest, reached)
-        if level is not None and level.digest not in levels and level.is_held_out == (split == "test"):
-            in_vain = 0
-            levels[level.digest] = level
-            if len(levels) == count:
-                return list(levels.values())
-    wish = "" if distance is None else f" with start and goal {distance} moves apart"
-    raise InputError(
-        f"found {len(levels)} of {count} distinct {split} levels {layout} {size} x {size}{wish} and {pits} pits; "
-        f"the longest way seen is {farthest} moves"
-    )
+    farthest = 0
+
+    def sample(_missing: int) -> list[Level | None]:
+        nonlocal farthest
+        level, longest_way = _place(make(size, random), distance, pits, random)
+        farthest = max(farthest, longest_way)
+        return [level if level is not None and level.is_held_out == (split == "test") else None]
+
+    levels = sample_enough(sample, count, patience=_HOPELESS_AFTER, key=lambda level: level.digest)
+    if len(levels) < count:
+        wish = "" if distance is None else f" with start and goal {distance} moves apart"
+        raise InputError(
+            f"found {len(levels)} of {count} distinct {split} levels {layout} {size} x {size}{wish} and {pits} pits; "
+            f"the longest way seen is {farthest} moves"
+        )
+    return levels
 
 
-def _draw(walls: np.ndarray, distance: int | None, pits: int, random: np.random.Generator) -> tuple[Level | None, int]:
-    """Place pits, a goal, and a start so far away, if there is one; return also the longest way from the goal."""
+def _place(walls: np.ndarray, distance: int | None, pits: int, random: np.random.Generator) -> tuple[Level | None, int]:
+    """Place pits, a goal, and a start so far away, if there is one; return also the longest way to the goal."""
     free = np.argwhere(~walls)
     if len(free) < pits + 2:
         return None, 0
-    places = free[random.permutation(len(free))]
+    cells = free[random.permutation(len(free))]
     holes = np.zeros_like(walls)
-    holes[tuple(places[:pits].T)] = True
-    goal = (int(places[pits][0]), int(places[pits][1]))
-    steps = distances(~(walls | holes), goal)
-    farthest = int(steps[np.isfinite(steps)].max())
-    starts = np.argwhere(steps == distance if distance is not None else np.isfinite(steps) & (steps > 0))
+    holes[tuple(cells[:pits].T)] = True
+    goal = (int(cells[pits][0]), int(cells[pits][1]))
+    steps = distances(~(walls | holes)[None], goal)[0]
+    starts = np.argwhere(steps == distance if distance is not None else steps > 0)
     if len(starts) == 0:
-        return None, farthest
+        return None, int(steps.max())
     row, col = starts[random.integers(len(starts))]
-    return Level(walls, holes, (int(row), int(col)), goal), farthest
+    return Level(walls, holes, (int(row), int(col)), goal), int(steps.max())

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from envs.gridworld.levels import MOVES, Level
+from envs.gridworld.levels import Level
+from envs.gridworld.mazes import MOVES
 from maxrl_lab import specs
 from maxrl_lab.errors import InputError
 from maxrl_lab.tabular.tasks import TabularTasks

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from envs.gridworld import egocentric, pictures, tasks
-from envs.gridworld.levels import MOVES, make_levels, parse
+from envs.gridworld.levels import make_levels, parse
+from envs.gridworld.mazes import MOVES
 from maxrl_lab.randomness import generator
 
 UP, DOWN, LEFT, RIGHT = range(4)

@@ -536,7 +536,7 @@ class TestRefuses:
                 "the longest way seen is 4 moves",
             ),
             ({"distance": 12, "horizon": 11}, "task 0 cannot be solved: it needs 12 steps, the horizon is 11"),
-            ({"level_text": "SG\nX."}, "a level is drawn with # wall, . floor, O pit, S start, G goal, got ['X']"),
+            ({"level_text": "SG\nX."}, "a level is written with # wall, . floor, O pit, S start, G goal, got ['X']"),
             ({"level_text": "##\n#G"}, "expected one S, got 0"),
             (
                 {"level_text": "S#.\n##.\n..G"},

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, shortest_path
 
-from envs.gridworld.levels import LAYOUTS, MAX_SIZE, MIN_SIZE, Level, distances, make_levels, parse
+from envs.gridworld.levels import LAYOUTS, MAX_SIZE, MIN_SIZE, Level, make_levels, parse
 
 SIZES = {"open": [5, 6, 9, 12], "obstacles": [7, 10, 15], "prim": [5, 9, 15, 33], "four_rooms": [5, 6, 9, 13]}
 LAYOUT_SIZES = [(layout, size) for layout, sizes in SIZES.items() for size in sizes]
@@ -126,22 +126,6 @@ class TestDistance:
     def test_by_hand(self):
         assert parse(DETOUR).distance == 6
         assert parse(SEALED).distance == np.inf
-
-    def test_from_every_cell_by_hand(self):
-        level = parse(DETOUR)
-        walled = np.inf
-        expected = [[6, walled, 0], [5, walled, 1], [4, 3, 2]]
-        found = distances(~(level.walls | level.pits), level.goal)
-        assert found[1:-1, 1:-1].tolist() == expected
-        assert np.isinf(found[level.walls]).all()
-
-    @given(st.integers(0, 2**32 - 1), st.integers(2, 9), st.floats(0, 1))
-    def test_agrees_with_scipy_on_any_picture_with_or_without_a_border(self, seed, size, share):
-        random = np.random.default_rng(seed)
-        free = random.random((size, size)) < share
-        goal = tuple(int(place) for place in random.integers(size, size=2))
-        free[goal] = True
-        np.testing.assert_array_equal(distances(free, goal), steps_to(free, goal))
 
 
 class TestSeeds:
@@ -273,7 +257,7 @@ class TestText:
         [
             ("", "a level is a square, got 0 lines of [] characters"),
             ("SG\n.", "a level is a square, got 2 lines of [2, 1] characters"),
-            ("SG\nA.", "a level is drawn with # wall, . floor, O pit, S start, G goal, got ['A']"),
+            ("SG\nA.", "a level is written with # wall, . floor, O pit, S start, G goal, got ['A']"),
             ("SG\nS.", "expected one S, got 2"),
             ("S.\n..", "expected one G, got 0"),
             ("SG.\n...", "a level is a square, got 2 lines of [3, 3] characters"),

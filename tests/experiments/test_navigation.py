@@ -13,6 +13,7 @@ from torch.func import functional_call, jvp
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from envs.gridworld import levels
+from envs.gridworld.mazes import MOVES
 from experiments.navigation import _shared as worlds
 from experiments.navigation import navigation, navigation_bias_variance, navigation_likelihood, trajectories
 from experiments.navigation._shared import GridSettings, World, minigrid_world, pass_rates
@@ -760,7 +761,7 @@ class TestTrajectories:
             assert part.time.tolist() == list(range(self.SMOKE.horizon + 1))
             assert cells[0] == level.start
             for (row, col), after in itertools.pairwise(cells):
-                nexts = [(row + down, col + right) for down, right in levels.MOVES]
+                nexts = [(row + down, col + right) for down, right in MOVES]
                 assert not level.walls[after]
                 if after == (row, col):  # bumped into a wall, or is there
                     assert (row, col) == level.goal or any(level.walls[cell] for cell in nexts)

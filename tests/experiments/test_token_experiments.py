@@ -11,7 +11,7 @@ import torch
 from small_policy import gradient_of
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from envs.gridworld.levels import MOVES
+from envs.gridworld.mazes import MOVES
 from envs.modular_sum import ModularSum
 from experiments.exact import length_bias
 from experiments.tokens import coverage, gradient_signal, maze_trajectories
