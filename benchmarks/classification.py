@@ -9,8 +9,9 @@ import torch
 from scipy import stats
 
 from benchmarks.timing import medians
-from envs.digits import CLASSES, PIXELS, ClassificationBatch, three_digits
+from envs.digits import CLASSES, PIXELS, three_digits
 from maxrl_lab import exact
+from maxrl_lab.classification import ClassificationBatch
 from maxrl_lab.policies.stack import Stack, mlp, seeded
 from maxrl_lab.randomness import generator
 from maxrl_lab.training import fit

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from envs.digits import CLASSES, PIXELS, ClassificationBatch, three_digits
+from envs.digits import CLASSES, PIXELS, three_digits
 from maxrl_lab import evaluate, specs
+from maxrl_lab.classification import ClassificationBatch
 from maxrl_lab.policies.stack import Stack, mlp, seeded
 from maxrl_lab.randomness import generator
 from maxrl_lab.rows import Row

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
-from envs.digits import CLASSES, PIXELS, ClassificationBatch, three_digits
+from envs.digits import CLASSES, PIXELS, three_digits
 from experiments._shared import check_estimators
 from maxrl_lab import exact, objectives, specs
+from maxrl_lab.classification import ClassificationBatch
 from maxrl_lab.policies.stack import Stack, mlp, seeded
 from maxrl_lab.randomness import generator
 from maxrl_lab.rows import Row

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from scipy import special
 
-from envs.digits import ClassificationBatch
 from experiments._shared import EVERY_ESTIMATOR, check_estimators
 from maxrl_lab import audit, exact, specs
+from maxrl_lab.classification import ClassificationBatch
 from maxrl_lab.errors import InputError
 from maxrl_lab.rows import Row
 from maxrl_lab.runs.context import Context

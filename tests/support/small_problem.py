@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from envs.digits import ClassificationBatch
+from maxrl_lab.classification import ClassificationBatch
 from maxrl_lab.policies.stack import Stack, mlp, seeded
 from maxrl_lab.randomness import generator
 from maxrl_lab.rows import Tables

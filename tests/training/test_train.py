@@ -7,8 +7,8 @@ import pytest
 import torch
 from small_problem import CLASSES, INPUTS, SmallProblem
 
-from envs.digits import ClassificationBatch
 from maxrl_lab import objectives
+from maxrl_lab.classification import ClassificationBatch
 from maxrl_lab.training import methods
 from maxrl_lab.training.groups import Group
 from maxrl_lab.training.methods import Exact, Expected, Sampled
