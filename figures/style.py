@@ -1,11 +1,17 @@
-"""One look for every picture: a colour and a name per estimator, checked rows, atomic files."""
+"""One look for every picture: a colour and a name for every estimator, checked tables, intervals over seeds.
 
+A plotting function is decorated with `styled`, so that matplotlib's settings are ours while it plots and the user's
+before and after.
+"""
+
+import functools
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,6 +19,9 @@ from matplotlib.figure import Figure
 from maxrl_lab.errors import InputError
 from maxrl_lab.evaluate import Interval, bootstrap_interval
 from maxrl_lab.runs.files import write_atomically
+from maxrl_lab.training.methods import SEPARATOR
+
+Arguments = ParamSpec("Arguments")
 
 COLOURS = {
     "reinforce": "#777777",
@@ -81,25 +90,35 @@ NAMES = {
     "base": "base (not trained)",
 }
 
-mpl.rcParams.update(
-    {
-        "font.size": 11,
-        "axes.titlesize": 11,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "grid.alpha": 0.25,
-        "lines.linewidth": 1.8,
-        "legend.frameon": False,
-        "figure.constrained_layout.use": True,
-        "svg.hashsalt": "maxrl_lab",
-    }
-)
+LOOK: dict[str, Any] = {
+    "font.size": 11,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "lines.linewidth": 1.8,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+    "svg.hashsalt": "maxrl_lab",
+}
+"""Settings of matplotlib while a figure is made or saved."""
+
+
+def styled(plot: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
+    """Return the plotting function with the lab's look; matplotlib's settings are the user's again when it returns."""
+
+    @functools.wraps(plot)
+    def look(*arguments: Arguments.args, **options: Arguments.kwargs) -> Figure:
+        with mpl.rc_context(LOOK):
+            return plot(*arguments, **options)
+
+    return look
 
 
 def base(spec: str) -> str:
-    """Return the name part of a text form: `pkpo:k=4` -> `pkpo`, `grpo + greedy_gate` -> `greedy_gate`."""
-    return spec.rpartition("+")[2].strip().partition(":")[0]
+    """Return the name that decides the look: `pkpo:k=4` -> `pkpo`, `grpo | greedy_gate` -> `greedy_gate`."""
+    return spec.split(_BAR)[-1].strip().partition(":")[0]
 
 
 def colour(spec: str) -> str:
@@ -108,9 +127,14 @@ def colour(spec: str) -> str:
 
 
 def label(spec: str) -> str:
-    """Return the name for a legend: `pkpo:k=4` -> `PKPO k=4`, `grpo + greedy_gate` -> `GRPO + SELF`."""
-    if "+" in spec:
-        return " + ".join(label(part.strip()) for part in spec.split("+"))
+    """Return the name for a legend: `pkpo:k=4` -> `PKPO k=4`, `grpo | greedy_gate` -> `GRPO + SELF`."""
+    return " + ".join(_label(part.strip()) for part in spec.split(_BAR))
+
+
+_BAR = SEPARATOR.strip()
+
+
+def _label(spec: str) -> str:
     name, _, options = spec.partition(":")
     shown = NAMES.get(name, name)
     if name == "pass_at_k":
@@ -125,36 +149,93 @@ def dashes(spec: str) -> tuple[float, ...] | tuple[None, None]:
     return DASHES.get(base(spec), (None, None))
 
 
-def check_columns(rows: pd.DataFrame, columns: Iterable[str]) -> None:
-    """Raise `ValueError` unless there are rows and they have the columns."""
+def check_columns(rows: pd.DataFrame, columns: Iterable[str], table: str = "rows") -> None:
+    """Raise `InputError` unless there are rows and they have the columns."""
+    columns = list(columns)
     missing = [name for name in columns if name not in rows.columns]
     if missing or rows.empty:
         raise InputError(
-            f"expected rows with the columns {', '.join(columns)}; missing: {', '.join(missing) or 'rows'}"
+            f"expected {table} with the columns {', '.join(columns)}; missing: {', '.join(missing) or 'rows'}"
         )
 
 
+def check_tables(tables: Mapping[str, pd.DataFrame], columns: Mapping[str, Iterable[str]]) -> None:
+    """Raise `InputError` unless every named table is there, with rows and with its columns."""
+    for name in columns:
+        if name not in tables:
+            raise InputError(f"expected the tables {', '.join(columns)}; missing: {name}")
+        check_columns(tables[name], columns[name], name)
+
+
 def over_seeds(rows: pd.DataFrame, x: str, y: str) -> tuple[pd.Index, Interval]:
-    """Return x and the mean of y over seeds with its 95% bootstrap interval, from long rows with a column `seed`."""
-    table = rows.pivot_table(index="seed", columns=x, values=y, dropna=False)
-    return table.columns, bootstrap_interval(table.to_numpy(), single_allowed=True)
+    """Return x and the mean of y over seeds with its 95% bootstrap interval, from long rows with a column `seed`.
+
+    One seed has a mean and no interval: its bounds are NaN. Where a run has diverged, so that its y is NaN, mean and
+    bounds are NaN. Raises `InputError` unless every seed has exactly one row at every x.
+    """
+    if rows.duplicated(["seed", x]).any():
+        raise InputError(f"expected one row for each seed and {x}, got {_twice(rows, x)}")
+    table = rows.pivot(index="seed", columns=x, values=y)
+    if table.size != len(rows):
+        raise InputError(f"expected a row for each seed at every {x}, got {len(rows)} rows for {table.size}")
+    return table.columns, interval_over_seeds(table.to_numpy(dtype=float))
+
+
+def means(rows: pd.DataFrame, x: str, y: str) -> pd.Series:
+    """Return the mean of y at every x, NaN where a y is NaN because its run has diverged."""
+    averages: pd.Series = rows.groupby(x)[y].agg(lambda values: values.mean(skipna=False))
+    return averages
+
+
+def interval_over_seeds(values: np.ndarray) -> Interval:
+    """Return the mean of values (seeds, ...) with its interval; NaN where a seed has none, no bounds for one seed."""
+    undefined = np.isnan(values).any(axis=0)
+    interval = bootstrap_interval(np.where(undefined, 0.0, values), single_allowed=True)
+    return Interval(*(np.where(undefined, np.nan, part) for part in interval))
+
+
+def interval_text(values: np.ndarray) -> str:
+    """Return values of seeds as 'mean [low, high]' (95% bootstrap), or why there is no interval."""
+    if (diverged := _diverged(values)) is not None:
+        return f"nan ({diverged})"
+    interval = interval_over_seeds(values)
+    return f"{interval.mean:.4f} " + (f"[{interval.low:.4f}, {interval.high:.4f}]" if len(values) > 1 else "(one seed)")
 
 
 def final_table(rows: pd.DataFrame, keys: list[str], metrics: list[str]) -> pd.DataFrame:
-    """Return one line per combination of `keys` with each metric over seeds as 'mean [low, high]' (95% bootstrap)."""
-    lines = []
-    for key, group in rows.groupby(keys, sort=False, dropna=False):
-        intervals = [bootstrap_interval(group[metric].to_numpy(), single_allowed=True) for metric in metrics]
-        lines.append([*key, *(f"{each.mean:.4f} [{each.low:.4f}, {each.high:.4f}]" for each in intervals)])
+    """Return one line per combination of `keys`, with each metric over seeds as `interval_text` writes it.
+
+    Raises `InputError` if a combination has a seed twice.
+    """
+    if rows.duplicated([*keys, "seed"]).any():
+        raise InputError(f"expected one row for each seed and {', '.join(keys)}, got {_twice(rows, *keys)}")
+    lines = [
+        [*key, *(interval_text(group[metric].to_numpy(dtype=float)) for metric in metrics)]
+        for key, group in rows.groupby(keys, sort=False, dropna=False)
+    ]
     return pd.DataFrame(lines, columns=[*keys, *metrics]).set_index(keys)
 
 
 def band(ax: Axes, rows: pd.DataFrame, x: str, y: str, spec: str, **line: Any) -> None:
-    """Draw the mean over seeds as a line and its 95% interval as a band."""
+    """Plot the mean over seeds as a line and its 95% interval as a band; the legend tells of seeds that diverged."""
     at, interval = over_seeds(rows, x, y)
     style: dict[str, Any] = {"color": colour(spec), "label": label(spec), **line}
+    if (diverged := _diverged(means(rows, "seed", y).to_numpy(dtype=float))) is not None:
+        style["label"] += f" ({diverged})"
     ax.plot(at, interval.mean, **style)
     ax.fill_between(at, interval.low, interval.high, color=style["color"], alpha=0.2, linewidth=0)
+
+
+def _diverged(values: np.ndarray) -> str | None:
+    """Return how many of the seeds' values are NaN, in words; None if none is."""
+    count = int(np.isnan(values).sum())
+    return f"{count} of {len(values)} seeds diverged" if count else None
+
+
+def _twice(rows: pd.DataFrame, *keys: str) -> str:
+    """Return the first combination of seed and keys that is there twice, in words."""
+    row = rows[rows.duplicated(["seed", *keys])].iloc[0]
+    return "two with " + ", ".join(f"{name} {row[name]}" for name in ("seed", *keys))
 
 
 def plain_ticks(ax: Axes) -> None:
@@ -173,12 +254,13 @@ def plain_x(ax: Axes, values: Iterable[float]) -> None:
 
 
 def seeds_text(seeds: int) -> str:
-    """Return how curves over so many seeds are drawn, for a title."""
+    """Return how curves over so many seeds are plotted, for a title."""
     return f"mean and 95% bootstrap interval over {seeds} seeds" if seeds > 1 else "one seed, so no interval"
 
 
 def save(figure: Figure, path: Path) -> None:
     """Write the figure as PNG, whole or not at all, without a date inside."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
+    with mpl.rc_context(LOOK):  # ticks are made when they are first seen
+        figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
     write_atomically(path, buffer.getvalue())

@@ -21,7 +21,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from itertools import pairwise
-from typing import Annotated, Any, NamedTuple, Protocol, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, NamedTuple, Protocol, SupportsIndex, get_args, get_origin, get_type_hints
 
 from maxrl_lab import specs
 from maxrl_lab.errors import InputError
@@ -68,7 +68,9 @@ class Interval:
         return above and (value <= self.high if self.closed_high else value < self.high)
 
     def __str__(self) -> str:
-        if self.high == math.inf and self.low == 0:
+        if (self.low, self.high) == (-math.inf, math.inf):
+            return "be finite"
+        if (self.low, self.high) == (0, math.inf):
             return "be finite and not negative" if self.closed_low else "be positive and finite"
         opening, closing = "[" if self.closed_low else "(", "]" if self.closed_high else ")"
         return f"lie in {opening}{self.low:g}, {self.high:g}{closing}"
@@ -87,29 +89,35 @@ class Choice:
 
 @dataclass(frozen=True)
 class Each:
-    """A tuple of distinct values, each within a bound; at least one value unless it `may_be_empty`."""
+    """A tuple of values, each within a bound, not empty unless it `may_be_empty`, distinct unless they `may_repeat`."""
 
     bound: Bound | None = None
     may_be_empty: bool = False
+    may_repeat: bool = False
 
     def check(self, name: str, value: Any) -> None:
         """Raise `InputError` for an empty tuple, a repeated value, or a value out of bounds."""
         if value or not self.may_be_empty:
-            check_lists(**{name: tuple(value)})
+            check_lists(**{name: tuple(dict.fromkeys(value)) if self.may_repeat else tuple(value)})
         for item in value if self.bound else ():
             self.bound.check(name, item)  # type: ignore[union-attr]
 
+
+CHANGES_NO_RESULT = "changes no result"
+"""Declared with a field, as in `Annotated[int, Whole(0), CHANGES_NO_RESULT]`: runs that differ in it are the same."""
 
 Count = Annotated[int, Whole(1)]
 CountOrZero = Annotated[int, Whole(0)]
 Counts = Annotated[tuple[int, ...], Each(Whole(1))]
 MaybeCounts = Annotated[tuple[int, ...], Each(Whole(1), may_be_empty=True)]
+Widths = Annotated[tuple[int, ...], Each(Whole(1), may_be_empty=True, may_repeat=True)]
 Positive = Annotated[float, Interval()]
 Rates = Annotated[tuple[float, ...], Each(Interval())]
 Probability = Annotated[float, Interval(0, 1, closed_low=True, closed_high=True)]
 StrictProbability = Annotated[float, Interval(0, 1)]
 Names = Annotated[tuple[str, ...], Each()]
 MaybeNames = Annotated[tuple[str, ...], Each(may_be_empty=True)]
+Processes = Annotated[int, Whole(0), CHANGES_NO_RESULT]
 
 
 @dataclass(frozen=True)
@@ -117,11 +125,9 @@ class Settings:
     """The base of all settings: a subclass is a frozen dataclass with a default and a docstring for every field."""
 
     def __post_init__(self) -> None:
-        """Check every field's bound; a subclass that checks more calls this first."""
+        """Check every field's type and bound; a subclass that checks more calls this first."""
         for option in options(type(self)):
-            value = getattr(self, option.name)
-            if option.bound and not (value is None and option.optional):
-                option.bound.check(option.name, value)
+            option.check(getattr(self, option.name))
 
 
 class Option(NamedTuple):
@@ -139,6 +145,29 @@ class Option(NamedTuple):
     """The field's docstring."""
     group: str
     """The first line of the docstring of the class that declares the field first."""
+    changes_results: bool
+    """Whether two runs that differ in the field may have different results."""
+
+    def check(self, value: Any) -> None:
+        """Raise `InputError`, which names the field, for a value of another type or out of bounds."""
+        if value is None and self.optional:
+            return
+        if self.several and not isinstance(value, tuple | list):
+            raise InputError(f"{self.name} must be a tuple, got {value!r}")
+        if self.bound:
+            self.bound.check(self.name, value)
+        types, words = _TYPES.get(self.type, (object, ""))
+        for item in value if self.several else (value,):
+            if not isinstance(item, types) or (isinstance(item, bool) and self.type in (int, float)):
+                raise InputError(f"{self.name} must be {words}, got {item!r}")
+
+
+_TYPES: dict[Any, tuple[Any, str]] = {
+    int: (SupportsIndex, "a whole number"),
+    float: (int | float, "a number"),
+    str: (str, "text"),
+    bool: (bool, "true or false"),
+}
 
 
 def options(cls: type[Any]) -> tuple[Option, ...]:
@@ -149,22 +178,33 @@ def options(cls: type[Any]) -> tuple[Option, ...]:
 @cache
 def _options(cls: type[Any]) -> tuple[Option, ...]:
     hints = get_type_hints(cls, include_extras=True)
-    found = []
-    for field in fields(cls):
-        hint, bound = hints[field.name], None
-        if get_origin(hint) is Annotated:
-            hint, bound = get_args(hint)[:2]
-        members = get_args(hint)
-        optional = type(None) in members
-        several = get_origin(hint) is tuple
-        kind = next((each for each in members if each not in (type(None), Ellipsis)), hint)
-        if get_origin(kind) is Annotated:  # `Count | None`
-            kind, bound = get_args(kind)[:2]
-        declaring = [base for base in cls.__mro__ if field.name in vars(base).get("__annotations__", {})]
-        text = next((docs[field.name] for base in declaring if field.name in (docs := docstrings(base))), "")
-        group = (declaring[-1].__doc__ or "").strip().splitlines()[0]
-        found.append(Option(field.name, kind, several, optional, bound, text, group))
-    return tuple(found)
+    return tuple(_option(cls, field.name, hints[field.name]) for field in fields(cls))
+
+
+def _option(cls: type[Any], name: str, hint: Any) -> Option:
+    hint, notes = _without_notes(hint)
+    members = [member for member in get_args(hint) if member not in (type(None), Ellipsis)]
+    kind, inner = _without_notes(members[0]) if members else (hint, ())  # `Count | None` and `tuple[int, ...]`
+    notes = (*notes, *inner)
+    declaring = [base for base in cls.__mro__ if name in vars(base).get("__annotations__", {})]
+    return Option(
+        name=name,
+        type=kind,
+        several=get_origin(hint) is tuple,
+        optional=type(None) in get_args(hint),
+        bound=next((note for note in notes if hasattr(note, "check")), None),
+        help=next((text for base in declaring if (text := docstrings(base).get(name))), ""),
+        group=(declaring[-1].__doc__ or "").strip().partition("\n")[0],
+        changes_results=CHANGES_NO_RESULT not in notes,
+    )
+
+
+def _without_notes(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    """The type in an `Annotated` and what it is annotated with."""
+    if get_origin(hint) is not Annotated:
+        return hint, ()
+    kind, *notes = get_args(hint)
+    return kind, tuple(notes)
 
 
 @cache

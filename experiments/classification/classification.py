@@ -2,78 +2,85 @@
 
 Section 6.1 of arXiv:2602.02710v1 (Fig. 2 and 9) trains a ResNet-50 on ImageNet from scratch: the untrained pass rate
 is about 1/1000, REINFORCE stays there even at 1024 rollouts, MaxRL approaches cross-entropy as rollouts grow, GRPO
-lies between. Here the images are three handwritten digits side by side, one of 1000 classes (`envs.classification`),
-and the policy is a small multilayer perceptron; estimators sample N classes an image and are told right or wrong.
+lies between. Here the images are three handwritten digits side by side, one of 1000 classes (`envs.digits`), and the
+policy is a small multilayer perceptron; estimators sample N classes of each image and are told right or wrong.
 
-Every method's learning rate is swept alike on seeds of their own, the best by mean final pass@1 on fresh training
-images is used for all reported seeds, and the sweep is in the rows. All runs are one batched program.
+Every method's learning rate is swept alike on seeds that are not reported, and the rate with the best mean final
+pass@1 on fresh training images is used for all reported seeds. All runs are one batched program.
 
     maxrl-lab run classification        (two to three minutes; `full` wants a GPU)
+
+Tables: `sweep` (the end of every swept run), `curves` (a row per reported run and measured step), `coverage` (pass@k of
+the reported runs at the end).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from envs.digits import CLASSES, PIXELS, three_digits
-from maxrl_lab import evaluate, specs
-from maxrl_lab.classification import ClassificationBatch
-from maxrl_lab.policies.stack import Stack, mlp, seeded
+from envs.digits import three_digits
+from experiments._shared import Seeds
+from experiments.classification._shared import Classifiers, Policy
+from maxrl_lab import evaluate
+from maxrl_lab.policies.stack import Stack
 from maxrl_lab.randomness import generator
-from maxrl_lab.rows import Row
+from maxrl_lab.rows import Row, Tables
 from maxrl_lab.runs.context import Context
-from maxrl_lab.settings import check_lists, check_rates
+from maxrl_lab.settings import Count, Counts, Interval, Names, Rates
+from maxrl_lab.settings import Settings as Group
 from maxrl_lab.training import fit
 from maxrl_lab.training.methods import Exact, Method, Sampled
-from maxrl_lab.training.sweep import Run, blocks, choose_learning_rates, reported_runs, swept_runs
+from maxrl_lab.training.sweep import Run, compare, in_blocks
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Methods, policy and optimisation."""
+class Methods(Group):
+    """Methods: cross-entropy, which needs no rollouts, and every estimator at every N."""
 
-    estimators: tuple[str, ...] = ("rloo", "grpo", "maxrl")
-    """Compared with cross-entropy, which needs no rollouts."""
-    rollouts: tuple[int, ...] = (16, 128, 1024)
-    """N."""
-    learning_rates: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0)
-    """Swept alike for every method."""
-    sweep_seeds: int = 2
-    """Seeds of the sweep; none of them is reported."""
-    seeds: int = 5
-    """Reported runs per method."""
-    steps: int = 200
-    """Updates; cosine schedule after a warm-up of one step in twenty."""
-    batch: int = 128
-    """Images per update."""
-    hidden: tuple[int, ...] = (128,)
-    """Widths of the perceptron's hidden layers."""
-    momentum: float = 0.9
-    """Of SGD, as in the paper."""
-    test_images: int = 1000
-    """Held-out images, written with other digit pictures than training."""
-    coverage_ks: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-    """k of the final coverage curve (Fig. 9)."""
-    measurements: int = 10
-    """Evaluations during training."""
-    runs_at_once: int = 50
-    """Runs trained as one batched program: bounds memory, changes results by rounding only."""
+    estimators: Names = ("rloo", "grpo", "maxrl")
+    """Estimators that are compared with cross-entropy."""
+    rollouts: Counts = (16, 128, 1024)
+    """Numbers N of rollouts of each image."""
+    learning_rates: Rates = (0.1, 0.3, 1.0, 3.0, 10.0)
+    """Learning rates of SGD that are swept alike for every method."""
+
+
+@dataclass(frozen=True)
+class Training(Group):
+    """Training: SGD with a cosine schedule after a warm-up of one step in twenty."""
+
+    steps: Count = 200
+    """Number of updates of each run."""
+    batch: Count = 128
+    """Number of images in each update."""
+    momentum: Annotated[float, Interval(0, 1, closed_low=True)] = 0.9
+    """Momentum of SGD, as in the paper."""
+    runs_at_once: Count = 50
+    """Most runs trained as one batched program; it bounds memory and changes results by rounding only."""
+
+
+@dataclass(frozen=True)
+class Evaluation(Group):
+    """Evaluation: exact pass rates of fresh training images and of held-out ones."""
+
+    test_images: Count = 1000
+    """Number of held-out images, written with other digit pictures than training, and of images that choose rates."""
+    coverage_ks: Counts = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+    """Values of k in the final coverage curve (Fig. 9)."""
+    measurements: Count = 10
+    """Number of evaluations of a reported run after the first."""
+
+
+@dataclass(frozen=True)
+class Settings(Evaluation, Training, Policy, Seeds, Methods):
+    """Methods, seeds, policy, training and evaluation."""
 
     def __post_init__(self) -> None:
-        """Check counts and names."""
-        check_lists(
-            estimators=self.estimators,
-            rollouts=self.rollouts,
-            learning_rates=self.learning_rates,
-            coverage_ks=self.coverage_ks,
-        )
-        for name in ("seeds", "sweep_seeds", "steps", "batch", "test_images", "measurements", "runs_at_once"):
-            specs.check_count(name, getattr(self, name))
-        for width in (*self.hidden, *self.coverage_ks):
-            specs.check_count("hidden and coverage_ks", width)
-        check_rates(*self.learning_rates)
+        """Check also that every estimator exists at every N."""
+        super().__post_init__()
         self.methods()
 
     def methods(self) -> list[Method]:
@@ -81,7 +88,7 @@ class Settings:
         sampled = [Sampled(name, count) for name in self.estimators for count in self.rollouts]
         return [Exact("maximum_likelihood"), *sampled]
 
-    def recipe(self, measurements: int) -> fit.Optimisation:
+    def optimisation(self, measurements: int) -> fit.Optimisation:
         """Return how every run is optimised, and that it is measured so many times after the start."""
         return fit.Optimisation(
             steps=self.steps,
@@ -117,64 +124,63 @@ PRESETS = {
 }
 
 
-def run(settings: Settings, context: Context) -> list[Row]:
-    """Return the sweep's final rows, the reported runs' learning curves, and their final coverage."""
-    swept = swept_runs(settings.methods(), settings.learning_rates, settings.seeds, settings.sweep_seeds)
-    sweep = [row for row in _train(swept, "sweep", settings, context) if row["step"] == settings.steps]
-    best = choose_learning_rates(sweep, "train_pass_at_1")
-    return sweep + _train(reported_runs(settings.methods(), best, settings.seeds), "report", settings, context)
+def run(settings: Settings, context: Context) -> Tables:
+    """Return the swept runs' last rows, and the reported runs' learning curves and final coverage."""
+
+    def train(stage: str, measurements: int, runs: Sequence[Run]) -> Tables:
+        def block(number: int, runs: Sequence[Run]) -> Tables:
+            return _train(runs, f"{stage}-{number}", measurements, settings, context)
+
+        return in_blocks(runs, settings.runs_at_once, block)
+
+    def sweep(runs: Sequence[Run]) -> list[Row]:
+        return [row for row in train("sweep", 1, runs)["curves"] if row["step"] == settings.steps]
+
+    compared = compare(
+        settings.methods(),
+        settings.learning_rates,
+        seeds=settings.seeds,
+        sweep_seeds=settings.sweep_seeds,
+        score="train_pass_at_1",
+        sweep=sweep,
+        report=lambda runs: train("report", settings.measurements, runs),
+    )
+    return {"sweep": compared.sweep, **compared.report}
 
 
-def _train(runs: Sequence[Run], stage: str, settings: Settings, context: Context) -> list[Row]:
-    rows: list[Row] = []
-    for number, block in blocks(runs, settings.runs_at_once):
-        rows += _train_block(block, stage, f"{stage}-{number}", settings, context)
-    return rows
-
-
-def _train_block(runs: Sequence[Run], stage: str, name: str, settings: Settings, context: Context) -> list[Row]:
-    seeds = [each.seed for each in runs]
-    networks = [seeded(lambda: mlp([PIXELS, *settings.hidden, CLASSES]), seed) for seed in seeds]
-    stack = Stack(networks).to(context.device)
-    training = three_digits("train")
-
-    def images(purpose: str, count: int, step: int) -> tuple[Tensor, Tensor]:
-        """Every run's images (R, count, 192) and labels (R, count): equal for equal seeds."""
-        drawn = {seed: training.sample(count, generator(purpose, seed, step)) for seed in dict.fromkeys(seeds)}
-        pixels, labels = zip(*(drawn[seed] for seed in seeds), strict=True)
-        return torch.stack(pixels).to(context.device), torch.stack(labels).to(context.device)
-
-    def batch(step: int) -> ClassificationBatch:
-        pixels, labels = images("training images", settings.batch, step)
-        return ClassificationBatch(stack(pixels).log_softmax(-1), labels, seeds, step)
-
-    check = images("sweep images", settings.test_images, 0)
+def _train(runs: Sequence[Run], name: str, measurements: int, settings: Settings, context: Context) -> Tables:
+    """Train some runs as one batched program; return their curves and their coverage at the end."""
+    policies = Classifiers(settings.hidden, [run.seed for run in runs], context.device)
+    training = policies.images("sweep images", settings.test_images, 0)
     held_out = three_digits("test").sample(settings.test_images, generator("held-out images"))
+    shared = [part.to(context.device).expand(len(runs), *part.shape) for part in held_out]
 
-    def measure(step: int) -> list[Row]:
-        on_training = _measure(stack, *check)[0].mean(1)
-        rates, top1 = _measure(stack, *(each.to(context.device).expand(len(runs), *each.shape) for each in held_out))
-        final = step == settings.steps and stage == "report"
-        rows = []
-        for place, each in enumerate(runs):
-            head = each.row(stage, step)
-            measured = {
-                "train_pass_at_1": float(on_training[place]),
-                "pass_at_1": float(rates[place].mean()),
-                "pass_at_128": float(_coverage(rates[place], 128)),
-                "top_1": float(top1[place]),
+    def measure(step: int) -> Tables:
+        on_training = _measure(policies.stack, *training)[0].mean(1)
+        rates, top_1 = _measure(policies.stack, *shared)
+        curves = [
+            {
+                **run.row(step),
+                "train_pass_at_1": float(on_training[index]),
+                "pass_at_1": float(rates[index].mean()),
+                "pass_at_128": float(_coverage(rates[index], 128)),
+                "top_1": float(top_1[index]),
             }
-            rows.append({**head, **measured, "k": None, "coverage": None})
-            for k in settings.coverage_ks if final else ():
-                rows.append({**head, "stage": "coverage", "k": k, "coverage": float(_coverage(rates[place], k))})
-        return rows
+            for index, run in enumerate(runs)
+        ]
+        coverage = [
+            {**run.row(step), "k": k, "coverage": float(_coverage(rates[index], k))}
+            for index, run in enumerate(runs)
+            for k in settings.coverage_ks
+        ]
+        return {"curves": curves, "coverage": coverage} if step == settings.steps else {"curves": curves}
 
     return fit.fit(
-        stack,
-        [each.method for each in runs],
-        [each.learning_rate for each in runs],
-        settings.recipe(settings.measurements if stage == "report" else 1),
-        batch=batch,
+        policies.stack,
+        [run.method for run in runs],
+        [run.learning_rate for run in runs],
+        settings.optimisation(measurements),
+        batch=lambda step: policies.batch(settings.batch, step),
         measure=measure,
         checkpoint=context.checkpoint.stage(name),
         progress=context.progress(f"classification {name}"),
@@ -190,5 +196,5 @@ def _measure(stack: Stack, pixels: Tensor, labels: Tensor) -> tuple[Tensor, Tens
 
 
 def _coverage(rates: Tensor, k: int) -> Tensor:
-    """Exact coverage at k, NaN for a run that has diverged."""
+    """Return the exact coverage at k, NaN for a run that has diverged."""
     return evaluate.exact_coverage(rates, [k])[0] if bool(rates.isfinite().all()) else rates.mean()

@@ -16,9 +16,9 @@ from maxrl_lab.runs.context import Context
 METHODS = (
     "rloo",
     "grpo",
-    "grpo + entropy_bonus:coefficient=0.01",
-    "grpo + differential_smoothing:gamma=0.05",
-    "grpo + greedy_gate",
+    "grpo | entropy_bonus:coefficient=0.01",
+    "grpo | differential_smoothing:gamma=0.05",
+    "grpo | greedy_gate",
     "pkpo:k=N/2",
     "maxrl",
     "maxrl_leave_one_out",

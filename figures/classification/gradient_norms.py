@@ -14,6 +14,7 @@ _FEWEST = 5
 """A bin with fewer examples in a seed is not drawn."""
 
 
+@style.styled
 def draw(rows: pd.DataFrame) -> Figure:
     """Return one panel for the population limits and one per N: median norm per bin of pass rate, and examples."""
     style.check_columns(rows, COLUMNS)

@@ -21,6 +21,7 @@ EXACT_ORDER_N = ("maxrl_no_baseline", "maxrl_control_variate", "maxrl_leave_one_
 _SHOWN = ("rloo", "grpo", "maxrl", "maxrl_leave_one_out", "maxrl_no_baseline", "maxrl_order:order=N/2", "reinforce")
 
 
+@style.styled
 def draw(rows: pd.DataFrame) -> Figure:
     """Return six panels: bias, variance and error against N at a hard p; error at equal budget; against p; who wins."""
     style.check_columns(rows, COLUMNS)

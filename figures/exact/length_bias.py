@@ -8,6 +8,7 @@ from figures import style
 COLUMNS = ("estimator", "surrogate", "rollouts", "short", "long", "drift")
 
 
+@style.styled
 def draw(rows: pd.DataFrame) -> Figure:
     """Return a panel per estimator: the drift of the odds against the ratio of lengths."""
     style.check_columns(rows, COLUMNS)

@@ -13,6 +13,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
+@style.styled
 def draw(rows: pd.DataFrame) -> Figure:
     """Return three panels: distance to the likelihood gradient; pass rate and log-likelihood over training."""
     style.check_columns(rows, COLUMNS)

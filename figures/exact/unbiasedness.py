@@ -21,6 +21,7 @@ COLUMNS = (
 _SHADES = {"likelihood": "#f6d5c3", "reward": "#cfe3f1", "pass": "#f1dbe8", "none": "#fbe9bf"}
 
 
+@style.styled
 def draw(rows: pd.DataFrame) -> Figure:
     """Return the table as a picture: colour by kind of objective, z-score below its name."""
     style.check_columns(rows, COLUMNS)

@@ -14,6 +14,7 @@ _GAP_AT = 0.01
 """Pass rate of the last panel."""
 
 
+@style.styled
 def draw(rows: pd.DataFrame) -> Figure:
     """Return a panel for the population, one for each of up to four N, and one for the gap between them against N."""
     style.check_columns(rows, COLUMNS)

@@ -25,6 +25,7 @@ _DYNAMICS = {
 _SMOOTH = 5
 
 
+@style.styled
 def draw(rows: pd.DataFrame) -> Figure:
     """Return pass@k of every policy with intervals over problems, and the dynamics of training."""
     style.check_columns(rows, COLUMNS)

@@ -22,6 +22,7 @@ _SPLITS = {"train": "training levels", "held_out": "held-out levels"}
 _MARKERS = "osD^vP*"
 
 
+@style.styled
 def draw(rows: pd.DataFrame) -> Figure:
     """Return a grid of panels: a row of learning curves per world and split, then what explains them."""
     style.check_columns(rows, COLUMNS)

@@ -21,6 +21,7 @@ _EDGES = (0, 1e-6, 1e-4, 1e-3, 1e-2, 0.1, 0.3, 0.6, 0.9, 1.0)
 """Bins of the pass rate."""
 
 
+@style.styled
 def draw(rows: pd.DataFrame) -> Figure:
     """Return six panels: bias, variance, error at one N; error at equal rollouts; who is nearest; where levels are."""
     style.check_columns(rows, COLUMNS)

@@ -17,6 +17,7 @@ COLUMNS = (
 _INVERSE = ("#009E73", "#56B4E9", "#CC79A7", "#999933")
 
 
+@style.styled
 def draw(rows: pd.DataFrame) -> Figure:
     """Return six panels: likelihood and pass@1 by update and by rollouts, held-out pass@64, and the cost."""
     style.check_columns(rows, COLUMNS)

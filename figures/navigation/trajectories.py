@@ -18,6 +18,7 @@ _PATHS = 3
 """Most paths of each kind drawn in a panel."""
 
 
+@style.styled
 def draw(rows: pd.DataFrame) -> Figure:
     """Return the grid of levels and methods."""
     style.check_columns(rows, COLUMNS)

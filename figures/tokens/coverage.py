@@ -24,6 +24,7 @@ COLUMNS = (
 _OURS = "maxrl"
 
 
+@style.styled
 def draw(rows: pd.DataFrame) -> Figure:
     """Return coverage, efficiency of MaxRL over the others (Fig. 5), and votes beside single answers (Table 7)."""
     style.check_columns(rows, COLUMNS)

@@ -11,6 +11,7 @@ COLUMNS = ("task", "epoch", *token_panels.COLUMNS)
 _NAMES = {"modular_sum": "modular sums with a scratchpad", "countdown": "countdown"}
 
 
+@style.styled
 def draw(rows: pd.DataFrame) -> Figure:
     """Return, per task, training pass rate and held-out pass@k for three k, against epochs (Fig. 4)."""
     style.check_columns(rows, COLUMNS)

@@ -19,6 +19,7 @@ _DYNAMICS = {
 }
 
 
+@style.styled
 def draw(rows: pd.DataFrame) -> Figure:
     """Return gradient norm against pass rate, sampled and exact (Fig. 6), and the dynamics (Fig. 7, 12, 13, 16)."""
     style.check_columns(rows, COLUMNS)

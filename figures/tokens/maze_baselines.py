@@ -13,14 +13,15 @@ __all__ = ["COLUMNS", "draw", "summarise"]
 PAPER = {
     "rloo": (25.2, 28.7),
     "grpo": (43.6, 49.0),
-    "grpo + entropy_bonus": (47.2, 53.4),
-    "grpo + differential_smoothing": (50.0, 57.8),
+    "grpo | entropy_bonus": (47.2, 53.4),
+    "grpo | differential_smoothing": (50.0, 57.8),
     "pkpo:k=16": (74.5, 77.6),
     "maxrl": (84.4, 92.0),
 }
 """pass@1 and pass@128 in percent: Table 3 of arXiv:2602.02710v1, 17 x 17 mazes, 128 rollouts."""
 
 
+@style.styled
 def draw(rows: pd.DataFrame) -> Figure:
     """Return curves of pass@1 and of the largest k (Fig. 18), our finals, and the paper's (Table 3)."""
     style.check_columns(rows, COLUMNS)

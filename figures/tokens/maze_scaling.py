@@ -13,6 +13,7 @@ __all__ = ["COLUMNS", "draw", "summarise"]
 _PANELS = 4
 
 
+@style.styled
 def draw(rows: pd.DataFrame) -> Figure:
     """Return -log pass@k against N for four k (Fig. 3), and learning curves beside the sweep (Fig. 17)."""
     style.check_columns(rows, COLUMNS)

@@ -11,6 +11,7 @@ from figures.navigation.trajectories import draw_paths
 COLUMNS = ("view", "maze", "text", "estimator", "rollouts", "pass_rate", "path", "success", "time", "row", "col")
 
 
+@style.styled
 def draw(rows: pd.DataFrame) -> Figure:
     """Return the grid of policies and mazes (Fig. 10)."""
     style.check_columns(rows, COLUMNS)
