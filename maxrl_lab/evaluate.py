@@ -1,6 +1,6 @@
 """Metrics of right-or-wrong answers: pass@k, coverage, scaling efficiency, majority vote, intervals over seeds.
 
-What is computed from n samples is an unbiased estimate; what is computed from pass rates is exact. The names say which.
+What is computed from n samples is an unbiased estimate; what is computed from pass rates is exact, and is called so.
 """
 
 import math
@@ -34,7 +34,7 @@ def pass_at_k(correct: object, samples: object, k: int) -> Tensor:
     """Return the unbiased estimate of pass@k, 1 - C(n-c,k)/C(n,k), from c correct of n samples per task, float64.
 
     `correct` and `samples` broadcast against each other. The ratio is a product of k factors, so no size overflows
-    (Chen et al. 2021; App. G of arXiv:2602.02710v1). Raises `ValueError` unless 0 <= c <= n and 1 <= k <= n.
+    (Chen et al. 2021; App. G of arXiv:2602.02710v1). Raises `InputError` unless 0 <= c <= n and 1 <= k <= n.
     """
     k = specs.check_count("k", k)
     c = torch.as_tensor(correct, dtype=torch.float64)
@@ -76,9 +76,10 @@ def _per_k(ks: Iterable[int], curve: Callable[[int], Tensor]) -> Tensor:
 def scaling_efficiency(coverage: object, baseline: object, ks: Sequence[int]) -> Tensor:
     """Return k'/k for each of `ks`: how many times more samples the baseline needs for the same coverage (Fig. 5).
 
-    k' is where the baseline's curve first reaches `coverage` at k. Between two measured k the curve is taken as linear
-    in log k. Infinite where the baseline never gets there within the measured range; at the low end, where it starts
-    above, k' is the smallest measured k, so the value is then an upper bound. All of shape (len(ks),).
+    k' is the number of samples at which the baseline's curve first reaches `coverage` at k. Between two measured k the
+    curve is taken as linear in log k. The value is infinite where the baseline never gets there within the measured
+    range; where the baseline starts above, k' is the smallest measured k, so the value is then an upper bound.
+    `coverage`, `baseline` and the result have the shape (len(ks),).
     """
     ours, theirs = (torch.as_tensor(curve, dtype=torch.float64) for curve in (coverage, baseline))
     if not len(ks) or list(ks) != sorted(set(ks)) or ks[0] < 1 or not ours.shape == theirs.shape == (len(ks),):
@@ -87,10 +88,10 @@ def scaling_efficiency(coverage: object, baseline: object, ks: Sequence[int]) ->
             f"with shapes {tuple(ours.shape)} and {tuple(theirs.shape)}"
         )
     efficiency = torch.full_like(ours, math.inf).masked_fill(ours.isnan(), math.nan)
-    for place, (target, k) in enumerate(zip(ours.tolist(), ks, strict=True)):
+    for index, (target, k) in enumerate(zip(ours.tolist(), ks, strict=True)):
         reached = (theirs >= target).nonzero()
         if len(reached):
-            efficiency[place] = _samples_needed(theirs.tolist(), ks, target, int(reached[0])) / k
+            efficiency[index] = _samples_needed(theirs.tolist(), ks, target, int(reached[0])) / k
     return efficiency
 
 
@@ -196,7 +197,7 @@ def _check_seeds(data: np.ndarray, single_allowed: bool) -> None:
         raise InputError(f"expected values of at least one seed on the first axis, got shape {data.shape}")
     undefined = np.argwhere(~np.isfinite(data))
     if len(undefined):
-        place = tuple(undefined[0].tolist())
-        raise InputError(f"an interval needs finite values, got {data[place]} from seed {place[0]} (at index {place})")
+        index = tuple(undefined[0].tolist())
+        raise InputError(f"an interval needs finite values, got {data[index]} from seed {index[0]} (at index {index})")
     if len(data) == 1 and not single_allowed:
         raise InputError("an interval needs values of at least two seeds, got one: its mean has no interval")

@@ -6,7 +6,12 @@ from b(J) to a(J+1). Averaged over J ~ Binomial(N-1, p) that difference is all t
     E[g] = w_N(p) grad p,      w_N(p) = E_J[ a(J+1) - b(J) ],                                          [lab]
 
 because E[S | r=1] = grad p / p (Theorem 1 of arXiv:2602.02710v1) and E[S | r=0] = -grad p / (1-p). The second moment
-needs pairs of rollouts as well, hence Binomial(N-2, p). "[lab]" marks what is not in the paper.
+needs pairs of rollouts as well, hence Binomial(N-2, p).
+
+"[lab]" marks what is not in the paper and was derived for this project; others published it before. Davis & Recht
+(arXiv:2510.13651, October 2025) show that binary-reward algorithms climb a monotone transform of p, and that a table
+of advantages is a set of Bernstein coefficients of its weight: the a(J+1) - b(J) above. RL2ML (arXiv:2605.30154, May
+2026) has the Bernstein form and an exact variance decomposition for any estimator that depends on counts alone.
 """
 
 from collections.abc import Callable
@@ -37,8 +42,8 @@ class Moments(NamedTuple):
 def coefficients(estimator: AnyEstimator, *, rollouts: int) -> tuple[Tensor, Tensor]:
     """Return (a, b): the advantage of a success and of a failure in a group with K = 0..N successes, (N+1,) float64.
 
-    The unreachable a(0) and b(N) are 0. Any callable is probed with every K; `ValueError` if it treats rollouts of a
-    group differently (the message shows the pair of inputs), returns NaN or infinity, or needs a larger N.
+    The unreachable a(0) and b(N) are 0. Any callable is probed with every K. Raises `InputError` if it treats rollouts
+    of a group differently (the message shows the pair of inputs), returns NaN or infinity, or needs a larger N.
     """
     specs.check_count("rollouts", rollouts)
     success, failure = probe.coefficients(estimators.resolve(estimator, rollouts), rollouts)
@@ -63,7 +68,7 @@ def weight(estimator: AnyEstimator, *, rollouts: int, pass_rate: object) -> Tens
 def bias(estimator: AnyEstimator, *, rollouts: int, objective: AnyObjective, pass_rate: object) -> Tensor:
     """Return w_N(p) - w(p): the estimator's bias for the objective, in units of grad p; the shape of `pass_rate`.
 
-    A difference of two accurate numbers: its absolute error is about 1e-12 times w(p).
+    The bias is a difference of two accurate numbers: its absolute error is about 1e-12 times w(p).
     """
     target = objectives.resolve(objective, rollouts)
     return weight(estimator, rollouts=rollouts, pass_rate=pass_rate) - target.weight(pass_rate)
@@ -103,7 +108,7 @@ def moments(
     """Return the exact mean (d,) and variance () of the gradient estimate of one group, for an enumerable policy.
 
     `probabilities` (V,) of the V possible rollouts, their `scores` (V, d) and `rewards` (V,) in {0, 1}. Raises
-    `ValueError` for shapes that do not fit, probabilities that are not a distribution, and scores whose mean is not 0
+    `InputError` for shapes that do not fit, probabilities that are not a distribution, and scores whose mean is not 0
     (they are then not gradients of these log-probabilities).
     """
     pi, score = (torch.as_tensor(value, dtype=torch.float64) for value in (probabilities, scores))
@@ -151,19 +156,19 @@ def table_variance(
     norm, q1, q0 = (
         torch.as_tensor(value, dtype=torch.float64) for value in (gradient_norm_squared, success_moment, failure_moment)
     )
-    own = binomial_mean(success[1:] ** 2, p) * q1 + binomial_mean(failure[:-1] ** 2, p) * q0
-    second_moment = own / rollouts
+    squares = binomial_mean(success[1:] ** 2, p) * q1 + binomial_mean(failure[:-1] ** 2, p) * q0
+    second_moment = squares / rollouts
     if rollouts > 1:
         pairs = success[2:] ** 2 + failure[:-2] ** 2 - 2 * success[1:-1] * failure[1:-1]
         second_moment = second_moment + (1 - 1 / rollouts) * norm * binomial_mean(pairs, p)
-    # where all is certain this is the difference of two equal numbers, rounded
+    # where every group gives the same gradient the variance is 0, and rounding may bring the difference below it
     return (second_moment - table_weight(success, failure, p) ** 2 * norm).clamp(min=0.0)
 
 
 def binomial_mean(values: Tensor, pass_rate: Tensor) -> Tensor:
     """Return E[values[J]] for J ~ Binomial(n, p), n = len(values) - 1; the shape of `pass_rate`.
 
-    Sums exp(log C(n,j) + j log p + (n-j) log(1-p)) values[j] in float64, a block of pass rates at a time.
+    It is the sum of exp(log C(n,j) + j log p + (n-j) log(1-p)) values[j] in float64, a block of pass rates at a time.
     """
     n = len(values) - 1
     j = torch.arange(n + 1, dtype=torch.float64)

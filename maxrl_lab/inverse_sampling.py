@@ -1,9 +1,9 @@
 """Inverse sampling: draw until m rollouts have succeeded, average the successes' scores.  [lab]
 
-The classical way to estimate a reciprocal without bias (Haldane 1945): each success's score has mean grad p / p
+This is the classical way to estimate a reciprocal without bias (Haldane 1945). Each success's score has mean grad p / p
 (Theorem 1 of arXiv:2602.02710v1), and when to stop depends on rewards alone, so the average is an unbiased estimate of
 grad log p, maximum likelihood itself, at the random cost of m / p rollouts on average. With at most `cap` rollouts, and
-0 if all of them fail, what is left is
+0 if all of them fail, the mean is
 
     E[g] = (1 - (1-p)^cap) grad log p,
 
@@ -20,7 +20,7 @@ from maxrl_lab.errors import InputError
 
 
 def resolve(text: str) -> int:
-    """Return m from the text form `inverse_sampling:successes=m`; `ValueError` for any other text."""
+    """Return m from the text form `inverse_sampling:successes=m`; `InputError` for any other text."""
     name, options = specs.parse(text)
     specs.lookup({"inverse_sampling": advantages}, "sampling scheme", name)
     specs.check_options(advantages, "sampling scheme", name, options)
@@ -33,15 +33,14 @@ def advantages(rewards: Tensor, *, successes: int) -> Tensor:
     Rollouts are in the order drawn; those after the m-th success count as not drawn, and get 0.
     """
     specs.check_count("successes", successes)
-    right = estimators.check_rewards(torch.as_tensor(rewards)) != 0
+    right = estimators.check_rewards(rewards) != 0
     counted = right & (right.cumsum(-1) <= successes)
-    found = counted.sum(-1, keepdim=True).clamp(min=1)
-    return counted.double() * right.shape[-1] / found
+    return counted.double() * right.shape[-1] / counted.sum(-1, keepdim=True).clamp(min=1)
 
 
 def cost(rewards: Tensor, *, successes: int) -> Tensor:
     """Return how many rollouts (...,) were drawn, of at most cap, until the m-th success."""
-    right = (estimators.check_rewards(torch.as_tensor(rewards)) != 0).long()
+    right = (estimators.check_rewards(rewards) != 0).long()
     before = right.cumsum(-1) - right
     return (before < specs.check_count("successes", successes)).sum(-1)
 
@@ -68,7 +67,7 @@ def variance(
         E|g|^2 = E[1/K; K>=1] M1 + (P(K>=1) - E[1/K; K>=1]) |mu1|^2,     K = min(m, Binomial(cap, p))
 
     with M1 = `success_moment` / p = E[|S|^2 | r=1] and mu1 = grad p / p; all broadcast, as in `exact.variance`.
-    Raises `ValueError` for a pass rate of 0, where there is no success to condition on.
+    Raises `InputError` for a pass rate of 0, where there is no success to condition on.
     """
     p = objectives.as_pass_rate(pass_rate).detach()
     if bool((p == 0).any()):

@@ -33,14 +33,14 @@ class Objective(ABC):
     def value(self, pass_rate: object) -> Tensor:
         """Return J(p). Differentiable: the gradient with respect to p is exactly `weight(p)`.
 
-        Raises `ValueError` if a pass rate lies outside [0, 1].
+        Raises `InputError` if a pass rate lies outside [0, 1].
         """
         p = as_pass_rate(pass_rate)
         value: Tensor = _WithSlope.apply(p, self._value(p.detach()), self._weight(p.detach()))
         return value
 
     def weight(self, pass_rate: object) -> Tensor:
-        """Return w(p) = dJ/dp, without a graph. Raises `ValueError` if a pass rate lies outside [0, 1]."""
+        """Return w(p) = dJ/dp, without a graph. Raises `InputError` if a pass rate lies outside [0, 1]."""
         return self._weight(as_pass_rate(pass_rate).detach())
 
     def log_slope(self, log_pass_rate: Tensor) -> Tensor:
@@ -187,7 +187,7 @@ class _WithSlope(torch.autograd.Function):
 
 
 def make(name: str, **options: int) -> Objective:
-    """Return the named objective, e.g. `make("pass_at_k", k=8)`; `ValueError` for an unknown name or option."""
+    """Return the named objective, e.g. `make("pass_at_k", k=8)`; `InputError` for an unknown name or option."""
     kind = specs.lookup(OBJECTIVES, "objective", name)
     try:
         return kind(**options)
@@ -209,7 +209,7 @@ def resolve(objective: "str | Objective", rollouts: int | None = None) -> Object
 
 
 def as_pass_rate(pass_rate: object) -> Tensor:
-    """Return float64 pass rates of any shape; `ValueError` names the first value outside [0, 1]."""
+    """Return float64 pass rates of any shape; `InputError` names the first value outside [0, 1]."""
     if not isinstance(pass_rate, Tensor):
         pass_rate = torch.from_numpy(np.array(pass_rate, dtype=np.float64))  # a copy, whatever the memory's layout
     p = pass_rate.to(torch.float64)

@@ -1,4 +1,4 @@
-"""Call anybody's advantage function on one group, however it wants its rewards, and read its coefficients off."""
+"""The coefficients of anybody's advantage function, read by calling it on groups, however it wants its rewards."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from maxrl_lab.errors import InputError
 from maxrl_lab.estimators import Estimator
 
 EXHAUSTIVE_ROLLOUTS = 6
-"""Up to this N every arrangement of a group is tried, not a sample of them."""
+"""Up to this N every arrangement of a group is tried, beyond it three arrangements for each K."""
 
 _CONTAINERS: dict[str, Callable[[Tensor], Any]] = {
     "float64 tensor": lambda rewards: rewards.clone(),
@@ -33,7 +33,7 @@ class RaisedError(InputError):
 
 @dataclass(frozen=True)
 class Probe:
-    """A function together with the call it understands: its container, and one group (N,) or a batch (B, N)."""
+    """A function with the call that it understands: the rewards' container, and one group (N,) or a batch (B, N)."""
 
     function: Callable[..., Any]
     container: str
@@ -46,7 +46,10 @@ class Probe:
         return self.call(rewards[None])[0] if self.batched else self.call(rewards)
 
     def call(self, rewards: Tensor) -> Tensor:
-        """Return the function's result for `rewards` as given, float64; `ValueError` if its shape is another."""
+        """Return the function's result for `rewards` as given, float64.
+
+        Raises `RaisedError` if the function raises, and `InputError` if the result has another shape than `rewards`.
+        """
         try:
             answer = self.answer(rewards)
         except (Exception, SystemExit) as error:  # a foreign function may raise anything
@@ -64,8 +67,9 @@ class Probe:
 def probe(function: Callable[..., Any], rollouts: int, batched: bool | None = None) -> Probe:
     """Return the first way to call `function` on a group of N rewards that yields N advantages.
 
-    Tried in order: one group (N,) before a batch (1, N); float64 tensor, float32 tensor, numpy array, list. `batched`
-    allows only (B, N) (True) or only (N,) (False). Raises `ValueError` with the first failure if none works.
+    The containers are tried in the order float64 tensor, float32 tensor, numpy array, list, each as one group (N,) and
+    then as a batch (1, N). `batched` allows only (B, N) (True) or only (N,) (False). Raises `InputError` with the first
+    failure if no way works.
     """
     rewards = torch.zeros(rollouts, dtype=torch.float64)
     rewards[0] = 1.0
@@ -76,10 +80,7 @@ def probe(function: Callable[..., Any], rollouts: int, batched: bool | None = No
             try:
                 answer = candidate.answer(given)
                 _checked(answer, given)
-            except (
-                Exception,
-                SystemExit,
-            ) as error:  # a foreign function may raise anything at a call it does not understand
+            except (Exception, SystemExit) as error:  # a foreign function may raise anything
                 failure = failure or error
             else:
                 return candidate if answer.dtype == torch.float64 else replace(candidate, precision=1e-5)
@@ -98,11 +99,11 @@ def _checked(answer: Tensor, rewards: Tensor) -> Tensor:
 
 
 def name_of(function: object) -> str:
-    """Return a function's own name, or its text form."""
+    """Return the name of a function, or the text form of an object that has no name."""
     return str(getattr(function, "__name__", None) or function)
 
 
-def read_coefficients(found: Probe, rollouts: int) -> tuple[Tensor, Tensor]:
+def read_coefficients(probed: Probe, rollouts: int) -> tuple[Tensor, Tensor]:
     """Return (a, b), each (N+1,), float64, by calling a function on groups with every K; a(0) = b(N) = 0.
 
     Raises `NotEquivariantError` with two inputs that show it if the advantages depend on the order of the rollouts.
@@ -110,9 +111,9 @@ def read_coefficients(found: Probe, rollouts: int) -> tuple[Tensor, Tensor]:
     success, failure = torch.zeros(2, rollouts + 1, dtype=torch.float64)
     for successes in range(rollouts + 1):
         first, *others = _arrangements(successes, rollouts)
-        advantages = found.group(first)
+        advantages = probed.group(first)
         for arrangement in (first, *others):
-            _check_equivariant(found, first, advantages, arrangement)
+            _check_equivariant(probed, first, advantages, arrangement)
         if successes > 0:
             success[successes] = advantages[0]
         if successes < rollouts:
@@ -120,32 +121,37 @@ def read_coefficients(found: Probe, rollouts: int) -> tuple[Tensor, Tensor]:
     return success + 0.0, failure + 0.0  # no negative zeros
 
 
-def _check_equivariant(found: Probe, first: Tensor, advantages: Tensor, arrangement: Tensor) -> None:
-    """`first` has its successes in front, so its two ends tell what every rollout of an arrangement should get."""
+def _check_equivariant(probed: Probe, first: Tensor, advantages: Tensor, arrangement: Tensor) -> None:
+    """Raise `NotEquivariantError` if the rollouts of `arrangement` do not get the advantages that those of `first` get.
+
+    `first` holds the same rewards, sorted: [1, 1, 0, 0] with `advantages` [a, a, b, b]. So advantages[0] is what every
+    success should get, and advantages[-1] what every failure should get: [0, 1, 1, 0] should give [b, a, a, b].
+    """
     expected = torch.where(arrangement > 0, advantages[0], advantages[-1])
-    got = advantages if arrangement is first else found.group(arrangement)
-    allowed = found.precision * advantages.abs().max().clamp(min=1.0)
+    got = advantages if arrangement is first else probed.group(arrangement)
+    allowed = probed.precision * advantages.abs().max().clamp(min=1.0)
     wrong = ((got - expected).abs() > allowed) | (got.isfinite() != expected.isfinite())
     if wrong.any():
-        place = int(wrong.nonzero()[0])
+        index = int(wrong.nonzero()[0])
         raise NotEquivariantError(
-            f"{name_of(found.function)} depends on the order of rollouts: rewards {short(first)} -> advantages "
+            f"{name_of(probed.function)} depends on the order of rollouts: rewards {short(first)} -> advantages "
             f"{short(advantages)}, but rewards {short(arrangement)} -> {short(got)}"
-            f" (rollout {place}: expected {expected[place]:.6g}, got {got[place]:.6g})"
+            f" (rollout {index}: expected {expected[index]:.6g}, got {got[index]:.6g})"
         )
 
 
 def _arrangements(successes: int, rollouts: int) -> Iterator[Tensor]:
+    """Yield the rewards of groups with K successes: sorted, then all other orders, or the reverse and one more."""
     first = torch.zeros(rollouts, dtype=torch.float64)
     first[:successes] = 1.0
     yield first
     if successes in (0, rollouts):
         return
     if rollouts <= EXHAUSTIVE_ROLLOUTS:
-        for places in itertools.combinations(range(rollouts), successes):
-            if places != tuple(range(successes)):
+        for indices in itertools.combinations(range(rollouts), successes):
+            if indices != tuple(range(successes)):
                 arrangement = torch.zeros_like(first)
-                arrangement[list(places)] = 1.0
+                arrangement[list(indices)] = 1.0
                 yield arrangement
     else:
         yield first.flip(0)

@@ -1,4 +1,4 @@
-"""Random numbers addressed by what they are for, so that nothing depends on who else draws, or on a killed run."""
+"""Random numbers addressed by what they are for: no stream depends on what else is drawn, or on a run being killed."""
 
 import hashlib
 import operator
@@ -11,9 +11,10 @@ from maxrl_lab.errors import InputError
 def generator(*key: str | int, device: torch.device | str = "cpu") -> torch.Generator:
     """Return a torch generator whose stream depends on `key` alone, e.g. ("images", seed, step).
 
-    Runs with the same seed that differ in the estimator draw the same numbers, whoever trains beside them; a resumed
-    run continues with the numbers it would have had. The key is hashed; torch's CPU generator uses 32 bits of that, so
-    two given keys share a stream with probability 2^-32. Raises `ValueError` for a negative number.
+    So runs that differ only in the estimator draw the same numbers, whichever other runs train in the same program, and
+    a resumed run continues with the numbers that an uninterrupted one draws. The key is hashed; torch's CPU generator
+    uses 32 bits of the hash, so two given keys share a stream with probability 2^-32. Raises `InputError` for a
+    negative number.
     """
     parts = tuple(part if isinstance(part, str) else operator.index(part) for part in key)
     for part in parts:

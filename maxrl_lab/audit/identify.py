@@ -1,4 +1,4 @@
-"""Name the objective behind a weight curve: which known w(p) is it, up to what factor, with what residual?"""
+"""The objective behind a weight curve: which known w(p) is nearest, up to what factor, with what residual?"""
 
 import math
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ from torch import Tensor
 from maxrl_lab import objectives
 
 FLOOR = 1e-3
-"""Deviations are relative to the objective's weight, but never to less than this share of its maximum."""
+"""A deviation from a weight w(p) is divided by w(p), or by this share of the largest w where w(p) is below that."""
 
 TOLERANCE = 1e-4
-"""A residual up to this counts as equality: practice adds an epsilon here and there."""
+"""A residual up to this counts as equality, because shipped code adds an epsilon to a denominator here and there."""
 
 
 class Match(NamedTuple):
-    """How far a curve is from `scale` times an objective's weight."""
+    """The distance of a curve from `scale` times an objective's weight."""
 
     objective: str
     """The objective's text form."""
@@ -35,7 +35,7 @@ def grid(rollouts: int) -> Tensor:
 
 
 def candidates(rollouts: int) -> Iterator[objectives.Objective]:
-    """Yield every known objective an estimator of N rollouts could have: order and k from 2 to N, and the limits."""
+    """Yield the known objectives: RL, likelihood, the limit of GRPO, and all orders and k from 2 to `rollouts`."""
     yield objectives.ExpectedReward()
     yield objectives.MaximumLikelihood()
     yield objectives.GrpoLimit()
@@ -45,23 +45,27 @@ def candidates(rollouts: int) -> Iterator[objectives.Objective]:
 
 
 def compare(curve: Tensor, objective: objectives.Objective, pass_rate: Tensor) -> Match:
-    """Return the scale that brings an objective's weight nearest to `curve`, and what deviation remains."""
+    """Return the match at the scale that brings the objective's weight nearest to `curve`."""
     return compare_values(curve, objective.weight(pass_rate), objective.spec)
 
 
 def nearest(curve: Tensor, pass_rate: Tensor, rollouts: int) -> Match:
     """Return the match with the smallest residual among `candidates`."""
-    return min((compare(curve, each, pass_rate) for each in candidates(rollouts)), key=lambda match: match.residual)
+    matches = (compare(curve, objective, pass_rate) for objective in candidates(rollouts))
+    return min(matches, key=lambda match: match.residual)
 
 
 def rescaled(match: Match, curve: Tensor, objective: objectives.Objective, pass_rate: Tensor, scale: float) -> Match:
-    """Return the match at a scale that is given, not fitted."""
-    target = objective.weight(pass_rate)
-    return match._replace(scale=scale, residual=_residual(curve, target, scale))
+    """Return the match at a given scale, in place of the fitted one."""
+    return match._replace(scale=scale, residual=_residual(curve, objective.weight(pass_rate), scale))
 
 
 def compare_values(curve: Tensor, target: Tensor, name: str) -> Match:
-    """Return the match of two arrays of values; the scale, the middle of their ratios, halves the largest deviation."""
+    """Return the match of `curve` with the values `target` of an objective called `name`.
+
+    The scale lies half-way between the smallest and the largest ratio of the two, so that the largest deviation to one
+    side equals that to the other.
+    """
     ratios = (curve / target)[target >= FLOOR * target.max()]
     scale = float(ratios.max() + ratios.min()) / 2
     return Match(name, scale, _residual(curve, target, scale))

@@ -1,4 +1,4 @@
-"""The curve that an audit found, beside the nearest known objective, as a picture; needs matplotlib."""
+"""The weight curve that an audit found beside the nearest known objective's, as a picture; needs matplotlib."""
 
 import io
 from pathlib import Path

@@ -50,7 +50,9 @@ def _leaves(rewards: Any) -> list[Any]:
 
 def _unequal_sizes(rewards: Any) -> list[int]:
     """Return the sizes of the innermost groups of nested lists if they differ, else nothing."""
-    groups = [item for item in rewards if _is_nested(item) or getattr(item, "ndim", 0)] if _is_nested(rewards) else []
+    groups = (
+        [item for item in rewards if _is_nested(item) or getattr(item, "ndim", 0) > 0] if _is_nested(rewards) else []
+    )
     inner = [size for group in groups for size in _unequal_sizes(group)]
     sizes = [len(group) for group in groups]
     return inner or (sizes if len(set(sizes)) > 1 else [])

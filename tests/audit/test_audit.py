@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from maxrl_lab import audit, estimators, exact
-from maxrl_lab.audit import identify
-from maxrl_lab.pytest_plugin import check
+from maxrl_lab.audit import identify, noise
+from maxrl_lab.audit.expectation import check
 
 
 def algorithm_1(rewards):
@@ -148,7 +148,7 @@ def test_own_reward_baseline_is_found():
     (trap,) = [trap for trap in report.traps if trap.name == "own_reward_baseline"]
     assert "pass_at_k:k=2" in trap.message
     # theory.md: 0.833 instead of 0.75 (both over k) at p = 0.25, N = 4, k = 2
-    place = audit.SHOWN_PASS_RATES.index(0.25)
+    place = noise.SHOWN_PASS_RATES.index(0.25)
     shown = float(next(line for line in report.text().splitlines() if "w_N(p)" in line).split()[1 + place])
     assert shown / 2 == pytest.approx(0.8333, abs=1e-3)
 
