@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from maxrl_lab.errors import InputError
-from maxrl_lab.tabular.tasks import TABLES, TabularTasks
+from maxrl_lab.tabular.tables import TABLES
+from maxrl_lab.tabular.tasks import TabularTasks
 
 
 def concatenate(parts: Sequence[TabularTasks]) -> TabularTasks:
@@ -21,33 +22,37 @@ def concatenate(parts: Sequence[TabularTasks]) -> TabularTasks:
     shapes = [None if part.features is None else tuple(part.features.shape[1:]) for part in parts]
     _check_equal("shape of observations", shapes)
     states = max(part.shape[1] for part in parts)
-    stochastic = max(1 if part.successors.ndim == 3 else part.successors.shape[3] for part in parts)
-    any_stochastic = any(part.probabilities is not None for part in parts)
     features, rows = _merge([part.features for part in parts if part.features is not None])
     columns: dict[str, list[Tensor]] = {name: [] for name in TABLES}
-    for place, part in enumerate(parts):
+    for index, part in enumerate(parts):
         missing = states - part.shape[1]
-        successors, probabilities = part.successors, part.probabilities
-        if any_stochastic:
-            if probabilities is None:
-                successors, probabilities = (
-                    successors[..., None],
-                    torch.ones_like(successors, dtype=torch.float64)[..., None],
-                )
-            successors, probabilities = (
-                _pad(value, 3, stochastic - value.shape[3]) for value in (successors, probabilities)
-            )
-            probabilities = _pad(probabilities, 1, missing)
-            probabilities[:, part.shape[1] :, :, 0] = 1.0
-            columns["probabilities"].append(probabilities)
-        columns["successors"].append(_pad(successors, 1, missing))
+        _add_moves(columns, part, parts, missing)
         columns["start"].append(_pad(part.start, 1, missing))
         columns["success"].append(_pad(part.success, 1, missing))
         columns["failure"].append(_pad(part.failure, 1, missing, fill=True))
         if part.observations is not None:
-            columns["observations"].append(_pad(rows[place][part.observations], 1, missing))
+            columns["observations"].append(_pad(rows[index][part.observations], 1, missing))
     tensors = {name: torch.cat(values) for name, values in columns.items() if values}
     return TabularTasks(**tensors, features=features, horizon=parts[0].horizon)
+
+
+def _add_moves(
+    columns: dict[str, list[Tensor]], part: TabularTasks, parts: Sequence[TabularTasks], missing: int
+) -> None:
+    """Append a part's successors, with probabilities as soon as any of the parts has some."""
+    successors, probabilities = part.successors, part.probabilities
+    if all(other.probabilities is None for other in parts):
+        columns["successors"].append(_pad(successors, 1, missing))
+        return
+    if probabilities is None:
+        successors = successors[..., None]
+        probabilities = torch.ones_like(successors, dtype=torch.float64)
+    width = max(other.successors.shape[3] for other in parts if other.successors.ndim == 4)
+    successors, probabilities = (_pad(value, 3, width - value.shape[3]) for value in (successors, probabilities))
+    probabilities = _pad(probabilities, 1, missing)
+    probabilities[:, part.shape[1] :, :, 0] = 1.0
+    columns["successors"].append(_pad(successors, 1, missing))
+    columns["probabilities"].append(probabilities)
 
 
 def _check_equal(name: str, values: Sequence[object]) -> None:
@@ -57,11 +62,11 @@ def _check_equal(name: str, values: Sequence[object]) -> None:
 
 
 def _merge(features: list[Tensor]) -> tuple[Tensor | None, list[Tensor]]:
-    """Distinct observations of all parts, and for each part the new row of every old one."""
+    """Return the distinct observations of all parts, and for each part the new row of every old one."""
     if not features:
         return None, []
     merged, rows = torch.cat(features).unique(dim=0, return_inverse=True)
-    return merged, list(rows.split([len(each) for each in features]))
+    return merged, list(rows.split([len(part) for part in features]))
 
 
 def _pad(value: Tensor, axis: int, count: int, fill: bool = False) -> Tensor:

@@ -1,8 +1,7 @@
-"""Every reachable state of an environment, found breadth-first with the environment's own rules, as a table.
+"""Every reachable state of an environment, explored breadth-first with the environment's own rules, as a table.
 
-A state is what its key says it is, together with how the episode stands there: an environment state that a terminating
-step leads to is never the running state with the same key. The step count is no part of a state: truncation is ignored,
-and the horizon of the tasks takes its place.
+A state is its key together with the outcome of the episode: a terminating step never leads to the running state with
+the same key. The step count is no part of a state: truncation is ignored, and the horizon of the tasks takes its place.
 """
 
 from collections import deque
@@ -48,7 +47,7 @@ class World(Protocol):
 
 
 class Table(NamedTuple):
-    """What exploring found: S states, A actions, at most C successors; absorbing states lead to themselves."""
+    """The result of exploring: S states, A actions, at most C successors; absorbing states lead to themselves."""
 
     successors: Array
     """(S, A, C) int64."""
@@ -64,7 +63,7 @@ class Table(NamedTuple):
     """(O, F) the distinct observations."""
 
     def tasks(self, horizon: int) -> TabularTasks:
-        """Return the table as one task; `ValueError` if it cannot be solved within the horizon."""
+        """Return the table as one task; `InputError` if it cannot be solved within the horizon."""
         deterministic = self.successors.shape[2] == 1
         outcome = torch.from_numpy(self.outcome)[None]
         return TabularTasks(
@@ -80,12 +79,12 @@ class Table(NamedTuple):
 
 
 def explore(world: World, success: SuccessRule, max_states: int) -> Table:
-    """Return the table of all states that can be reached, breadth-first; `ValueError` for more than `max_states`."""
+    """Return the table of all states that can be reached, breadth-first; `InputError` for more than `max_states`."""
     search = _Search(world, max_states)
     start: dict[int, float] = {}
     for probability, key in world.starts():
         if probability > 0:
-            state = search.place(key, RUNNING)
+            state = search.number(key, RUNNING)
             start[state] = start.get(state, 0.0) + probability
     if not start:
         raise InputError("expected a start state with a probability > 0, got none")
@@ -96,7 +95,7 @@ def explore(world: World, success: SuccessRule, max_states: int) -> Table:
             row = rows[state, action] = {}
             for move in world.moves(snapshot, action):
                 if move.probability > 0:
-                    after = search.place(move.key, outcome_of(success, move.reward, move.terminated))
+                    after = search.number(move.key, outcome_of(success, move.reward, move.terminated))
                     row[after] = row.get(after, 0.0) + move.probability
             if not abs(sum(row.values()) - 1) <= _TOLERANCE:
                 raise InputError(f"chances must sum to 1, got {sum(row.values()):g} for state {state}, action {action}")
@@ -104,7 +103,7 @@ def explore(world: World, success: SuccessRule, max_states: int) -> Table:
 
 
 class _Search:
-    """The states found so far, those still waiting for their moves, and the distinct observations."""
+    """The states seen so far, the states that still wait for their moves, and the distinct observations."""
 
     def __init__(self, world: World, max_states: int) -> None:
         self.world, self.max_states = world, max_states
@@ -114,7 +113,7 @@ class _Search:
         self.features: list[Array] = []
         self.observations: list[int] = []
 
-    def place(self, key: Hashable, outcome: int) -> int:
+    def number(self, key: Hashable, outcome: int) -> int:
         """Return the number of a state, a new one if it has not been seen."""
         state = self.numbers.get((key, outcome))
         if state is not None:

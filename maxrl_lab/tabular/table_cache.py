@@ -34,9 +34,9 @@ def write(file: Path, table: Table) -> None:
 def read(file: Path) -> Table | None:
     """Return the table in a file, None if there is none or it is not what `write` wrote under that name."""
     try:
-        with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as found:
-            arrays = {name: found[name] for name in _ARRAYS}
-            trusted = np.array_equal(found["checksum"], _checksum(file.name, arrays))
+        with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in _ARRAYS}
+            trusted = np.array_equal(stored["checksum"], _checksum(file.name, arrays))
     except Exception:  # numpy and zipfile raise many kinds for a damaged file; all mean the same here
         return None
     if not trusted or not _makes_sense(**arrays):
@@ -51,15 +51,15 @@ def read(file: Path) -> Table | None:
 def _checksum(name: str, arrays: dict[str, Array]) -> Array:
     """SHA-256 of the file's name and of each array's name, type, shape and bytes: (32,) uint8."""
     digest = hashlib.sha256(name.encode())
-    for each, array in sorted(arrays.items()):
-        digest.update(f"{each} {array.dtype.str} {array.shape}".encode())
+    for key, array in sorted(arrays.items()):
+        digest.update(f"{key} {array.dtype.str} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return np.frombuffer(digest.digest(), dtype=np.uint8)
 
 
 def _makes_sense(successors: Array, outcome: Array, observations: Array, features: Array) -> bool:
     shapes = successors.ndim == 2 and features.ndim == 2 and outcome.shape == observations.shape == successors.shape[:1]
-    types = [str(each.dtype) for each in (successors, outcome, observations, features)]
+    types = [str(array.dtype) for array in (successors, outcome, observations, features)]
     if not shapes or types != ["int32", "int8", "int32", "uint8"] or min(successors.shape) < 1:
         return False
     return bool(

@@ -11,7 +11,6 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
 from gymnasium.envs.toy_text.taxi import TaxiEnv
 
-import envs
 from envs import minigrid
 from maxrl_lab.tabular.tabulating import tabulate
 
@@ -95,9 +94,6 @@ class TestTable:
         assert torch.equal(
             tabulate(KeyedCorridor(), horizon=20).successors, tabulate(Corridor(), key=key, horizon=20).successors
         )
-
-    def test_the_lazy_entry_point_is_the_same(self):
-        assert envs.tabulate(Corridor(), key=key, horizon=20).shape == (1, 10, 3)
 
     def test_the_environment_passed_is_left_as_it_is(self):
         env = Corridor()

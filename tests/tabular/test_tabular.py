@@ -421,7 +421,7 @@ class TestBatch:
     @pytest.mark.parametrize("times", [1, 4])
     def test_log_pass_rates_are_those_of_the_enumeration(self, times):
         batch = self.batch(times=times)
-        wanted = torch.stack([enumerated_pass_rate(batch.tasks, policy) for policy in batch.log_policy])
+        wanted = torch.stack([enumerated_pass_rate(batch.tables, policy) for policy in batch.log_policy])
         assert torch.allclose(batch.log_pass_rate([0, 1, 2]).exp(), wanted, rtol=1e-12)
 
     @pytest.mark.parametrize("times", [3, 7])
@@ -467,7 +467,7 @@ class TestTraining:
         horizon = 1 if times == "stationary" else WORLDS[name].horizon
         gradients, logits, tasks = run_gradients(name, horizon, methods)
         for method, gradient, own in zip(methods, gradients, logits, strict=True):
-            if method.kind == "objective":
+            if method.kind == "exact":
                 weight = objectives.resolve(method.name).weight
             else:
 

@@ -21,7 +21,7 @@ from small_worlds import (
 )
 
 from maxrl_lab import estimators, exact
-from maxrl_lab.tabular import dynamic_programming as tabular_exact
+from maxrl_lab.tabular import moments
 from maxrl_lab.tabular.tasks import TabularTasks
 
 KINDS = [(name, when) for name in WORLDS for when in ("stationary", "in time")]
@@ -479,17 +479,17 @@ class TestNearCertainty:
 class TestErrors:
     def test_too_many_cells(self, refuses, monkeypatch):
         tasks, log_policy = world("graphs", "stationary")
-        monkeypatch.setattr(tabular_exact, "MAX_NUMBERS", 225)
+        monkeypatch.setattr(moments, "MAX_NUMBERS", 225)
         tasks.moments(log_policy)
-        monkeypatch.setattr(tabular_exact, "MAX_NUMBERS", 224)
+        monkeypatch.setattr(moments, "MAX_NUMBERS", 224)
         with refuses("moments take (S A)^2 C numbers, at most 224, got S = 5, A = 3, C = 1"):
             tasks.moments(log_policy)
 
     def test_successors_count_as_well(self, refuses, monkeypatch):
         tasks, log_policy = world("slippery", "in time")
-        monkeypatch.setattr(tabular_exact, "MAX_NUMBERS", 10**2 * 3)
+        monkeypatch.setattr(moments, "MAX_NUMBERS", 10**2 * 3)
         tasks.moments(log_policy)
-        monkeypatch.setattr(tabular_exact, "MAX_NUMBERS", 10**2 * 3 - 1)
+        monkeypatch.setattr(moments, "MAX_NUMBERS", 10**2 * 3 - 1)
         with refuses("moments take (S A)^2 C numbers, at most 299, got S = 5, A = 2, C = 3"):
             tasks.moments(log_policy)
 

@@ -6,7 +6,7 @@ from scipy import stats
 from small_worlds import WORLDS, corridor, every_path, graphs, outcomes, random_policy, slippery
 
 from maxrl_lab.randomness import generator
-from maxrl_lab.tabular import rollout as tabular_rollout
+from maxrl_lab.tabular.rollout import read_paths, roll_out
 from maxrl_lab.tabular.tasks import TabularTasks
 
 KINDS = [(name, when) for name in WORLDS for when in ("stationary", "in time")]
@@ -85,10 +85,10 @@ class TestFrequencies:
             log_policy = torch.tensor([-torch.inf, -0.01, -torch.inf], dtype=dtype).expand(1, 1, 1, 5, 3)
             for extreme, length in ((0.0, 2), (1 - 2**-24, 1)):
                 uniforms = torch.full((1, 5, 1, 1), extreme)
-                group, segments = tabular_rollout.roll_out(tasks, log_policy, uniforms, [0])
+                group, segments = roll_out(tasks, log_policy, uniforms, [0])
                 assert group.rewards.all()
                 assert group.lengths.item() == length
-                assert set(tabular_rollout.paths(tasks, segments, group).actions.flatten().tolist()) <= {1, -1}
+                assert set(read_paths(tasks, segments, group).actions.flatten().tolist()) <= {1, -1}
 
     def test_an_impossible_action_is_never_drawn(self):
         # In every state one action is impossible: the first, the middle or the last one.
