@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from maxrl_lab.errors import InputError
 from maxrl_lab.evaluate import Interval, bootstrap_interval
 from maxrl_lab.runs.files import write_atomically
-from maxrl_lab.training.methods import SEPARATOR
+from maxrl_lab.specs import SEPARATOR
 
 Arguments = ParamSpec("Arguments")
 
@@ -90,7 +90,7 @@ NAMES = {
     "base": "base (not trained)",
 }
 
-LOOK: dict[str, Any] = {
+LOOK: Any = {
     "font.size": 11,
     "axes.titlesize": 11,
     "axes.spines.top": False,

@@ -15,6 +15,9 @@ from maxrl_lab.errors import InputError
 Made = TypeVar("Made")
 Option = int | float
 
+SEPARATOR = " | "
+"""Stands between an estimator and a surrogate in text: `grpo | entropy_bonus:coefficient=0.01`."""
+
 _WHOLE = re.compile(r"[-+]?\d+")
 _RELATIVE_TO_ROLLOUTS = re.compile(r"N\s*(?:([-+*/])\s*(\d+))?")
 

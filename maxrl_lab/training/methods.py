@@ -27,9 +27,6 @@ from maxrl_lab.training import surrogates
 from maxrl_lab.training.groups import Group
 from maxrl_lab.training.surrogates import Surrogate
 
-SEPARATOR = " | "
-"""Stands between an estimator and a surrogate in text: `grpo | entropy_bonus:coefficient=0.01`."""
-
 
 class Batch(Protocol):
     """B tasks for each of R runs under the runs' present policies: what a family of tasks offers the step.
@@ -48,24 +45,24 @@ class Batch(Protocol):
 
 
 class Method(Protocol):
-    """What a run's gradient is."""
+    """Which gradient a run follows."""
 
     kind: ClassVar[str]
-    """sampled, expected, exact or inverse."""
+    """One of sampled, expected, exact and inverse."""
 
     @property
     def name(self) -> str:
-        """The text form of what is followed, as rows and figures name it."""
+        """The text form of the method, as rows and figures name it."""
         ...
 
     @property
     def rollouts(self) -> int | None:
-        """N, or the most rollouts of a task in a step; None for an exact gradient."""
+        """The number N of rollouts of each task, or the most of them in a step; None for an exact gradient."""
         ...
 
     @property
     def drawn(self) -> int | None:
-        """How many rollouts of each task the method draws in a step; None for a method that draws none."""
+        """The number of rollouts of each task that `loss` asks the batch for; None for a method that asks for none."""
         ...
 
     def loss(self, batch: Batch, runs: Sequence[int]) -> Tensor:
@@ -81,7 +78,7 @@ class Sampled:
     estimator: Any
     """A text form such as `pkpo:k=4`, a made estimator, or a callable from rewards to advantages."""
     rollouts: int
-    """N, the rollouts of each task in a step."""
+    """The number N of rollouts of each task in a step."""
     surrogate: Any = surrogates.PLAIN
     """The loss that is made of the advantages; any but the default changes the objective."""
 
@@ -94,11 +91,11 @@ class Sampled:
     def name(self) -> str:
         """The estimator, and the surrogate if it is not the plain one: `grpo | greedy_gate`."""
         name = probe.name_of(self.estimator)
-        return name if self.surrogate.name == surrogates.PLAIN else f"{name}{SEPARATOR}{self.surrogate.spec}"
+        return name if self.surrogate.name == surrogates.PLAIN else f"{name}{specs.SEPARATOR}{self.surrogate.spec}"
 
     @property
     def drawn(self) -> int:
-        """N."""
+        """The number N of rollouts."""
         return self.rollouts
 
     def loss(self, batch: Batch, runs: Sequence[int]) -> Tensor:
@@ -115,9 +112,9 @@ class Expected:
 
     kind: ClassVar[str] = "expected"
     estimator: Any
-    """As in `Sampled`."""
+    """A text form, a made estimator or a callable, as in `Sampled`."""
     rollouts: int
-    """N, at which the mean is taken; nothing is drawn."""
+    """The number N of rollouts whose mean is taken; none is sampled."""
     drawn: ClassVar[None] = None
 
     def __post_init__(self) -> None:
@@ -126,7 +123,7 @@ class Expected:
 
     @property
     def name(self) -> str:
-        """The estimator."""
+        """The text form of the estimator."""
         return probe.name_of(self.estimator)
 
     def loss(self, batch: Batch, runs: Sequence[int]) -> Tensor:
@@ -153,7 +150,7 @@ class Exact:
 
     @property
     def name(self) -> str:
-        """The objective."""
+        """The text form of the objective."""
         objective: Objective = self.objective
         return objective.spec
 
@@ -169,9 +166,9 @@ class Inverse:
 
     kind: ClassVar[str] = "inverse"
     successes: int
-    """m, the successes after which no more rollouts are drawn."""
+    """The number m of successes after which no more rollouts of a task count."""
     cap: int
-    """Most rollouts of a task in a step."""
+    """The most rollouts of a task in a step."""
 
     def __post_init__(self) -> None:
         """Check the counts."""
@@ -185,12 +182,12 @@ class Inverse:
 
     @property
     def rollouts(self) -> int:
-        """The cap."""
+        """The most rollouts of a task in a step."""
         return self.cap
 
     @property
     def drawn(self) -> int:
-        """The cap: rollouts after the m-th success count as not drawn."""
+        """The cap: rollouts after the m-th success are asked for, and count as if they were not."""
         return self.cap
 
     def loss(self, batch: Batch, runs: Sequence[int]) -> Tensor:
@@ -252,7 +249,7 @@ def _named_table(spec: str, rollouts: int) -> tuple[Tensor, Tensor]:
 
 
 def _greedy(batch: Batch, runs: Sequence[int]) -> Tensor:
-    """Which tasks the likeliest rollout solves, (len(runs), B) bool; `InputError` if the family cannot tell."""
+    """Return which tasks the likeliest rollout solves, (len(runs), B); `InputError` if the family cannot tell."""
     greedy = getattr(batch, "greedy", None)
     if greedy is None:
         raise InputError(f"the greedy gate needs tasks that can be decoded greedily, got {type(batch).__name__}")

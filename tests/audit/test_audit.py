@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from maxrl_lab import audit, estimators, exact
-from maxrl_lab.audit import identify, noise
+from maxrl_lab.audit import identify, noise, picture
 from maxrl_lab.audit.expectation import check
 
 
@@ -318,3 +318,11 @@ def test_orders_are_told_apart_in_large_groups():
     report = audit.Report("f", 8192, (), (), tuple(p.tolist()), tuple(curve.tolist()), None, (), ())
     assert report.optimises("truncated_likelihood:order=N-1")
     assert not report.optimises("truncated_likelihood:order=N")
+
+
+def test_picture_shows_the_audited_and_the_nearest_curve():
+    figure = picture.plot(audit.audit("maxrl", rollouts=4))
+    audited, nearest = figure.axes[0].lines
+    np.testing.assert_allclose(audited.get_ydata(), nearest.get_ydata(), rtol=1e-9)
+    with pytest.raises(ValueError, match="has no weight curve to plot"):
+        picture.plot(audit.audit(lambda rewards: rewards * torch.arange(4), rollouts=4))
