@@ -24,7 +24,7 @@ from maxrl_lab.rows import Row, Tables
 from maxrl_lab.runs.context import Context
 from maxrl_lab.settings import check_lists, check_rates
 from maxrl_lab.tabular.batch import TabularBatch
-from maxrl_lab.tabular.dynamic_programming import ScoreMoments
+from maxrl_lab.tabular.moments import ScoreMoments
 from maxrl_lab.training import fit
 from maxrl_lab.training.methods import Sampled
 
