@@ -1,9 +1,11 @@
-"""What batching buys: one program of many runs against the same runs one by one, and exact weights against scipy.
+"""What does batching buy? One program of many runs against the same runs one by one, and exact weights against scipy.
 
     python -m benchmarks.classification        (about a minute)
 
 Both sides run in this process, interleaved, on the same threads; medians of several rounds. Only ratios count.
 """
+
+from collections.abc import Sequence
 
 import torch
 from scipy import stats
@@ -19,36 +21,41 @@ from maxrl_lab.training.methods import Exact, Method, Sampled
 from maxrl_lab.training.step import run_losses, take_step
 
 STEPS = 5
-METHODS = [
+METHODS: list[Method] = [
     Exact("maximum_likelihood"),
     *(Sampled(name, 16) for name in ("rloo", "grpo", "maxrl")),
 ]
+SWEEPS = ((5, 128, 128), (5, 32, 32), (25, 32, 32))
+"""Copies of the methods, hidden units, and images in a batch."""
 
 
-def main() -> None:
+def main(sweeps: Sequence[tuple[int, int, int]] = SWEEPS, rollouts: int = 1024, rounds: int = 5) -> None:
     """Print a line per comparison."""
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
-    for copies, hidden, batch in ((5, 128, 128), (5, 32, 32), (25, 32, 32)):
-        _compare_sweep(METHODS * copies, hidden, batch)
+    for copies, hidden, batch in sweeps:
+        _compare_sweep(METHODS * copies, hidden, batch, rounds)
     p = torch.logspace(-9, 0, 1000, dtype=torch.float64)
-    found = medians(
-        {"lab": lambda: exact.weight("maxrl", rollouts=1024, pass_rate=p), "scipy": lambda: _scipy_weight(p)}
+    seconds = medians(
+        {
+            "lab": lambda: exact.weight("maxrl", rollouts=rollouts, pass_rate=p),
+            "scipy": lambda: _scipy_weight(rollouts, p),
+        },
+        rounds,
     )
-    ratio = found["scipy"] / found["lab"]
-    print(
-        f"w_N(p) at 1000 p, N = 1024: lab {found['lab']:.3f} s, scipy's binomial {found['scipy']:.3f} s, {ratio:.1f}x"
-    )
+    lab, scipy = seconds["lab"], seconds["scipy"]
+    print(f"w_N(p) at 1000 p, N = {rollouts}: lab {lab:.3f} s, scipy's binomial {scipy:.3f} s, {scipy / lab:.1f}x")
 
 
-def _compare_sweep(methods: list[Method], hidden: int, batch: int) -> None:
-    found = medians(
+def _compare_sweep(methods: list[Method], hidden: int, batch: int, rounds: int) -> None:
+    seconds = medians(
         {
             "together": lambda: _train(methods, hidden, batch),
             "one by one": lambda: [_train([method], hidden, batch) for method in methods],
-        }
+        },
+        rounds,
     )
     label = f"{len(methods)} runs of {hidden} hidden units, batch {batch}, {STEPS} steps"
-    together, alone = found["together"], found["one by one"]
+    together, alone = seconds["together"], seconds["one by one"]
     print(f"{label}: together {together:.3f} s, one by one {alone:.3f} s, {alone / together:.1f}x")
 
 
@@ -60,14 +67,14 @@ def _train(methods: list[Method], hidden: int, batch: int) -> None:
     for step in range(STEPS):
         pixels, labels = data.sample(batch, generator("images", step))
         log_probs = stack(pixels.expand(runs, -1, -1)).log_softmax(-1)
-        take_step(
-            run_losses(ClassificationBatch(log_probs, labels.expand(runs, -1), [0] * runs, step), methods), optimiser
-        )
+        tasks = ClassificationBatch(log_probs, labels.expand(runs, -1), [0] * runs, step)
+        take_step(run_losses(tasks, methods), optimiser)
 
 
-def _scipy_weight(pass_rate: torch.Tensor) -> torch.Tensor:
-    success, failure = exact.coefficients("maxrl", rollouts=1024)
-    mass = stats.binom.pmf(torch.arange(1024).numpy(), 1023, pass_rate.numpy()[:, None])
+def _scipy_weight(rollouts: int, pass_rate: torch.Tensor) -> torch.Tensor:
+    success, failure = exact.coefficients("maxrl", rollouts=rollouts)
+    others = torch.arange(rollouts).numpy()  # successes among the other N - 1 rollouts
+    mass = stats.binom.pmf(others, rollouts - 1, pass_rate.numpy()[:, None])
     return torch.from_numpy(mass) @ (success[1:] - failure[:-1])
 
 

@@ -1,4 +1,4 @@
-"""How fast are table rollouts? Against MiniGrid, FrozenLake and NAVIX, each stepped as its users step it.
+"""How fast are table rollouts? They are compared with MiniGrid, FrozenLake and NAVIX, stepped as their users step them.
 
     python -m benchmarks.navigation        (some minutes; NAVIX and jax come with `pip install -e '.[benchmark]'`)
 
@@ -8,6 +8,7 @@ the peers' side counts every step, and with a network its forward passes only, n
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -34,59 +35,83 @@ ENVS = 64
 NAVIX_ENVS, NAVIX_STEPS, HIDDEN = 4096, 50, 64
 
 
-def main() -> None:
+@dataclass(frozen=True)
+class Sizes:
+    """How much is timed."""
+
+    random: tuple[int, ...] = (64, 4096, 65_536)
+    """Numbers of rollouts by a random policy."""
+    network: tuple[int, ...] = (4096, 65_536)
+    """Numbers of rollouts by a network."""
+    steps: int = 20
+    """Steps of every copy of a peer's environment; FrozenLake takes ten times as many."""
+    preset: str = "quick"
+    """Preset of the experiment `navigation` whose mazes are trained on."""
+    updates: tuple[int, ...] = (4, 16, 64, 256, 1024, 4096)
+    """Numbers N of rollouts of each maze in one update."""
+    sweeps: tuple[tuple[tuple[str, ...], int, int], ...] = (
+        (("rloo", "grpo", "maxrl", "reinforce"), 4, 5),
+        (("rloo", "maxrl"), 16, 10),
+    )
+    """Estimators, N, and copies of each, trained as one program and one by one."""
+    rounds: int = 5
+    """Rounds of which the median is taken."""
+
+
+def main(sizes: Sizes = Sizes()) -> None:
     """Print the comparisons."""
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; million env-steps a second")
     with TemporaryDirectory() as cache:
         tasks = minigrid.tasks(LEVEL, [0], cache=Path(cache))
-    _report("random policy", _random_policies(tasks))
-    _report("network policy (two layers of 64 units)", _network_policies(tasks))
-    world = navigation.PRESETS["quick"].make_world("gridworld")
-    _updates(world)
-    _sweep(world)
+    _report("random policy", _random_policies(tasks, sizes), sizes.rounds)
+    _report("network policy (two layers of 64 units)", _network_policies(tasks, sizes), sizes.rounds)
+    world = navigation.PRESETS[sizes.preset].make_world("gridworld")
+    _updates(world, sizes)
+    _sweeps(world, sizes)
 
 
 Steps = tuple[Callable[[], object], float]
 """What is timed, and how many env-steps it makes."""
 
 
-def _report(title: str, sides: dict[str, Steps]) -> None:
+def _report(title: str, sides: dict[str, Steps], rounds: int) -> None:
     """Print each side's speed, and how many times slower than the lab's fastest on the same level it is."""
-    found = medians({name: function for name, (function, _) in sides.items()})
-    speeds = {name: sides[name][1] / found[name] / 1e6 for name in sides}
+    seconds = medians({name: function for name, (function, _) in sides.items()}, rounds)
+    speeds = {name: sides[name][1] / seconds[name] / 1e6 for name in sides}
     print(f"\n{title}")
     for name, speed in speeds.items():
         level = LEVEL if LEVEL in name else "FrozenLake"
-        best = max(other for own, other in speeds.items() if own.startswith("lab") and level in own)
+        best = max(value for side, value in speeds.items() if side.startswith("lab") and level in side)
         print(f"  {name:<58} {speed:>9.3f}   1/{best / speed:,.0f}")
 
 
-def _random_policies(tasks: TabularTasks) -> dict[str, Steps]:
+def _random_policies(tasks: TabularTasks, sizes: Sizes) -> dict[str, Steps]:
     sides = {}
-    for count in (64, 4096, 65_536):
+    for count in sizes.random:
         log_policy = torch.zeros(tasks.shape).log_softmax(-1).requires_grad_()
         sides[f"lab, {LEVEL}, {count} rollouts, with gradient"] = _lab(tasks, lambda policy=log_policy: policy, count)
     ice = toy_text.frozen_lake(slippery=True)
-    sides["lab, FrozenLake, 65536 rollouts, with gradient"] = _lab(
-        ice, lambda: torch.zeros(ice.shape).log_softmax(-1).requires_grad_(), 65_536
+    most = max(sizes.random)
+    sides[f"lab, FrozenLake, {most} rollouts, with gradient"] = _lab(
+        ice, lambda: torch.zeros(ice.shape).log_softmax(-1).requires_grad_(), most
     )
-    sides[f"MiniGrid, {LEVEL}, sync, {ENVS} envs"] = _gymnasium(MINIGRID_ID, 20, None)
-    sides[f"FrozenLake, sync, {ENVS} envs"] = _gymnasium("FrozenLake-v1", 200, None)
+    sides[f"MiniGrid, {LEVEL}, sync, {ENVS} envs"] = _gymnasium(MINIGRID_ID, sizes.steps, None)
+    sides[f"FrozenLake, sync, {ENVS} envs"] = _gymnasium("FrozenLake-v1", 10 * sizes.steps, None)
     return sides | _navix(network=False)
 
 
-def _network_policies(tasks: TabularTasks) -> dict[str, Steps]:
+def _network_policies(tasks: TabularTasks, sizes: Sizes) -> dict[str, Steps]:
     features, rows = tasks.observed()
     encode = OneHot(features)
     inputs, actions = encode(features), tasks.shape[2]
     stack = Stack([seeded(lambda: mlp([inputs.shape[1], HIDDEN, HIDDEN, actions]), 0)])
     sides = {}
-    for count in (4096, 65_536):
+    for count in sizes.network:
         sides[f"lab, {LEVEL}, {count} rollouts, with gradient"] = _lab(
             tasks, lambda: stack.log_policy(inputs, rows)[0], count
         )
     network = mlp([7 * 7 * 3, HIDDEN, HIDDEN, actions])
-    sides[f"MiniGrid, {LEVEL}, sync, {ENVS} envs"] = _gymnasium(MINIGRID_ID, 20, network)
+    sides[f"MiniGrid, {LEVEL}, sync, {ENVS} envs"] = _gymnasium(MINIGRID_ID, sizes.steps, network)
     return sides | _navix(network=True)
 
 
@@ -175,16 +200,18 @@ def _navix_rollout(env: Any, network: bool) -> Callable[[Any], Any]:
     return rollout
 
 
-def _updates(world: World) -> None:
-    """Seconds of one training update against N, and where they go."""
+def _updates(world: World, sizes: Sizes) -> None:
+    """Print the milliseconds of one training update against N, and where they go."""
     mazes = world.train.tables.shape[0]
     print(f"\none update of one run, {mazes} mazes of 9 x 9, H = 24, fully convolutional network: milliseconds")
     print(f"  {'N':>6}  {'rollouts':>9}  {'network':>8}  {'rollout':>8}  {'backward':>8}  {'Adam':>6}  {'all':>6}")
-    for count in (4, 16, 64, 256, 1024, 4096):
+    for count in sizes.updates:
         stages = _Update(world, [Sampled("maxrl", count)])
-        found = medians({"network": stages.network, "rollout": stages.rollout, "backward": stages.backward})
-        adam = medians({"adam": stages.adam})["adam"]
-        parts = [found["network"], found["rollout"], found["backward"], adam]
+        seconds = medians(
+            {"network": stages.network, "rollout": stages.rollout, "backward": stages.backward}, sizes.rounds
+        )
+        adam = medians({"adam": stages.adam}, sizes.rounds)["adam"]
+        parts = [*seconds.values(), adam]
         cells = "  ".join(f"{1000 * part:>{width}.1f}" for part, width in zip(parts, (8, 8, 8, 6), strict=True))
         print(f"  {count:>6}  {count * mazes:>9}  {cells}  {1000 * sum(parts):>6.1f}")
 
@@ -195,8 +222,8 @@ class _Update:
     def __init__(self, world: World, methods: list[Method]) -> None:
         self.world, self.methods = world, methods
         self.stack = world.stack(range(len(methods)))
-        recipe = fit.Optimisation(steps=1, optimiser="adam")
-        self.optimiser = fit.make_optimiser(recipe, self.stack.networks, [0.003] * len(methods))
+        optimisation = fit.Optimisation(steps=1, optimiser="adam")
+        self.optimiser = fit.make_optimiser(optimisation, self.stack.networks, [0.003] * len(methods))
 
     def network(self) -> None:
         self.log_policy = self.stack.log_policy(self.world.train.inputs, self.world.train.rows)
@@ -217,17 +244,19 @@ class _Update:
             stage()
 
 
-def _sweep(world: World) -> None:
-    """Runs as one batched program against the same runs one by one."""
+def _sweeps(world: World, sizes: Sizes) -> None:
+    """Print the seconds of an update of many runs as one batched program, and of the same runs one by one."""
     print("\na sweep as one program against one run at a time: seconds an update")
-    for names, counts in ((("rloo", "grpo", "maxrl", "reinforce"), (4,) * 5), (("rloo", "maxrl"), (16,) * 10)):
-        methods = [Sampled(name, count) for name in names for count in counts]
+    for names, count, copies in sizes.sweeps:
+        methods: list[Method] = [Sampled(name, count) for name in names for _ in range(copies)]
         together = _Update(world, methods)
         alone = [_Update(world, [method]) for method in methods]
-        found = medians({"together": together.all, "alone": lambda alone=alone: [each.all() for each in alone]})
-        ratio = found["alone"] / found["together"]
+        seconds = medians(
+            {"together": together.all, "alone": lambda alone=alone: [update.all() for update in alone]}, sizes.rounds
+        )
+        ratio = seconds["alone"] / seconds["together"]
         print(
-            f"  {len(methods)} runs, N = {counts[0]}: {found['together']:.3f} s, {found['alone']:.3f} s: {ratio:.1f}x"
+            f"  {len(methods)} runs, N = {count}: {seconds['together']:.3f} s, {seconds['alone']:.3f} s: {ratio:.1f}x"
         )
 
 
