@@ -24,8 +24,11 @@ from benchmarks.timing import medians
 from envs.maze import Maze
 from maxrl_lab import specs
 from maxrl_lab.policies.transformer import PAPER_MAZE, Shape, Transformer
-from maxrl_lab.tokens import batch as tokens
-from maxrl_lab.tokens import pretrained
+from maxrl_lab.tokens import qwen2
+from maxrl_lab.tokens.batch import TokenBatch
+from maxrl_lab.tokens.gradients import accumulate
+from maxrl_lab.tokens.sampling import Answers
+from maxrl_lab.tokens.writing import PRECISIONS, Prompts, Writing, write
 from maxrl_lab.training import fit
 from maxrl_lab.training.methods import Sampled
 from maxrl_lab.training.step import run_losses, take_step
@@ -106,25 +109,25 @@ class _Work:
         torch.manual_seed(0)
         self.policy = Transformer(case.shape)
         problems = Maze(case.size).problems(PROMPTS)
-        self.prompts = tokens.Prompts(problems.prompts, problems.lengths)
-        self.writing = tokens.Writing(case.answer, NEVER, precision=precision)
+        self.prompts = Prompts(problems.prompts, problems.lengths)
+        self.writing = Writing(case.answer, NEVER, precision=precision)
         self.written = self.write()
         self.advantages = torch.randn(PROMPTS, case.rollouts)
 
-    def write(self) -> tokens.Answers:
+    def write(self) -> Answers:
         stream = torch.Generator().manual_seed(0)
-        return tokens.write(self.policy, self.prompts, self.case.rollouts, self.writing, stream)
+        return write(self.policy, self.prompts, self.case.rollouts, self.writing, stream)
 
     def gradient(self) -> list[Tensor]:
         slopes = -self.advantages / self.advantages.numel()
         parameters = list(self.policy.parameters())
         zero = torch.zeros_like(slopes)
-        return tokens.accumulate(self.policy, parameters, self.prompts, self.written, self.writing, slopes, zero)
+        return accumulate(self.policy, parameters, self.prompts, self.written, self.writing, slopes, zero)
 
     def peer(self) -> torch.nn.Module:
         """The same policy in `transformers`."""
         model = token_peers.make_model(token_peers.qwen2_config())
-        model.load_state_dict(pretrained.to_qwen2(self.policy), strict=False)
+        model.load_state_dict(qwen2.to_qwen2(self.policy), strict=False)
         return model
 
 
@@ -132,7 +135,7 @@ def _sampling(case: Case, precision: str) -> dict[str, Callable[[], object]]:
     work = _Work(case, precision)
     sides: dict[str, Callable[[], object]] = {"lab": work.write}
     if token_peers.installed():
-        model = work.peer().to(tokens.PRECISIONS[precision])
+        model = work.peer().to(PRECISIONS[precision])
         for name, once in (("transformers generate", False), ("transformers generate, prompt computed once", True)):
             sides[name] = lambda once=once: token_peers.generate(
                 model, work.prompts.tokens, case.rollouts, case.answer, prefill_once=once
@@ -164,7 +167,7 @@ def _steps(case: Case, precision: str, rounds: int) -> None:
     method = Sampled("grpo", case.rollouts)
 
     def step() -> None:
-        batch = tokens.TokenBatch(work.policy, work.prompts, _odd, work.writing, 0, 0)
+        batch = TokenBatch(work.policy, work.prompts, _odd, work.writing, 0, 0)
         take_step(run_losses(batch, [method]), optimiser)
 
     ours = medians({"lab": step}, rounds)["lab"]

@@ -22,9 +22,10 @@ from maxrl_lab.policies.transformer import Transformer
 from maxrl_lab.randomness import generator
 from maxrl_lab.rows import Row
 from maxrl_lab.runs.context import Context
-from maxrl_lab.tokens import batch as tokens
+from maxrl_lab.tokens.gradients import accumulate
 from maxrl_lab.tokens.study import FRESH, Workshop
 from maxrl_lab.tokens.tasks import Problems
+from maxrl_lab.tokens.writing import write
 
 
 @dataclass(frozen=True)
@@ -99,13 +100,13 @@ def _score_sums(
     """Sums of the scores of a group's right and of its wrong rollouts, float64 (d,), and K: all an estimator needs."""
     prompts, writing = workshop.prompts(problem), workshop.writing()
     stream = generator("gradient signal", place, device=workshop.context.device)
-    written = tokens.write(policy, prompts, rollouts, writing, stream)
+    written = write(policy, prompts, rollouts, writing, stream)
     is_right = workshop.task.verify(problem.content, written.tokens, written.lengths)
     parameters = list(policy.parameters())
     sums = []
     for chosen in (is_right, ~is_right):
         slopes = chosen.to(written.log_probs)
-        parts = tokens.accumulate(policy, parameters, prompts, written, writing, slopes, torch.zeros_like(slopes))
+        parts = accumulate(policy, parameters, prompts, written, writing, slopes, torch.zeros_like(slopes))
         sums.append(torch.cat([each.flatten() for each in parts]).double().cpu())
     return sums[0], sums[1], int(is_right.sum())
 

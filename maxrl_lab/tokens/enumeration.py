@@ -1,7 +1,9 @@
 """Every answer of up to L tokens and its exact probability: each distinct beginning is computed once, on a tree.
 
-The nodes are the beginnings that can go on, (V-1)^t of t tokens; a node's distribution gives all its children, so the
-last token is never run through the network. Meant for small vocabularies and short answers.
+The nodes are the beginnings that can go on, W^t of t tokens; a node's distribution gives all its children, so the
+last token is never run through the network. This is meant for small vocabularies and short answers.
+
+A answers in all, L most tokens of an answer, V words of the vocabulary, W = V - 1 words that do not end an answer.
 """
 
 from typing import NamedTuple
@@ -11,10 +13,11 @@ from torch import Tensor
 
 from maxrl_lab.errors import InputError
 from maxrl_lab.policies.transformer import Transformer
-from maxrl_lab.tokens.answers import distribution
 from maxrl_lab.tokens.attention import Prefix, Tree
+from maxrl_lab.tokens.distributions import distribution
 
 MAX_ANSWERS = 10**6
+"""Most answers that are enumerated."""
 
 
 class Enumeration(NamedTuple):
@@ -25,7 +28,7 @@ class Enumeration(NamedTuple):
     lengths: Tensor
     """(A,) tokens, the end token included."""
     ended: Tensor
-    """(A,) bool."""
+    """(A,) bool; false for a beginning."""
     log_probs: Tensor
     """(B, A) for each prompt, in nats, differentiable."""
 
@@ -40,7 +43,7 @@ def enumerate_answers(
 ) -> Enumeration:
     """Return all answers of up to `length` tokens after each of B prompts.
 
-    Raises `ValueError` if there are more than `MAX_ANSWERS`.
+    Raises `InputError` if there are more than `MAX_ANSWERS`.
     """
     words = policy.shape.vocabulary
     if count(words, length) > MAX_ANSWERS:
@@ -70,7 +73,7 @@ def enumerate_answers(
 
 
 def _levels(going_on: Tensor, length: int) -> list[Tensor]:
-    """Beginnings of 0, 1, ..., `length` tokens that have not ended, (W^t, t), the children of a node side by side."""
+    """Return the beginnings of 0, 1, ..., `length` tokens that have not ended, (W^t, t), siblings side by side."""
     levels = [going_on.new_empty(1, 0)]
     for _ in range(length):
         parents = levels[-1].repeat_interleave(len(going_on), 0)
@@ -79,7 +82,7 @@ def _levels(going_on: Tensor, length: int) -> list[Tensor]:
 
 
 def _distributions(policy: Transformer, prefix: Prefix, levels: list[Tensor], temperature: float) -> list[Tensor]:
-    """Log-probabilities of the next token at the prompt and at every beginning: of each level, (B, W^t, V)."""
+    """Return log-probabilities of the token after each beginning, (B, W^t, V) for level t; level 0 is the prompt."""
     root = distribution(prefix.logits, temperature)[:, None]
     if not levels:
         return [root]
@@ -89,10 +92,10 @@ def _distributions(policy: Transformer, prefix: Prefix, levels: list[Tensor], te
     starts = torch.tensor([0, *sizes[:-1]], device=device).cumsum(0)
     ancestors = torch.zeros(len(depths), len(levels), dtype=torch.long, device=device)
     for depth, size in enumerate(sizes, 1):
-        own = starts[depth - 1] + torch.arange(size, device=device)
+        nodes = starts[depth - 1] + torch.arange(size, device=device)
         for above in range(1, depth + 1):
             step = size // sizes[above - 1]
-            ancestors[own, above - 1] = starts[above - 1] + torch.arange(size, device=device) // step
+            ancestors[nodes, above - 1] = starts[above - 1] + torch.arange(size, device=device) // step
     words = torch.cat([level[:, -1] for level in levels])
     positions = (prefix.lengths[:, None] + depths - 1)[..., None]
     tree = Tree(prefix, ancestors, depths)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from maxrl_lab import evaluate
 from maxrl_lab.rows import Row
-from maxrl_lab.tokens.answers import Answers
+from maxrl_lab.tokens.sampling import Answers
 from maxrl_lab.tokens.tasks import Problems, TokenTask
 
 KS = (1, 4, 16, 64, 128, 256, 512, 1024, 2048)

@@ -7,8 +7,8 @@ from typing import Any
 from maxrl_lab import specs
 from maxrl_lab.policies.transformer import Shape
 from maxrl_lab.settings import check_lists, check_rates
-from maxrl_lab.tokens import batch as tokens
 from maxrl_lab.tokens.decoding import EOS
+from maxrl_lab.tokens.writing import Writing
 from maxrl_lab.training.methods import parse_method
 
 
@@ -68,9 +68,9 @@ class TokenSettings:
         self.shape(vocabulary=3, context=8)
         self.writing(1)
 
-    def writing(self, answer_length: int, temperature: float = 1.0, top_p: float = 1.0) -> tokens.Writing:
+    def writing(self, answer_length: int, temperature: float = 1.0, top_p: float = 1.0) -> Writing:
         """Return how answers are drawn."""
-        return tokens.Writing(answer_length, EOS, temperature, top_p, self.memory, self.precision)
+        return Writing(answer_length, EOS, temperature, top_p, self.memory, self.precision)
 
     def shape(self, vocabulary: int, context: int) -> Shape:
         """Return the size of the policy."""

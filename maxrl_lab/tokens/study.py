@@ -22,12 +22,13 @@ from maxrl_lab.randomness import generator
 from maxrl_lab.rows import Row, Tables
 from maxrl_lab.runs.context import Context
 from maxrl_lab.runs.workers import in_parallel, one_thread
-from maxrl_lab.tokens import answers
-from maxrl_lab.tokens import batch as tokens
+from maxrl_lab.tokens.batch import TokenBatch
 from maxrl_lab.tokens.evaluation import Evaluation
 from maxrl_lab.tokens.policy_cache import Trained, cached
+from maxrl_lab.tokens.scoring import read, score
 from maxrl_lab.tokens.settings import TokenSettings
 from maxrl_lab.tokens.tasks import Problems, TokenTask
+from maxrl_lab.tokens.writing import Prompts, Writing, write
 from maxrl_lab.training import fit
 from maxrl_lab.training.groups import DivergedError, Group
 from maxrl_lab.training.methods import Exact, Method, parse_method
@@ -44,7 +45,7 @@ class Workshop:
     training_set: int | None = None
     """Problems of a fixed training set; None: fresh ones in every update."""
 
-    def writing(self, temperature: float = 1.0, top_p: float = 1.0) -> tokens.Writing:
+    def writing(self, temperature: float = 1.0, top_p: float = 1.0) -> Writing:
         """Return how answers are drawn."""
         return self.settings.writing(self.task.answer_length, temperature, top_p)
 
@@ -76,17 +77,17 @@ class Workshop:
         order = torch.randperm(self.training_set, generator=generator("epoch", seed, epoch))
         return self._fixed.select(order[place * count : (place + 1) * count])
 
-    def prompts(self, problems: Problems) -> tokens.Prompts:
+    def prompts(self, problems: Problems) -> Prompts:
         """Return prompts where the policy is."""
         device = self.context.device
-        return tokens.Prompts(problems.prompts.to(device), problems.lengths.to(device))
+        return Prompts(problems.prompts.to(device), problems.lengths.to(device))
 
     def evaluate(
-        self, policy: Transformer, problems: Problems, samples: int, writing: tokens.Writing, *key: str | int
+        self, policy: Transformer, problems: Problems, samples: int, writing: Writing, *key: str | int
     ) -> Evaluation:
         """Draw samples of every problem."""
         stream = generator("evaluation", *key, device=self.context.device)
-        written = tokens.write(policy, self.prompts(problems), samples, writing, stream)
+        written = write(policy, self.prompts(problems), samples, writing, stream)
         return Evaluation(problems, written, self.task.verify(problems.content, written.tokens, written.lengths))
 
     def base(self) -> Transformer:
@@ -151,7 +152,7 @@ class Workshop:
             f"{self.task.name}: {run.method.name}, N = {run.method.rollouts}, lr {run.learning_rate:g}, seed {run.seed}"
         )
 
-        def batch(step: int) -> tokens.TokenBatch:
+        def batch(step: int) -> TokenBatch:
             problems = self.problems(run.seed, step)
             latest.start = time.perf_counter()
             latest.batch = self.batch(policy, problems, run.seed, step)
@@ -201,13 +202,13 @@ class Workshop:
             ) from None
         return policy, tables["rows"]
 
-    def batch(self, policy: Transformer, problems: Problems, seed: int, step: int) -> tokens.TokenBatch:
+    def batch(self, policy: Transformer, problems: Problems, seed: int, step: int) -> TokenBatch:
         """Return the trainer's view of some problems."""
 
         def verify(written: Tensor, lengths: Tensor) -> Tensor:
             return self.task.verify(problems.content, written, lengths)
 
-        return tokens.TokenBatch(policy, self.prompts(problems), verify, self.writing(), seed, step)
+        return TokenBatch(policy, self.prompts(problems), verify, self.writing(), seed, step)
 
     def choose_rates(self, names: Sequence[str]) -> tuple[dict[str, float], list[Row]]:
         """Return each method's best learning rate, by final pass@1 on validation problems, and the sweep's rows."""
@@ -276,9 +277,9 @@ class _Solutions:
         """Return the log-probabilities of the solutions (1, B)."""
         device = self.workshop.context.device
         with self.workshop.writing().arithmetic(device):
-            prefix = answers.read(self.policy, *self.workshop.prompts(self.problems))
+            prefix = read(self.policy, *self.workshop.prompts(self.problems))
             written, lengths = (each.to(device)[:, None] for each in self.solutions)
-            log_probs = answers.score(self.policy, prefix, written, lengths)[0].T
+            log_probs = score(self.policy, prefix, written, lengths)[0].T
         if not bool(log_probs.isfinite().all()):
             raise DivergedError(0, self.step)
         return log_probs
@@ -294,7 +295,7 @@ class _Latest:
     """The update that is being made."""
 
     start: float
-    batch: tokens.TokenBatch
+    batch: TokenBatch
 
     def describe(self, policy: Transformer) -> Row:
         """What its rollouts were like, the gradient's norm, and where the time went."""

@@ -4,7 +4,7 @@ from copy import deepcopy
 
 import pytest
 import torch
-from maxrl_lab.policies.table import Table
+from torch import nn
 from torch.nn.functional import conv2d, relu
 
 from maxrl_lab.policies import jacobian
@@ -127,31 +127,6 @@ class TestSmallCnn:
             small_cnn(3, 7, 5)(random_levels(1, 3, 6, 6))
 
 
-class TestTable:
-    def test_it_is_uniform_at_first_and_looks_at_nothing(self):
-        table = Table(3, 4)
-        found = table(torch.full((3, 9), torch.nan)).log_softmax(-1).exp()
-        assert found.tolist() == [[0.25] * 4] * 3
-
-    def test_a_row_moves_alone(self):
-        table = Table(3, 2)
-        table(torch.zeros(3, 1))[1, 0].backward()
-        assert table.logits.grad.tolist() == [[0, 0], [1, 0], [0, 0]]
-
-    @pytest.mark.parametrize("inputs", [2, 4])
-    def test_another_number_of_inputs_is_refused(self, refuses, inputs):
-        with refuses(f"a table of 3 observations was asked for {inputs}"):
-            Table(3, 2)(torch.zeros(inputs, 1))
-
-    def test_jacobian_is_one_hot_less_the_policy(self):
-        table = Table(2, 3)
-        with torch.no_grad():
-            table.logits.copy_(torch.tensor([[0.0, 1.0, -2.0], [0.5, 0.5, 3.0]]))
-        policy = table.logits.detach().double().softmax(-1)
-        wanted = torch.block_diag(*(torch.eye(3, dtype=torch.float64) - row for row in policy))
-        assert torch.allclose(log_prob_jacobian(table, torch.zeros(2, 1)), wanted, atol=1e-14)
-
-
 NETWORKS = {
     "perceptron": (lambda: mlp([5, 6, 3]), (4, 5)),
     "convolutional": (lambda: FullyConvolutional(3, 4, 5, 3), (2, 3, 5, 5)),
@@ -174,6 +149,15 @@ def by_autograd(network, inputs):
 
 
 class TestJacobian:
+    def test_of_a_table_is_one_hot_less_the_policy(self):
+        table = nn.Linear(2, 3, bias=False)  # on one-hot inputs, column o of the weight is the row of logits of o
+        with torch.no_grad():
+            table.weight.copy_(torch.tensor([[0.0, 1.0, -2.0], [0.5, 0.5, 3.0]]).T)
+        policy = table.weight.detach().double().softmax(0).T
+        wanted = torch.block_diag(*(torch.eye(3, dtype=torch.float64) - row for row in policy))
+        found = log_prob_jacobian(table, torch.eye(2)).view(6, 3, 2).transpose(1, 2).flatten(1)
+        assert torch.allclose(found, wanted, atol=1e-14)
+
     def test_equals_one_backward_pass_per_log_probability(self, network_and_inputs):
         network, inputs = network_and_inputs
         found = log_prob_jacobian(network, inputs)

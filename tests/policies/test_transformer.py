@@ -13,7 +13,8 @@ from small_policy import (
 
 from maxrl_lab.policies.stack import seeded
 from maxrl_lab.policies.transformer import Shape, Transformer, rotary, rotate
-from maxrl_lab.tokens import answers, attention
+from maxrl_lab.tokens import attention
+from maxrl_lab.tokens.scoring import read, score
 
 EXACT = {"rtol": 1e-10, "atol": 1e-12}
 
@@ -116,11 +117,11 @@ class TestReading:
     def test_prompts_of_a_batch_do_not_see_each_other(self):
         policy = small_policy()
         tokens, lengths = random_prompts([4, 7, 2])
-        together = answers.read(policy, tokens, lengths)
+        together = read(policy, tokens, lengths)
         assert together.logits.shape == (3, 5)
         assert together.keys[0].shape == together.values[1].shape == (3, 2, 7, 4)
         for row, own in enumerate(lengths):
-            alone = answers.read(policy, tokens[row : row + 1, :own], lengths[row : row + 1])
+            alone = read(policy, tokens[row : row + 1, :own], lengths[row : row + 1])
             assert torch.allclose(together.logits[row], alone.logits[0], **EXACT)
             for layer in range(2):
                 assert torch.allclose(together.keys[layer][row, :, :own], alone.keys[layer][0], **EXACT)
@@ -135,7 +136,7 @@ class TestReading:
         assert not torch.allclose(first[:, 4:], second[:, 4:], rtol=1e-3)
 
     def test_some_of_the_prompts(self):
-        prefix = answers.read(small_policy(), *random_prompts([4, 7, 2]))
+        prefix = read(small_policy(), *random_prompts([4, 7, 2]))
         some = prefix.select(torch.tensor([2, 0]))
         assert some.lengths.tolist() == [2, 4]
         assert torch.equal(some.logits, prefix.logits[[2, 0]])
@@ -143,9 +144,9 @@ class TestReading:
         assert torch.equal(some.values[0], prefix.values[0][[2, 0]])
 
     def test_padding_is_where_a_prompt_has_ended(self):
-        prefix = answers.read(small_policy(), *random_prompts([3, 2]))
+        prefix = read(small_policy(), *random_prompts([3, 2]))
         assert prefix.padding[:, 0, 0].tolist() == [[False, False, False], [False, False, True]]
-        assert answers.read(small_policy(), *random_prompts([3, 3])).padding is None
+        assert read(small_policy(), *random_prompts([3, 3])).padding is None
 
 
 PROMPTS = {"equal": [5, 5, 5], "padded": [3, 7, 5]}
@@ -170,7 +171,7 @@ class TestScoring:
     def test_values_and_gradients_are_those_of_whole_unshared_sequences(self, merged, kind, temperature, options):
         policy = small_policy(**options)
         prompts, written = random_prompts(PROMPTS[kind]), random_answers(LENGTHS)
-        log_probs, entropies = answers.score(policy, answers.read(policy, *prompts), *written, temperature)
+        log_probs, entropies = score(policy, read(policy, *prompts), *written, temperature)
         wanted, naive_entropies = naive_scores(policy, *prompts, *written, temperature)
         assert log_probs.shape == entropies.shape == (3, 4)
         assert torch.allclose(log_probs, wanted, **EXACT)
@@ -190,7 +191,7 @@ class TestScoring:
         prompts = random_prompts([length + 20 for length in PROMPTS[kind]], 32)
         written = random_answers([[5 * length for length in row] for row in LENGTHS], 32)
         weights = random(3, 4).float()
-        log_probs, _ = answers.score(policy, answers.read(policy, *prompts), *written)
+        log_probs, _ = score(policy, read(policy, *prompts), *written)
         exact = seeded(lambda: Transformer(Shape()), 0).double()
         wanted, _ = naive_scores(exact, *prompts, *written)
         assert torch.allclose(log_probs.double(), wanted, rtol=1e-5)
@@ -202,9 +203,7 @@ class TestScoring:
     def test_answers_of_one_token_need_no_second_look(self):
         policy, prompts = small_policy(), random_prompts([3, 5])
         tokens = torch.tensor([[[2], [4]], [[0], [2]]])
-        log_probs, entropies = answers.score(
-            policy, answers.read(policy, *prompts), tokens, torch.ones(2, 2, dtype=torch.long)
-        )
+        log_probs, entropies = score(policy, read(policy, *prompts), tokens, torch.ones(2, 2, dtype=torch.long))
         wanted = naive_scores(policy, *prompts, tokens, torch.ones(2, 2, dtype=torch.long))
         assert torch.allclose(log_probs, wanted[0], **EXACT)
         assert torch.allclose(entropies, wanted[1], **EXACT)
@@ -222,7 +221,7 @@ class TestScoring:
             behind = torch.arange(tokens.shape[2]) >= own[..., None]
             written = torch.where(behind, torch.randint(5, tokens.shape, generator=noise), tokens)
             assert not torch.equal(written, tokens)
-            log_probs, entropies = answers.score(policy, answers.read(policy, rubbish, lengths), written, own)
+            log_probs, entropies = score(policy, read(policy, rubbish, lengths), written, own)
             slope = gradient_of((weights * (log_probs - entropies)).sum(), policy)
             outcomes.append((log_probs, entropies, slope))
         for other in outcomes[1:]:
@@ -231,11 +230,11 @@ class TestScoring:
 
     def test_answers_of_a_batch_do_not_see_each_other(self, merged):
         policy, prompts, (tokens, lengths) = small_policy(), random_prompts([5, 5, 5]), random_answers(LENGTHS)
-        together, _ = answers.score(policy, answers.read(policy, *prompts), tokens, lengths)
+        together, _ = score(policy, read(policy, *prompts), tokens, lengths)
         for row in range(3):
-            own = answers.read(policy, *(each[row : row + 1] for each in prompts))
+            own = read(policy, *(each[row : row + 1] for each in prompts))
             for place in range(4):
-                alone, _ = answers.score(
+                alone, _ = score(
                     policy, own, tokens[row : row + 1, place : place + 1], lengths[row : row + 1, place : place + 1]
                 )
                 assert alone.item() == pytest.approx(together[row, place].item(), rel=1e-12)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from small_policy import END, gradient_of, naive_scores, random_prompts, small_policy
 
-from maxrl_lab.tokens import answers, enumeration
+from maxrl_lab.tokens import enumeration
+from maxrl_lab.tokens.scoring import read, score
 
 EXACT = {"rtol": 1e-10, "atol": 1e-12}
 CASES = [(4, 1), (4, 2), (3, 4), (5, 3), (2, 3)]
@@ -27,7 +28,7 @@ def case(request):
     words, length = request.param
     policy, end = small_policy(words), min(END, words - 1)
     prompts = random_prompts([3, 5], words)
-    prefix = answers.read(policy, *prompts)
+    prefix = read(policy, *prompts)
     return policy, prompts, length, end, enumeration.enumerate_answers(policy, prefix, length, end=end, temperature=0.8)
 
 
@@ -55,15 +56,15 @@ class TestEnumeration:
     def test_scoring_them_says_the_same(self, case):
         policy, prompts, _, _, found = case
         every = (2, *found.tokens.shape)
-        log_probs, _ = answers.score(
-            policy, answers.read(policy, *prompts), found.tokens.expand(every), found.lengths.expand(every[:2]), 0.8
+        log_probs, _ = score(
+            policy, read(policy, *prompts), found.tokens.expand(every), found.lengths.expand(every[:2]), 0.8
         )
         assert torch.allclose(found.log_probs, log_probs, **EXACT)
 
 
 def test_answers_of_one_token_are_the_next_tokens_distribution():
     policy = small_policy(4)
-    prefix = answers.read(policy, *random_prompts([3, 2], 4))
+    prefix = read(policy, *random_prompts([3, 2], 4))
     found = enumeration.enumerate_answers(policy, prefix, 1, end=END)
     assert found.tokens.tolist() == [[2], [0], [1], [3]]  # the one that ends comes first
     assert found.ended.tolist() == [True, False, False, False]
@@ -79,7 +80,7 @@ def test_count_by_hand(words, length, answers):
 
 def test_the_last_token_is_never_run_and_no_beginning_twice(monkeypatch):
     policy = small_policy(4)
-    prefix = answers.read(policy, *random_prompts([3, 2], 4))
+    prefix = read(policy, *random_prompts([3, 2], 4))
     seen = []
     run = policy.hidden
     monkeypatch.setattr(policy, "hidden", lambda tokens, *rest: seen.append(tokens.shape) or run(tokens, *rest))
@@ -89,14 +90,14 @@ def test_the_last_token_is_never_run_and_no_beginning_twice(monkeypatch):
 
 def test_too_many_are_refused_before_anything_is_computed(refuses):
     policy = small_policy(12)
-    prefix = answers.read(policy, *random_prompts([3], 12))
+    prefix = read(policy, *random_prompts([3], 12))
     with refuses("12 words and 6 tokens make 1948717 answers, at most 1000000 are enumerated"):
         enumeration.enumerate_answers(policy, prefix, 6, end=END)
 
 
 def test_the_bound_itself_is_allowed(monkeypatch):
     policy = small_policy(4)
-    prefix = answers.read(policy, *random_prompts([3], 4))
+    prefix = read(policy, *random_prompts([3], 4))
     monkeypatch.setattr(enumeration, "MAX_ANSWERS", 40)
     assert enumeration.enumerate_answers(policy, prefix, 3, end=END).log_probs.shape == (1, 40)
     monkeypatch.setattr(enumeration, "MAX_ANSWERS", 39)

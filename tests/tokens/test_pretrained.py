@@ -11,7 +11,10 @@ from small_policy import random_prompts, small_policy
 
 from maxrl_lab.policies.stack import seeded
 from maxrl_lab.policies.transformer import Shape, Transformer
-from maxrl_lab.tokens import answers, attention, pretrained
+from maxrl_lab.runs import files
+from maxrl_lab.tokens import attention, pretrained, qwen2
+from maxrl_lab.tokens.sampling import sample
+from maxrl_lab.tokens.scoring import read
 
 WORDS = ["<pad>", "<bos>", "<eos>", "UP", "DOWN", "12", "+", "x_1"]
 
@@ -135,7 +138,7 @@ class TestTransformers:
         model = transformers.AutoModelForCausalLM.from_pretrained(folder)
         tokens, lengths = random_prompts([5, 5, 5, 5], len(WORDS))
         tokens = tokens.clamp(min=3)  # no end and no padding in a prompt
-        found = answers.sample(policy, answers.read(policy, tokens, lengths), None, end=2, answers=(1, 8)).tokens[:, 0]
+        found = sample(policy, read(policy, tokens, lengths), None, end=2, answers=(1, 8)).tokens[:, 0]
         with torch.no_grad():
             written = model.generate(tokens, attention_mask=torch.ones_like(tokens), do_sample=False, max_new_tokens=8)[
                 :, 5:
@@ -175,9 +178,9 @@ class TestConfig:
         assert pretrained.load(folder).shape.rope_theta == 10_000  # what transformers assumes
 
     def test_an_absent_tie_means_untied(self):
-        config = pretrained._config(Shape(tied=False), "float32")
+        config = qwen2.to_config(Shape(tied=False), "float32")
         del config["tie_word_embeddings"]
-        assert pretrained.read_shape(config) == Shape(tied=False)
+        assert qwen2.read_shape(config) == Shape(tied=False)
 
     @pytest.mark.parametrize(
         ("changes", "message"),
@@ -303,7 +306,7 @@ class TestInterrupted:
                 raise OSError("no space left")
             write(path, content)
 
-        for module in (pretrained, runs):
+        for module in (pretrained, files):
             monkeypatch.setattr(module, "write_atomically", failing)
         with pytest.raises(OSError, match="no space left"):
             pretrained.save(policy_of(), tmp_path / "policy", WORDS)

@@ -23,10 +23,13 @@ from small_policy import (
 
 from maxrl_lab import estimators, exact
 from maxrl_lab.policies.transformer import Shape
-from maxrl_lab.tokens import answers, enumeration
-from maxrl_lab.tokens import batch as tokens
-from maxrl_lab.tokens.answers import Answers
-from maxrl_lab.tokens.batch import Prompts, TokenBatch, Writing
+from maxrl_lab.randomness import generator
+from maxrl_lab.tokens import enumeration, gradients, writing
+from maxrl_lab.tokens.batch import TokenBatch, describe
+from maxrl_lab.tokens.gradients import differentiable, parts
+from maxrl_lab.tokens.sampling import Answers
+from maxrl_lab.tokens.scoring import read, score
+from maxrl_lab.tokens.writing import PRECISIONS, Prompts, Writing, at_once, write
 from maxrl_lab.training import methods
 from maxrl_lab.training.groups import DivergedError, Group
 from maxrl_lab.training.methods import Exact, Expected, Sampled, parse_method
@@ -69,7 +72,7 @@ def close(found, wanted, tolerance=1e-10):
 
 def every_answer(policy, prompt):
     """(tokens (A, T), lengths (A,)) of all answers, in the lab's order."""
-    prefix = answers.read(policy, prompt[None], torch.tensor([len(prompt)]))
+    prefix = read(policy, prompt[None], torch.tensor([len(prompt)]))
     found = enumeration.enumerate_answers(policy, prefix, LONGEST, end=END)
     return found.tokens, found.lengths
 
@@ -114,7 +117,7 @@ class TestExpectedGradient:
         chosen, chances = self.groups(rollouts)
         prompts = Prompts(prompt.expand(len(chosen), -1), torch.full((len(chosen),), len(prompt)))
         group = Answers(written[chosen], lengths[chosen], lengths[chosen] > 0, log_probs[chosen], log_probs[chosen])
-        recomputed, _ = tokens.differentiable(policy, prompts, group, SHORT)
+        recomputed, _ = differentiable(policy, prompts, group, SHORT)
         losses = methods.sampled_loss(Group(right[chosen][:, None], recomputed[:, None]), spec_of(name))
         found = -backward(chances * losses, policy)
         probabilities = log_probs.exp()
@@ -146,7 +149,7 @@ class TestSecondMoment:
         policy, prompt, written, lengths, right, log_probs, scores = listed()
         prompts = Prompts(prompt.expand(self.GROUPS, -1), torch.full((self.GROUPS,), len(prompt)))
         stream = torch.Generator().manual_seed(5)
-        drawn = tokens.write(policy, prompts, rollouts, SHORT, stream)
+        drawn = write(policy, prompts, rollouts, SHORT, stream)
         code = torch.tensor([WORDS, 1]) + torch.zeros(LONGEST, dtype=torch.long)
         key = (written * code).sum(1) * (LONGEST + 1) + lengths
         own = (drawn.tokens * code).sum(2) * (LONGEST + 1) + drawn.lengths
@@ -237,8 +240,8 @@ def slow_loss(batch, group, estimator):
 
 def drawn_by(batch, rollouts):
     """The answers of `rollout`, drawn again from the stream that is documented by seed, step and N."""
-    stream = tokens.generator("answers", batch.seed, batch.step, rollouts)
-    return tokens.write(batch.policy, batch.prompts, rollouts, batch.writing, stream)
+    stream = generator("answers", batch.seed, batch.step, rollouts)
+    return write(batch.policy, batch.prompts, rollouts, batch.writing, stream)
 
 
 class TestSampledGradient:
@@ -309,7 +312,7 @@ class TestGreedy:
         advantages = estimators.make("grpo")(group.rewards[0].double()) * ~solved[:, None]
         assert bool(advantages.any())
         wanted = gradient_of(-(advantages * log_probs).mean(), batch.policy)
-        losses = run_losses(batch, [parse_method("grpo + greedy_gate", 4)])
+        losses = run_losses(batch, [parse_method("grpo | greedy_gate", 4)])
         assert close(backward(losses, batch.policy), wanted)
 
 
@@ -323,16 +326,63 @@ def test_a_batch_is_one_policy(refuses):
             ask()
 
 
+def change_in_place(policy):
+    with torch.no_grad():
+        policy.norm.add_(1e-3)
+
+
+def step_of_an_optimiser(policy):
+    for parameter in policy.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    torch.optim.SGD(policy.parameters(), lr=1e-3).step()
+
+
+def other_weights(policy):
+    policy.load_state_dict(small_policy(seed=5).state_dict())
+
+
+class TestChangedParameters:
+    """The gradient is computed in `backward`: parameters that have changed by then would give another one."""
+
+    @pytest.mark.parametrize("change", [change_in_place, step_of_an_optimiser, other_weights])
+    @pytest.mark.parametrize("what", ["log_probs", "entropies"])
+    def test_between_loss_and_backward_are_refused(self, refuses, change, what):
+        batch = make()
+        loss = getattr(batch.rollout([0], 4), what).sum()
+        change(batch.policy)
+        with refuses(
+            "the policy's parameters have changed since its answers were sampled: call backward before the next "
+            "update, or sample again"
+        ):
+            loss.backward()
+        batch.rollout([0], 4).log_probs.sum().backward()  # new answers of the new policy are fine
+
+    def test_a_frozen_parameter_counts_too(self):
+        batch = make()
+        batch.policy.norm.requires_grad_(False)
+        loss = batch.rollout([0], 4).log_probs.sum()
+        with torch.no_grad():
+            batch.policy.norm.add_(1e-3)
+        with pytest.raises(ValueError, match="parameters have changed"):
+            loss.backward()
+
+
+@pytest.mark.parametrize("runs", [[1], [0, 1], []])
+def test_greedy_answers_are_those_of_run_0_alone(refuses, runs):
+    with refuses(f"a token batch holds one policy, run 0; got runs {runs}"):
+        make().greedy(runs)
+
+
 class TestMemory:
-    """Bytes of the policies below: 4 a number; see `tokens.parts` and `tokens.at_once`."""
+    """Bytes of the policies below: 4 a number; see `parts` and `at_once`."""
 
     @pytest.mark.parametrize("kib", [600, 120, 60, 34])
     def test_parts_change_nothing(self, kib, monkeypatch):
         whole, parted = make(lengths=(3, 5, 3, 2, 4, 6)), make(lengths=(3, 5, 3, 2, 4, 6))
         parted.writing = Writing(answer_length=6, memory=kib / 2**20)
         outcomes, reads = [], []
-        read = answers.read
-        monkeypatch.setattr(answers, "read", lambda *parts: reads.append(1) or read(*parts))
+        for module in (writing, gradients):
+            monkeypatch.setattr(module, "read", lambda *parts: reads.append(1) or read(*parts))
         for batch in (whole, parted):
             group = batch.rollout([0], 8)
             drawn = len(reads)
@@ -353,7 +403,7 @@ class TestMemory:
         assert per_prompt + 8 * per_answer == 27_136
         batch = make(lengths=(3, 5, 3, 2, 4, 6))
         narrow = Writing(answer_length=6, memory=bytes_ / 2**30)
-        assert tokens.at_once(batch.policy.shape, 6, 8, narrow) == fits
+        assert at_once(batch.policy.shape, 6, 8, narrow) == fits
         wanted = drawn_by(batch, 8)
         batch.writing = narrow
         found = drawn_by(batch, 8)
@@ -363,8 +413,8 @@ class TestMemory:
 
     def test_greedy_answers_are_as_many_as_asked_for_in_parts_too(self):
         batch = make(lengths=(3, 5, 3))
-        whole = tokens.write(batch.policy, batch.prompts, 8, Writing(answer_length=6), None)
-        parted = tokens.write(batch.policy, batch.prompts, 8, Writing(answer_length=6, memory=13_000 / 2**30), None)
+        whole = write(batch.policy, batch.prompts, 8, Writing(answer_length=6), None)
+        parted = write(batch.policy, batch.prompts, 8, Writing(answer_length=6, memory=13_000 / 2**30), None)
         assert whole.tokens.shape == (3, 8, 6)
         assert torch.equal(whole.tokens, parted.tokens)
         assert bool((whole.tokens == whole.tokens[:, :1]).all())
@@ -376,7 +426,7 @@ class TestMemory:
         for kib in (10**6, 500, 100, 60):
             memory = kib / 2**20
             seen = torch.zeros(7, 9, dtype=torch.long)
-            for rows, places in tokens.parts(TINY, 5, wanted, lengths, memory):
+            for rows, places in parts(TINY, 5, wanted, lengths, memory):
                 seen[rows[:, None], places] += 1
                 longest = int((lengths * wanted)[rows[:, None], places].max())
                 count = len(rows) * (5 + places.shape[1] * longest)
@@ -388,9 +438,9 @@ class TestMemory:
 
     def test_writing_that_does_not_fit_is_refused(self, refuses):
         # the paper's policy: a prompt of 310 (1024 + 5120) numbers, an answer of 2 (1024 60 + 5120)
-        assert tokens.at_once(Shape(), 310, 128, Writing(60, memory=1.0)) == (14, 128)
+        assert at_once(Shape(), 310, 128, Writing(60, memory=1.0)) == (14, 128)
         with refuses("an answer of 60 tokens to a prompt of 310 needs 0.0076 GiB, memory is 0.007 GiB"):
-            tokens.at_once(Shape(), 310, 128, Writing(60, memory=0.007))
+            at_once(Shape(), 310, 128, Writing(60, memory=0.007))
         batch = make(writing=Writing(answer_length=6, memory=1e-6))
         with pytest.raises(ValueError, match="an answer of 6 tokens to a prompt of 5 needs"):
             batch.rollout([0], 8)
@@ -399,8 +449,8 @@ class TestMemory:
         # the paper's policy: 310 + 60 tokens of 4 * 4 * (2560 + 5120) bytes, 310^2 + 60 * 370 pairs of 128 bytes
         one, longest = torch.ones(1, 3, dtype=torch.bool), torch.full((1, 3), 60)
         with refuses("the gradient of one answer of 60 tokens needs 0.056 GiB, memory is 0.05 GiB"):
-            list(tokens.parts(Shape(), 310, one, longest, 0.05))
-        found = list(tokens.parts(Shape(), 310, one, longest, 0.057))
+            list(parts(Shape(), 310, one, longest, 0.05))
+        found = list(parts(Shape(), 310, one, longest, 0.057))
         assert [places.tolist() for _, places in found] == [[[0]], [[1]], [[2]]]
 
 
@@ -471,7 +521,7 @@ class TestDescribe:
             log_probs=torch.zeros(2, 2),
             entropies=torch.tensor([[0.5, 2.0], [1.0, 1.5]]),
         )
-        assert tokens.describe(written, torch.tensor([[True, False], [False, False]])) == {
+        assert describe(written, torch.tensor([[True, False], [False, False]])) == {
             "pass_rate": 0.25,
             "signal": 0.5,
             "length": 2.5,
@@ -484,7 +534,7 @@ class TestDescribe:
         batch = make()
         group = batch.rollout([0], 6)
         written = drawn_by(batch, 6)
-        assert batch.seen == tokens.describe(written, group.rewards[0])
+        assert batch.seen == describe(written, group.rewards[0])
         assert 0 < batch.seen["cut_off"] < 1
         assert set(batch.seconds) == {"seconds_sample", "seconds_verify"}
         assert all(each >= 0 for each in batch.seconds.values())
@@ -493,12 +543,12 @@ class TestDescribe:
 class TestPrecision:
     def test_bfloat16_is_close(self):
         policy = small_policy(dtype=torch.float32, width=64, mlp=128)
-        exactly, nearly = (make(policy, (5, 5, 5, 5), writing=Writing(6, precision=each)) for each in tokens.PRECISIONS)
+        exactly, nearly = (make(policy, (5, 5, 5, 5), writing=Writing(6, precision=each)) for each in PRECISIONS)
         written = drawn_by(exactly, 16)
         rewards = odd(written.tokens, written.lengths)[None]
         slopes = []
         for batch in (exactly, nearly):
-            log_probs, _ = tokens.differentiable(policy, batch.prompts, written, batch.writing)
+            log_probs, _ = differentiable(policy, batch.prompts, written, batch.writing)
             slopes.append(backward(methods.sampled_loss(Group(rewards, log_probs[None]), "rloo"), policy))
         assert slopes[1].dtype == torch.float32
         assert not torch.equal(*slopes)
@@ -509,7 +559,7 @@ class TestPrecision:
         batch = make(policy, writing=Writing(6, precision="bfloat16"))
         group = batch.rollout([0], 16)
         written = drawn_by(batch, 16)
-        log_probs, _ = answers.score(policy, answers.read(policy, *batch.prompts), written.tokens, written.lengths)
+        log_probs, _ = score(policy, read(policy, *batch.prompts), written.tokens, written.lengths)
         assert group.log_probs.dtype == torch.float32
         gap = (group.log_probs[0] - log_probs.detach()).abs()
         assert 0 < gap.mean().item() < 0.1

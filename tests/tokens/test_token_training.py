@@ -16,9 +16,9 @@ from maxrl_lab.runs.context import Context
 from maxrl_lab.runs.tables import TIMING_COLUMNS
 from maxrl_lab.tokens import policy_cache
 from maxrl_lab.tokens import study as token_training
-from maxrl_lab.tokens.answers import Answers
 from maxrl_lab.tokens.decoding import EOS
 from maxrl_lab.tokens.evaluation import KS, Evaluation
+from maxrl_lab.tokens.sampling import Answers
 from maxrl_lab.tokens.settings import SMALLEST, TokenSettings
 from maxrl_lab.tokens.study import Workshop
 from maxrl_lab.training.methods import parse_method
@@ -191,14 +191,14 @@ class TestProblems:
         for name, rollouts, rate, seed in (
             ("rloo", 4, 1e-3, 0),
             ("maxrl", 8, 1e-2, 0),
-            ("grpo + greedy_gate", 4, 1e-3, 0),
+            ("grpo | greedy_gate", 4, 1e-3, 0),
             ("rloo", 4, 1e-3, 1),
         ):
             seen.clear()
             shop.train(Run(parse_method(name, rollouts), rate, seed), "report")
             assert [(each[0], each[1]) for each in seen] == [(seed, step) for step in range(SMALL.steps)]
             by_run[name, rollouts, seed] = [each[2] for each in seen]
-        assert by_run["rloo", 4, 0] == by_run["maxrl", 8, 0] == by_run["grpo + greedy_gate", 4, 0]
+        assert by_run["rloo", 4, 0] == by_run["maxrl", 8, 0] == by_run["grpo | greedy_gate", 4, 0]
         assert by_run["rloo", 4, 0] != by_run["rloo", 4, 1]
 
     def test_an_epoch_visits_every_problem_of_the_fixed_training_set_once(self, tmp_path):
@@ -325,11 +325,11 @@ class TestDiverged:
 
     def test_in_the_last_update_too(self, tmp_path, refuses):
         message = (
-            "modular_sum: grpo + greedy_gate, N = 4, lr 1e+30, seed 0 has diverged: its policy is NaN after 1 updates; "
+            "modular_sum: grpo | greedy_gate, N = 4, lr 1e+30, seed 0 has diverged: its policy is NaN after 1 updates; "
             "leave that rate out, with --out or --force (the last checkpoint is kept)"
         )
         with refuses(message):
-            self.shop(tmp_path, steps=1).train(Run(parse_method("grpo + greedy_gate", 4), 1e30, 0), "report")
+            self.shop(tmp_path, steps=1).train(Run(parse_method("grpo | greedy_gate", 4), 1e30, 0), "report")
 
     def test_pretraining(self, tmp_path, refuses):
         message = (
@@ -480,23 +480,23 @@ BAD = [
     (maze_scaling, {"pretrain_steps": 0}, "pretrain_steps must be a whole number >= 1, got 0"),
     (
         maze_baselines,
-        {"methods": ("grpo + greedy",)},
+        {"methods": ("grpo | greedy",)},
         "unknown surrogate 'greedy'; choose one of: sequence_sum, token_mean, rollout_mean, entropy_bonus, "
         "differential_smoothing, greedy_gate",
     ),
     (
         maze_baselines,
-        {"methods": ("grpo + entropy_bonus",)},
+        {"methods": ("grpo | entropy_bonus",)},
         "surrogate 'entropy_bonus' needs the option 'coefficient', as in 'entropy_bonus:coefficient=4'",
     ),
     (
         maze_baselines,
-        {"methods": ("grpo + greedy_gate", "maxrl", "grpo+greedy_gate")},
-        "methods must be distinct, got grpo + greedy_gate maxrl grpo + greedy_gate",
+        {"methods": ("grpo | greedy_gate", "maxrl", "grpo|greedy_gate")},
+        "methods must be distinct, got grpo | greedy_gate maxrl grpo | greedy_gate",
     ),
     (
         maze_baselines,
-        {"methods": ("grpo", "grpo + sequence_sum")},
+        {"methods": ("grpo", "grpo | sequence_sum")},
         "methods must be distinct, got grpo grpo",
     ),
     (coverage, {"temperature": 0.0}, "temperature must be positive and finite, got 0.0"),

@@ -1,6 +1,5 @@
 """Writing answers: what is drawn and what it is said to be worth, against a loop over one naive sequence at a time."""
 
-import math
 from collections import Counter
 
 import pytest
@@ -8,7 +7,10 @@ import torch
 from scipy.stats import chi2
 from small_policy import END, naive_logits, naive_score, random_prompts, small_policy, watch_tokens
 
-from maxrl_lab.tokens import answers, enumeration
+from maxrl_lab.tokens import enumeration
+from maxrl_lab.tokens.distributions import distribution, entropy
+from maxrl_lab.tokens.sampling import sample
+from maxrl_lab.tokens.scoring import check_prompts, read, score
 
 EXACT = {"rtol": 1e-10, "atol": 1e-12}
 PROMPT_LENGTHS = [3, 6, 2, 4]
@@ -20,7 +22,7 @@ def uniforms(*shape, seed=0):
 
 
 def draw(policy, prompts, numbers, **options):
-    return answers.sample(policy, answers.read(policy, *prompts), numbers, end=END, **options)
+    return sample(policy, read(policy, *prompts), numbers, end=END, **options)
 
 
 def naive_answer(policy, prompt, numbers, temperature=1.0, greedy=False):
@@ -89,9 +91,9 @@ class TestSampling:
     @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-6)])
     def test_on_policy_the_ratio_is_1(self, prompts, temperature, dtype, tolerance):
         policy = small_policy(dtype=dtype)
-        prefix = answers.read(policy, *prompts)
+        prefix = read(policy, *prompts)
         written = draw(policy, prompts, uniforms(4, 50, 20), temperature=temperature)
-        log_probs, entropies = answers.score(policy, prefix, written.tokens, written.lengths, temperature)
+        log_probs, entropies = score(policy, prefix, written.tokens, written.lengths, temperature)
         assert written.log_probs.dtype == log_probs.dtype == dtype
         assert (log_probs - written.log_probs).abs().max().item() < 30 * tolerance  # up to 20 tokens
         assert torch.allclose(entropies, written.entropies, rtol=10 * tolerance)
@@ -131,15 +133,15 @@ class TestSampling:
         assert len(seen) == 1 + longest - 1  # the prompt gives the first token
 
     def test_one_token_needs_the_prompt_alone(self, policy, prompts, monkeypatch):
-        prefix = answers.read(policy, *prompts)
+        prefix = read(policy, *prompts)
         seen = watch_tokens(policy, monkeypatch)
-        found = answers.sample(policy, prefix, uniforms(4, 3, 1), end=END)
+        found = sample(policy, prefix, uniforms(4, 3, 1), end=END)
         assert seen == []
         assert found.lengths.tolist() == [[1] * 3] * 4
         assert torch.equal(found.ended, found.tokens[..., 0] == END)
 
     def test_an_answer_that_never_ends_is_cut_off(self, policy, prompts):
-        found = answers.sample(policy, answers.read(policy, *prompts), uniforms(4, 2, 5), end=99)
+        found = sample(policy, read(policy, *prompts), uniforms(4, 2, 5), end=99)
         assert not found.ended.any()
         assert bool((found.lengths == 5).all())
 
@@ -151,8 +153,8 @@ class TestFrequencies:
 
     def statistic(self, drawn_at, expected_at):
         policy, prompts = small_policy(4), random_prompts([3], 4)
-        prefix = answers.read(policy, *prompts)
-        found = answers.sample(policy, prefix, uniforms(1, self.DRAWS, 3), end=END, temperature=drawn_at)
+        prefix = read(policy, *prompts)
+        found = sample(policy, prefix, uniforms(1, self.DRAWS, 3), end=END, temperature=drawn_at)
         every = enumeration.enumerate_answers(policy, prefix, 3, end=END, temperature=expected_at)
         seen = Counter(map(tuple, found.tokens[0].tolist()))
         counts = torch.tensor([seen[tuple(each)] for each in every.tokens.tolist()], dtype=torch.float64)
@@ -190,88 +192,12 @@ class TestGreedy:
         assert not torch.allclose(cold.log_probs, hot.log_probs, rtol=1e-2)
 
 
-class TestDistribution:
-    LOGITS = torch.tensor([0.5, 0.25, 0.15, 0.1], dtype=torch.float64).log()
-
-    @pytest.mark.parametrize(
-        ("temperature", "chances"),
-        [
-            (1.0, [0.5, 0.25, 0.15, 0.1]),
-            (0.5, [0.25 / 0.345, 0.0625 / 0.345, 0.0225 / 0.345, 0.01 / 0.345]),  # squares, 0.345 in all
-        ],
-    )
-    def test_temperature_by_hand(self, temperature, chances):
-        found = answers.distribution(self.LOGITS + 3.0, temperature)
-        assert found.exp().tolist() == pytest.approx(chances, rel=1e-12)
-
-    @pytest.mark.parametrize(
-        ("top_p", "chances"),
-        [
-            (1.0, [0.5, 0.25, 0.15, 0.1]),
-            (0.95, [0.5, 0.25, 0.15, 0.1]),  # the first three hold 0.9 only
-            (0.85, [0.5 / 0.9, 0.25 / 0.9, 0.15 / 0.9, 0]),
-            (0.7, [2 / 3, 1 / 3, 0, 0]),
-            (0.4, [1, 0, 0, 0]),
-            (1e-9, [1, 0, 0, 0]),  # the likeliest always stays
-        ],
-    )
-    @pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 0, 2, 1]])
-    def test_top_p_by_hand(self, top_p, chances, order):
-        found = answers.distribution(self.LOGITS[order], top_p=top_p)
-        assert found.exp().tolist() == pytest.approx([chances[each] for each in order], rel=1e-12)
-
-    def test_just_enough_is_enough(self):
-        assert answers.distribution(torch.zeros(2), top_p=0.5).exp().sort().values.tolist() == [0, 1]
-
-    def test_temperature_comes_before_top_p(self):
-        # squared, the first holds 0.25 / 0.345 = 0.72: enough for 0.7, which took two at temperature 1
-        assert answers.distribution(self.LOGITS, 0.5, 0.7).exp().tolist() == [1, 0, 0, 0]
-
-    def test_rows_are_cut_each_by_itself(self):
-        rows = torch.stack([self.LOGITS, self.LOGITS.flip(0), torch.zeros(4, dtype=torch.float64)])
-        found = answers.distribution(rows, top_p=0.7).exp()
-        assert (found > 0).sum(-1).tolist() == [2, 2, 3]
-        assert found.sum(-1).tolist() == pytest.approx([1, 1, 1], rel=1e-12)
-
-    def test_bfloat16_is_normalised_in_single_precision(self):
-        found = answers.distribution(torch.zeros(3, 7, dtype=torch.bfloat16))
-        assert found.dtype == torch.float32
-        assert found[0, 0].item() == pytest.approx(-math.log(7), rel=1e-6)
-
-    def test_entropy_by_hand(self):
-        rows = torch.tensor([[0.25] * 4, [0.5, 0.5, 0, 0], [1, 0, 0, 0]], dtype=torch.float64).log()
-        assert answers.entropy(rows).tolist() == pytest.approx([math.log(4), math.log(2), 0])
-
-    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-    def test_entropy_of_an_all_but_certain_token_has_a_finite_gradient(self, dtype):
-        # exp(-300) is 0 in single precision; p log p and its slope tend to 0 there
-        logits = torch.tensor([0.0, -300, -1000], dtype=dtype, requires_grad=True)
-        found = answers.entropy(answers.distribution(logits))
-        found.backward()
-        assert found.item() == pytest.approx(0, abs=1e-100)
-        assert logits.grad.tolist() == pytest.approx([0, 0, 0], abs=1e-100)
-
-    @pytest.mark.parametrize(
-        ("number", "token"),
-        [(0.0, 1), (0.249, 1), (0.25, 2), (0.749, 2), (0.75, 4), (0.999, 4), (1 - 2**-53, 4)],
-    )
-    def test_pick_by_hand(self, number, token):
-        # 0, 1/4, 1/2, 0, 1/4, 0: a token without probability is never picked, first and last neither
-        log_probs = torch.tensor([0, 0.25, 0.5, 0, 0.25, 0], dtype=torch.float64).log()
-        assert answers.pick(log_probs, torch.tensor(number, dtype=torch.float64)).item() == token
-
-    def test_pick_never_leaves_the_vocabulary_or_the_support(self):
-        log_probs = answers.distribution(torch.randn(2000, 9, generator=torch.Generator().manual_seed(0)), top_p=0.8)
-        almost_one = torch.full((2000,), 1 - 2**-24)
-        for numbers in (almost_one, torch.zeros(2000)):
-            chosen = answers.pick(log_probs, numbers)
-            assert bool(log_probs.gather(1, chosen[:, None]).isfinite().all())
-
+class TestNucleus:
     def test_top_p_draws_are_scored_under_what_they_were_drawn_from(self, policy, prompts):
         found = draw(policy, prompts, uniforms(4, ROLLOUTS, 1), top_p=0.6)
-        log_probs = answers.distribution(answers.read(policy, *prompts).logits, top_p=0.6)
+        log_probs = distribution(read(policy, *prompts).logits, top_p=0.6)
         assert torch.allclose(found.log_probs, log_probs.gather(1, found.tokens[..., 0]), **EXACT)
-        assert torch.allclose(found.entropies, answers.entropy(log_probs)[:, None].expand(4, ROLLOUTS), **EXACT)
+        assert torch.allclose(found.entropies, entropy(log_probs)[:, None].expand(4, ROLLOUTS), **EXACT)
 
 
 class TestRefused:
@@ -289,10 +215,10 @@ class TestRefused:
     )
     def test_prompts(self, refuses, policy, tokens, lengths, message):
         with refuses(message):
-            answers.read(policy, torch.tensor(tokens), torch.tensor(lengths))
+            read(policy, torch.tensor(tokens), torch.tensor(lengths))
 
     def test_answers_that_would_outgrow_the_context(self, refuses, policy):
         prompts = torch.ones(2, 30, dtype=torch.long), torch.tensor([20, 30])
-        answers.check_prompts(policy, *prompts, 2)
+        check_prompts(policy, *prompts, 2)
         with refuses("the context holds 32 tokens, got a prompt of 30 and answers of up to 3"):
-            answers.check_prompts(policy, *prompts, 3)
+            check_prompts(policy, *prompts, 3)
