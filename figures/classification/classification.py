@@ -1,6 +1,6 @@
 """Fig. 2 and 9 of the paper at our scale: learning curves and coverage beside cross-entropy."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -26,7 +26,7 @@ def plot(tables: Mapping[str, pd.DataFrame], settings: Any) -> Figure:
     figure = Figure(figsize=(4.4 * len(counts), 16.5))
     axes = figure.subplots(5, len(counts), squeeze=False, sharey="row")
     for index, count in enumerate(counts):
-        _column(axes[:, index], tables, count)
+        _column(list(axes[:, index]), tables, count)
     for ax, name in zip(axes[:, 0], (*_METRICS.values(), "final coverage, pass@k"), strict=False):
         ax.set_ylabel(name)
     axes[4, 0].set_ylabel("sweep: final training pass@1")
@@ -62,7 +62,7 @@ def _distance_to_likelihood(curves: pd.DataFrame, settings: Any) -> str:
     )
 
 
-def _column(axes: list[Axes], tables: Mapping[str, pd.DataFrame], count: int) -> None:
+def _column(axes: Sequence[Axes], tables: Mapping[str, pd.DataFrame], count: int) -> None:
     """Plot all panels of one N."""
     for ax, metric in zip(axes, _METRICS, strict=False):
         _panel(ax, tables["curves"], count, "step", metric)

@@ -44,22 +44,22 @@ class Group:
 
     def select(self, runs: slice) -> "Group":
         """Return the groups of some runs, a slice of the first axis."""
-        parts: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
+        parts: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{name: part[runs] for name, part in parts.items() if part is not None})
 
     @property
     def rollouts(self) -> int:
-        """N."""
+        """The number N of rollouts of each task."""
         return self.rewards.shape[-1]
 
 
 class DivergedError(InputError):
-    """The policy of `run` is NaN after `step` updates."""
+    """The training of run number `run` has diverged: its policy is NaN after `step` updates."""
 
     def __init__(self, run: int, step: int) -> None:
         super().__init__(f"the policy of run {run} is NaN after {step} updates: it has diverged")
         self.run, self.step = run, step
 
     def __reduce__(self) -> tuple[type["DivergedError"], tuple[int, int]]:
-        """Come through from another process."""
+        """Return what makes an equal error in another process."""
         return DivergedError, (self.run, self.step)

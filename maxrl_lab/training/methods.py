@@ -102,7 +102,7 @@ class Sampled:
         """Return the surrogate loss of N rollouts of each task."""
         group = batch.rollout(runs, self.rollouts)
         if self.surrogate.needs_greedy:
-            group = replace(group, greedy=_greedy(batch, runs))
+            group = replace(group, greedy=greedy(batch, runs))
         return sampled_loss(group, self.estimator, self.surrogate)
 
 
@@ -217,6 +217,15 @@ def sampled_loss(group: Group, estimator: exact.AnyEstimator, surrogate: str | S
     return surrogates.resolve(surrogate)(estimators.look_up(success, failure, group.rewards), group)
 
 
+def greedy(batch: Batch, runs: Sequence[int]) -> Tensor:
+    """Return which tasks the likeliest rollout solves, (len(runs), B); `InputError` if the family cannot tell."""
+    decode = getattr(batch, "greedy", None)
+    if decode is None:
+        raise InputError(f"the greedy gate needs tasks that can be decoded greedily, got {type(batch).__name__}")
+    solved: Tensor = decode(runs)
+    return solved
+
+
 def exact_loss(log_pass_rate: Tensor, slope: Tensor) -> Tensor:
     """Return the mean over tasks of -slope log p, with slope = w(p) p held fixed: its gradient is -w(p) grad p, (...).
 
@@ -246,12 +255,3 @@ def _table(estimator: "Estimator | Callable[..., object]", rollouts: int) -> tup
 @lru_cache(maxsize=256)
 def _named_table(spec: str, rollouts: int) -> tuple[Tensor, Tensor]:
     return exact.coefficients(spec, rollouts=rollouts)
-
-
-def _greedy(batch: Batch, runs: Sequence[int]) -> Tensor:
-    """Return which tasks the likeliest rollout solves, (len(runs), B); `InputError` if the family cannot tell."""
-    greedy = getattr(batch, "greedy", None)
-    if greedy is None:
-        raise InputError(f"the greedy gate needs tasks that can be decoded greedily, got {type(batch).__name__}")
-    solved: Tensor = greedy(runs)
-    return solved

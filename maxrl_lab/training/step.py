@@ -9,16 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from maxrl_lab.training.groups import Group
-from maxrl_lab.training.methods import Batch, Method
+from maxrl_lab.training.methods import Batch, Method, greedy
 
 
 def run_losses(batch: Batch, methods: Sequence[Method]) -> Tensor:
-    """Return each run's loss, shape (R,), whose gradient is minus the run's gradient estimate."""
-    together = _together(methods)
-    shared = _SharedRollouts(batch, together)
-    parts = [method.loss(shared, runs) for method, runs in together]
-    order = [run for _, runs in together for run in runs]
-    return torch.cat(parts)[torch.tensor(order).argsort()]
+    """Return each run's loss, shape (R,), whose gradient is minus the run's gradient estimate.
+
+    Runs with equal methods are computed together, and runs with the same number of rollouts are rolled out together.
+    """
+    grouped = _group_runs(methods)
+    shared = _SharedRollouts(batch, grouped)
+    losses = torch.cat([method.loss(shared, runs) for method, runs in grouped])
+    order = [run for _, runs in grouped for run in runs]
+    return losses[torch.tensor(order).argsort()]
 
 
 def take_step(losses: Tensor, optimiser: torch.optim.Optimizer, clip: float | None = None) -> None:
@@ -31,37 +34,41 @@ def take_step(losses: Tensor, optimiser: torch.optim.Optimizer, clip: float | No
     optimiser.step()
 
 
-def _together(methods: Sequence[Method]) -> list[tuple[Method, list[int]]]:
+def _group_runs(methods: Sequence[Method]) -> list[tuple[Method, list[int]]]:
     """Return each distinct method with its runs. Methods are compared, not hashed: an estimator may be any callable."""
-    together: list[tuple[Method, list[int]]] = []
+    grouped: list[tuple[Method, list[int]]] = []
     for run, method in enumerate(methods):
-        runs = next((runs for known, runs in together if known == method), None)
+        runs = next((runs for known, runs in grouped if known == method), None)
         if runs is None:
-            together.append((method, [run]))
+            grouped.append((method, [run]))
         else:
             runs.append(run)
-    return together
+    return grouped
 
 
 class _SharedRollouts:
-    """A batch that rolls out all runs with the same number of rollouts at once, when the first of them asks."""
+    """A batch that rolls out all runs with the same number of rollouts in one call, when the first of them asks."""
 
-    def __init__(self, batch: Batch, together: Sequence[tuple[Method, list[int]]]) -> None:
-        self._batch, self._together = batch, together
+    def __init__(self, batch: Batch, grouped: Sequence[tuple[Method, list[int]]]) -> None:
+        self._batch = batch
         self._groups: dict[int, Group] = {}
+        self._sharing: dict[int, list[int]] = {}
+        for method, runs in grouped:
+            if method.drawn is not None:
+                self._sharing.setdefault(method.drawn, []).extend(runs)
 
     def rollout(self, runs: Sequence[int], rollouts: int) -> Group:
         """Return the part of the common group that belongs to the runs of one method."""
-        drawing = [run for method, own in self._together if method.drawn == rollouts for run in own]
+        sharing = self._sharing[rollouts]
         if rollouts not in self._groups:
-            self._groups[rollouts] = self._batch.rollout(drawing, rollouts)
-        start = drawing.index(runs[0])
+            self._groups[rollouts] = self._batch.rollout(sharing, rollouts)
+        start = sharing.index(runs[0])
         return self._groups[rollouts].select(slice(start, start + len(runs)))
 
     def log_pass_rate(self, runs: Sequence[int]) -> Tensor:
-        """Return the batch's own."""
+        """Return the log pass rates of the batch."""
         return self._batch.log_pass_rate(runs)
 
-    def __getattr__(self, name: str) -> object:
-        """Offer whatever else the batch offers, such as `greedy`."""
-        return getattr(self._batch, name)
+    def greedy(self, runs: Sequence[int]) -> Tensor:
+        """Return which tasks of the batch the likeliest rollout solves."""
+        return greedy(self._batch, runs)
