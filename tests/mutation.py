@@ -1,9 +1,10 @@
 """Mutation score of the exact core: how many small changes to its code does the test suite notice?
 
-    make mutation        (about ten minutes on 2 cores)
+    make mutation                                     (about ten minutes on 2 cores)
+    python tests/mutation.py estimators/pass_at_k.py  (one file, or several)
 
-Copies the library and its unit tests to a scratch folder, runs mutmut over objectives.py, estimators.py and exact.py
-there, prints every surviving mutant as a diff, and ends with the score; exit status 1 below 90%.
+Copies the library and the tests of its theory to a scratch folder, runs mutmut over objectives.py, exact.py and the
+files of estimators/ there, prints every surviving mutant as a diff, and ends with the score; exit status 1 below 90%.
 """
 
 import os
@@ -12,11 +13,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-MUTATED = ("objectives", "estimators", "exact")
-TESTS = ("combinatorics", "specs", *MUTATED, "probe", "evaluate")
+MUTATED = ("objectives.py", "exact.py", "estimators/*")
+TESTS = ("combinatorics", "specs", "objectives", "estimators", "exact", "probe", "evaluate")
 WANTED = 0.90
 CONFIGURATION = """
 [tool.mutmut]
@@ -31,16 +33,11 @@ addopts = "-q"
 """
 
 
-def main() -> int:
+def main(mutated: Sequence[str] = MUTATED) -> int:
     """Run mutmut in a scratch folder and report."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        shutil.copytree(ROOT / "maxrl_lab", folder / "maxrl_lab")
-        (folder / "tests").mkdir()
-        for name in ("conftest.py", "estimator_moments.json", *(f"test_{name}.py" for name in TESTS)):
-            shutil.copy(ROOT / "tests" / name, folder / "tests" / name)
-        mutated = ", ".join(f'"maxrl_lab/{name}.py"' for name in MUTATED)
-        (folder / "pyproject.toml").write_text(CONFIGURATION.format(mutated=mutated))
+        copy_project(folder, mutated)
         # one thread: forked workers hang in torch's thread pool
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder)}
         mutmut = [str(Path(sys.executable).with_name("mutmut"))]
@@ -63,5 +60,17 @@ def main() -> int:
     return 0 if outcomes and caught >= WANTED * len(outcomes) else 1
 
 
+def copy_project(folder: Path, mutated: Sequence[str]) -> None:
+    """Copy the library and the tests of its theory, as they lie in the checkout, and say what is to be changed."""
+    shutil.copytree(ROOT / "maxrl_lab", folder / "maxrl_lab")
+    shutil.copytree(ROOT / "tests" / "golden", folder / "tests" / "golden")
+    for name in ("conftest.py", *(f"theory/test_{name}.py" for name in TESTS)):
+        file = folder / "tests" / name
+        file.parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / "tests" / name, file)
+    patterns = ", ".join(f'"maxrl_lab/{name}"' for name in mutated)
+    (folder / "pyproject.toml").write_text(CONFIGURATION.format(mutated=patterns))
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:] or MUTATED))
