@@ -1,6 +1,7 @@
-"""What the lab's commands share: a parser that raises, settings as flags, exit statuses, the device."""
+"""What the lab's commands share: a parser that raises, settings as flags, exit statuses."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -27,7 +28,10 @@ def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -
         print(f"maxrl-lab: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("maxrl-lab: interrupted; the same command continues from the last checkpoint", file=sys.stderr)
+        print(
+            "maxrl-lab: interrupted; the same command, without --force, goes on where it stopped",
+            file=sys.stderr,
+        )
         return 130
 
 
@@ -44,10 +48,12 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse as argparse does, after dashing the names of the flags."""
         given = list(sys.argv[1:] if args is None else args)
-        return super().parse_known_args([_dashed(each) for each in given], namespace)
+        flags = given[: given.index("--")] if "--" in given else given  # what follows `--` is no flag
+        return super().parse_known_args([*map(_dashed, flags), *given[len(flags) :]], namespace)
 
 
 def _dashed(argument: str) -> str:
+    """`--some_flag=a_value` as `--some-flag=a_value`; what is no flag, as it is."""
     name, equals, value = argument.partition("=")
     return name.replace("_", "-") + equals + value if name.startswith("--") else argument
 
@@ -59,24 +65,32 @@ def add_settings(parser: argparse.ArgumentParser, defaults: Settings) -> None:
         if option.group not in groups:
             groups[option.group] = parser.add_argument_group(option.group.rstrip("."))
         default = getattr(defaults, option.name)
-        shown = " ".join(map(str, default)) or "none" if option.several else default
         groups[option.group].add_argument(
             f"--{option.name.replace('_', '-')}",
             dest=option.name,
             type=_reader(option),
-            nargs="*" if option.several else None,
+            nargs="*" if option.several else "?" if option.type is bool else None,
+            const=True if option.type is bool and not option.several else None,
             default=default,
             metavar=_METAVARS.get(option.type, "VALUE"),
-            help=f"{option.help} (default: {shown})".replace("%", "%%"),
+            help=f"{option.help} (default: {_shown(default)})".replace("%", "%%"),
         )
 
 
 def read_settings(flags: argparse.Namespace, defaults: Given) -> Given:
     """Return the settings with the flags' values; raise `InputError` for values out of bounds."""
-    given = {option.name: getattr(flags, option.name) for option in options(type(defaults))}
-    return replace(
-        defaults, **{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-    )
+    values = {option.name: getattr(flags, option.name) for option in options(type(defaults))}
+    return replace(defaults, **{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+
+
+def _shown(default: Any) -> str:
+    """A default as the help shows it: as one would type it in a shell."""
+    if isinstance(default, tuple):
+        return " ".join(map(_shown, default)) or "none"
+    if default is None:
+        return "none"
+    text = str(default)
+    return shlex.quote(text) if text.isprintable() else repr(text)
 
 
 _METAVARS = {int: "WHOLE", float: "NUMBER", str: "NAME", bool: "TRUE/FALSE"}

@@ -31,11 +31,11 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path, *keys: str) -> dict[str, Any]:
-    """Return the JSON object in `path`; `ValueError` if it is damaged or lacks a key."""
+    """Return the JSON object in `path`; raise `InputError` if it is damaged or lacks a key."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict) or any(key not in content for key in keys):
-            raise InputError(f"expected an object with {', '.join(keys) or 'names'}")
+            raise ValueError(f"expected an object with {', '.join(keys) or 'names'}")
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is not readable JSON ({error}); start again with --force") from None
     return content
@@ -51,14 +51,14 @@ def cache_folder() -> Path:
 
     That is $MAXRL_LAB_CACHE, else $XDG_CACHE_HOME/maxrl_lab, else ~/.cache/maxrl_lab.
     """
-    if own := os.environ.get("MAXRL_LAB_CACHE"):
-        return Path(own)
+    if chosen := os.environ.get("MAXRL_LAB_CACHE"):
+        return Path(chosen)
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "maxrl_lab"
-    except RuntimeError:  # nobody's home
+    except RuntimeError:  # the user has no home folder
         return Path(tempfile.gettempdir()) / "maxrl_lab"
 
 
-def first_difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
-    """Return the first name in `wanted` whose value in `found` is another one or absent, None if there is none."""
-    return next((name for name, value in wanted.items() if found.get(name, "absent") != value), None)
+def first_difference(actual: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
+    """Return the first name in `wanted` whose value in `actual` is another one or absent, None if there is none."""
+    return next((name for name, value in wanted.items() if actual.get(name, "absent") != value), None)

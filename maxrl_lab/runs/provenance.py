@@ -2,6 +2,7 @@
 
 import contextlib
 import platform
+import shlex
 import subprocess
 import sys
 from datetime import datetime, timezone
@@ -15,14 +16,14 @@ _PACKAGES = (
     *("maxrl-lab", "torch", "numpy", "scipy", "scikit-learn", "pandas", "gymnasium", "minigrid", "safetensors"),
     *("transformers", "trl", "accelerate", "peft", "datasets", "reasoning-gym", "math-verify", "vllm", "verl"),
 )
-"""Whose versions are recorded, where they are installed."""
+"""The packages whose versions are recorded, those of them that are installed."""
 
 
 def describe_session(device: str) -> dict[str, Any]:
     """Return what is recorded of this process: the command, the code's commit, the versions and the device."""
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": _command(),
         "commit": _commit(),
         "python": platform.python_version(),
         "packages": _versions(),
@@ -33,12 +34,20 @@ def describe_session(device: str) -> dict[str, Any]:
     }
 
 
+def _command() -> str:
+    """The command as a shell takes it; with the interpreter unless it is the command `maxrl-lab`."""
+    program = Path(sys.argv[0])
+    if program.stem == "maxrl-lab":
+        return shlex.join([program.stem, *sys.argv[1:]])
+    return shlex.join(["python", *sys.orig_argv[1:]])
+
+
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in _PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+            versions[name] = metadata.version(name)
+    return versions
 
 
 def _commit() -> str | None:

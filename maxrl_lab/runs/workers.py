@@ -1,20 +1,20 @@
 """Independent training runs side by side: one process a core, one thread each.
 
 Small transformers are bound by the overhead of many small operations, which a second thread hardly helps and a second
-process does. Results do not depend on how many there are.
+process does. Results do not depend on how many processes there are.
 """
 
-import atexit
 import contextlib
 import multiprocessing
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
+from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 import torch
@@ -41,33 +41,19 @@ def in_parallel(
     if min(workers, len(jobs)) < 2:
         with one_thread():
             return [function(job) for job in progress(jobs)]
-    futures = [_pool(workers).submit(function, job) for job in jobs]
+    pool = _pool(workers)
     try:
-        for future in progress(_finished(futures)):
+        futures = pool.submit(function, jobs)
+        for future in progress(_Sized(as_completed(futures), len(futures))):
             future.result()
-    except BrokenProcessPool:
-        _end_workers()
-        raise InputError("a worker was killed, for memory perhaps; --processes 1 trains one run at a time") from None
-    except BaseException:
-        _end_workers()
+    except BaseException as error:
+        _pool.cache_clear()
+        pool.end()
+        if isinstance(error, BrokenProcessPool):
+            message = "a worker was killed, for memory perhaps; --processes 1 trains one run at a time"
+            raise InputError(message) from None
         raise
     return [future.result() for future in futures]
-
-
-def _finished(futures: Sequence[Future[Any]]) -> Iterable[Future[Any]]:
-    """Futures as they end, with a length for the progress bar."""
-    return _Sized(as_completed(futures), len(futures))
-
-
-class _Sized:
-    def __init__(self, items: Iterator[Any], size: int) -> None:
-        self.items, self.size = items, size
-
-    def __iter__(self) -> Iterator[Any]:
-        return self.items
-
-    def __len__(self) -> int:
-        return self.size
 
 
 @contextlib.contextmanager
@@ -81,32 +67,64 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _end_workers() -> None:
-    """Stop what is running: its last checkpoint is on disk. The next call starts new workers."""
-    _pool.cache_clear()
-    for worker in multiprocessing.active_children():
-        worker.terminate()
+class _Sized:
+    """An iterator with a length, for the progress bar."""
+
+    def __init__(self, items: Iterator[Any], size: int) -> None:
+        self.items, self.size = items, size
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.items
+
+    def __len__(self) -> int:
+        return self.size
 
 
-@lru_cache(maxsize=1)
-def _pool(workers: int) -> ProcessPoolExecutor:
-    # spawned, not forked: torch's threads do not survive a fork
-    context = multiprocessing.get_context("spawn")
-    for name, value in _MEMORY.items():
-        os.environ.setdefault(name, value)
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(os.getpid(),))
-    atexit.register(pool.shutdown, wait=False, cancel_futures=True)
-    return pool
+class _Pool:
+    """Worker processes that end when this process closes its end of a pipe, or ends itself, however it ends."""
+
+    def __init__(self, workers: int) -> None:
+        context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+        self._theirs, self._ours = context.Pipe(duplex=False)
+        self._executor = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(self._theirs,))
+        weakref.finalize(self, self._ours.close)  # when another pool takes its place
+
+    def submit(self, function: Callable[[Job], Result], jobs: Sequence[Job]) -> list[Future[Result]]:
+        """Hand the jobs to the workers, which start now if they have not."""
+        with _environment(_MEMORY):
+            return [self._executor.submit(function, job) for job in jobs]
+
+    def end(self) -> None:
+        """End these workers at once, whatever they do: their last checkpoints are on disk."""
+        self._ours.close()
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
 
-def _start(parent: int) -> None:
-    """One thread; Ctrl-C is the parent's to handle; end with the parent, even if it is killed."""
+_pool = lru_cache(maxsize=1)(_Pool)
+"""One pool is kept for the calls to come, since its workers take seconds to start."""
+
+
+@contextlib.contextmanager
+def _environment(added: Mapping[str, str]) -> Iterator[None]:
+    """Add variables to the environment of processes that start meanwhile, unless the user has set them."""
+    new = {name: value for name, value in added.items() if name not in os.environ}
+    os.environ.update(new)
+    try:
+        yield
+    finally:
+        for name in new:
+            os.environ.pop(name, None)
+
+
+def _start(parent: Connection) -> None:
+    """Begin a worker: one thread; Ctrl-C is the parent's to handle; the worker ends when the pipe is closed."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
+        try:
+            parent.poll(None)  # nothing is ever sent: this ends when the other end is closed
+        finally:
+            os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -1,7 +1,13 @@
 """Jobs side by side: results in order, errors as themselves, one thread each, whatever the number of processes."""
 
+import multiprocessing
 import os
 import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -29,6 +35,34 @@ def diverge(job):
 
 def interrupt(job):
     raise KeyboardInterrupt
+
+
+def kill_itself(job):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def note_and_wait(folder):
+    (Path(folder) / str(os.getpid())).touch()
+    time.sleep(120)
+
+
+def wait_in_two(folder):
+    workers.in_parallel(note_and_wait, [folder, folder], processes=2)
+
+
+def is_running(pid):
+    """Whether there is such a process, and more of it than its exit status."""
+    try:
+        return "zombie" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def wait_until_ended(pids):
+    deadline = time.monotonic() + 60
+    while any(is_running(pid) for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -101,9 +135,40 @@ class TestTwoProcesses:
         assert torch.get_num_threads() == 3
 
     def test_an_error_comes_through_as_itself_and_the_next_call_works(self):
+        """It ends the workers, and no other process that this one has started."""
+        bystander = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,), daemon=True)
+        bystander.start()
+        pids = {pid for *_, pid in workers.in_parallel(work, [1, 2, 3, 4], processes=2)}
         with pytest.raises(ValueError, match=r"\Ajob 3 cannot be done\Z"):
             workers.in_parallel(fail_at_three, [1, 2, 3, 4], processes=2)
+        wait_until_ended(pids)
+        assert bystander.is_alive()
+        bystander.kill()
         assert workers.in_parallel(fail_at_three, [2, 1], processes=2) == [2, 1]
+
+    def test_a_worker_that_is_killed_is_told_to_the_user(self, refuses):
+        with refuses("a worker was killed, for memory perhaps; --processes 1 trains one run at a time"):
+            workers.in_parallel(kill_itself, [1, 2], processes=2)
+
+    def test_workers_see_the_environment_that_this_process_keeps_clean(self, monkeypatch):
+        monkeypatch.delenv("MALLOC_TOP_PAD_", raising=False)
+        monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1")  # the user's
+        workers._pool.cache_clear()
+        names = ["MALLOC_TOP_PAD_", "MALLOC_TRIM_THRESHOLD_"]
+        assert workers.in_parallel(os.getenv, names, processes=2) == [str(2**26), "1"]
+        assert [os.environ.get(name) for name in names] == [None, "1"]
+
+    def test_workers_end_with_their_parent_however_it_ends(self, tmp_path):
+        code = "import sys; sys.path[:0] = [sys.argv[1]]; import test_workers; test_workers.wait_in_two(sys.argv[2])"
+        parent = subprocess.Popen([sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path)])
+        deadline = time.monotonic() + 60
+        while len(pids := [int(path.name) for path in tmp_path.iterdir()]) < 2:
+            assert parent.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        parent.kill()
+        parent.wait()
+        wait_until_ended(pids)
 
     def test_divergence_comes_through_as_itself(self):
         # an error that cannot be unpickled would break the pool instead

@@ -1,0 +1,149 @@
+"""The files of a run, and what they say about it: which settings and code it is of, and whether it is complete."""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from maxrl_lab.errors import InputError
+from maxrl_lab.runs.files import first_difference, read_json, write_json
+from maxrl_lab.runs.fingerprint import changed_files, name_files
+from maxrl_lab.runs.tables import table_file
+from maxrl_lab.settings import Settings, options
+
+Kept = TypeVar("Kept", dict[str, Any], list[dict[str, Any]])
+
+
+@dataclass(frozen=True)
+class Record:
+    """The run in a folder, which may be missing, unfinished or complete."""
+
+    folder: Path
+
+    @property
+    def settings(self) -> Path:
+        """The experiment, its settings and the kind of device, as JSON."""
+        return self.folder / "settings.json"
+
+    @property
+    def provenance(self) -> Path:
+        """Whether the run is complete, its tables, its code and its sessions, as JSON."""
+        return self.folder / "provenance.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The folder of unfinished state."""
+        return self.folder / "checkpoint"
+
+    def exists(self) -> bool:
+        """Return whether the folder holds something of a run."""
+        return self.settings.exists() or self.provenance.exists() or self.checkpoint.exists()
+
+    def is_complete(self) -> bool:
+        """Return whether the run is finished and has all its tables."""
+        return self.says_complete() and all(table_file(self.folder, name).exists() for name in self.digests())
+
+    def says_complete(self) -> bool:
+        """Return whether the run has been finished, whatever has become of its tables."""
+        return self.provenance.exists() and read_json(self.provenance, "complete")["complete"] is True
+
+    def digests(self) -> dict[str, str]:
+        """Return the SHA-256 of every table of a finished run."""
+        return self._read("tables", dict)
+
+    def code(self) -> dict[str, str]:
+        """Return the fingerprint of the code that makes the run; empty if no session has begun."""
+        return self._read("code", dict) if self.provenance.exists() else {}
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """Return the sessions that the run has had so far."""
+        return self._read("sessions", list) if self.provenance.exists() else []
+
+    def _read(self, key: str, kind: type[Kept]) -> Kept:
+        content = read_json(self.provenance, key)[key]
+        if not isinstance(content, kind):
+            raise InputError(
+                f"{self.provenance} is damaged (its {key} are no {kind.__name__}); start again with --force"
+            )
+        return content
+
+    def write_provenance(
+        self, sessions: Sequence[Mapping[str, Any]], code: Mapping[str, str], tables: Mapping[str, str] | None = None
+    ) -> None:
+        """Write provenance.json; the run is complete if the digests of its tables are given."""
+        described = {"complete": tables is not None, "tables": tables or {}, "sessions": sessions, "code": code}
+        write_json(self.provenance, described)
+
+    def remove(self) -> None:
+        """Remove the run; the settings last, so that nothing is ever left without the settings it belongs to."""
+        self.provenance.unlink(missing_ok=True)
+        for table in self.folder.glob("*.csv"):
+            table.unlink(missing_ok=True)
+        shutil.rmtree(self.checkpoint, ignore_errors=True)
+        self.settings.unlink(missing_ok=True)
+        self.remove_temporary()
+
+    def remove_temporary(self) -> None:
+        """Remove what a killed session was writing."""
+        for file in self.folder.glob("*.tmp"):
+            file.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The run that is asked for: what a record must agree with to be that run."""
+
+    experiment: str
+    settings: Any
+    """A frozen dataclass."""
+    device: str
+    """The device, of which the kind matters: a GPU draws other random numbers."""
+    code: Mapping[str, str]
+
+    def described(self) -> dict[str, Any]:
+        """Return what settings.json holds."""
+        plain = json.loads(json.dumps({"experiment": self.experiment, "settings": dataclasses.asdict(self.settings)}))
+        return {**plain, "device": self.device.partition(":")[0]}
+
+    def check_settings(self, record: Record) -> None:
+        """Raise `InputError`, which names the first difference, unless the record is of these settings."""
+        if not record.settings.exists():
+            raise InputError(f"{record.folder} holds a run without its settings.json; start again with --force")
+        before = read_json(record.settings, "experiment", "settings", "device")
+        if not isinstance(before["settings"], dict):
+            raise InputError(f"{record.settings} is damaged (expected an object); start again with --force")
+        old, new = (self._that_matter(described) for described in (before, self.described()))
+        if name := first_difference(old, new) or first_difference(new, old):
+            there, now = old.get(name, "absent"), new.get(name, "absent")
+            raise InputError(
+                f"{record.folder} holds a run with other settings ({name} = {there!r} there, {now!r} now); "
+                "choose another --out, or replace it with --force"
+            )
+
+    def _that_matter(self, described: Mapping[str, Any]) -> dict[str, Any]:
+        """What is compared: the names and values of all settings but those that change no result."""
+        known = options(type(self.settings)) if isinstance(self.settings, Settings) else ()
+        skipped = {option.name for option in known if not option.changes_results}
+        flat = {**described, **described["settings"], "settings": None}
+        return {name: value for name, value in flat.items() if name not in skipped}
+
+    def check_code(self, record: Record) -> None:
+        """Raise `InputError`, which names the files that differ, unless the record is of this code."""
+        files = changed_files(record.code(), self.code)
+        if files and record.provenance.exists():
+            kind, way = "a", "--force makes it anew, --stale shows it as it is"
+            if not record.is_complete():
+                kind, way = "an unfinished", "--force starts it again"
+            raise InputError(f"{record.folder} holds {kind} run of other code (differs in {name_files(files)}); {way}")
+
+    def is_of(self, record: Record) -> bool:
+        """Return whether the record is of these settings and this code, and can be read."""
+        try:
+            self.check_settings(record)
+            self.check_code(record)
+        except InputError:
+            return False
+        return True
