@@ -12,10 +12,11 @@ import torch
 
 from maxrl_lab.policies.stack import seeded
 from maxrl_lab.policies.transformer import Shape, Transformer
-from maxrl_lab.tokens.batch import Prompts, TokenBatch, Writing
+from maxrl_lab.tokens.batch import TokenBatch
 from maxrl_lab.tokens.decoding import Vocabulary
 from maxrl_lab.tokens.simple import SimpleTask
 from maxrl_lab.tokens.tasks import Problems
+from maxrl_lab.tokens.writing import Prompts, Writing
 from maxrl_lab.training.methods import Sampled
 from maxrl_lab.training.step import run_losses, take_step
 
