@@ -49,6 +49,7 @@ def _audit(arguments: Sequence[str]) -> int:
 
 
 def _recipe(arguments: Sequence[str]) -> int:
+    extras.need("llm")
     from maxrl_lab.llm.jobs import train
 
     return train.main(arguments)
