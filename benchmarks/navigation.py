@@ -11,12 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-import gymnasium
 import torch
 from torch import Tensor
 
+from benchmarks.navigation_peers import ENVS, HIDDEN, LEVEL, MINIGRID_ID, Steps, gymnasium_steps, navix_steps
 from benchmarks.timing import medians
 from envs import minigrid, toy_text
 from experiments.navigation import navigation
@@ -28,11 +27,6 @@ from maxrl_lab.tabular.tasks import TabularTasks
 from maxrl_lab.training import fit
 from maxrl_lab.training.methods import Method, Sampled
 from maxrl_lab.training.step import run_losses
-
-LEVEL, MINIGRID_ID, NAVIX_ID = "Empty-8x8", "MiniGrid-Empty-8x8-v0", "Navix-Empty-8x8-v0"
-ENVS = 64
-"""Copies of a peer's environment that is stepped from Python."""
-NAVIX_ENVS, NAVIX_STEPS, HIDDEN = 4096, 50, 64
 
 
 @dataclass(frozen=True)
@@ -70,10 +64,6 @@ def main(sizes: Sizes = Sizes()) -> None:
     _sweeps(world, sizes)
 
 
-Steps = tuple[Callable[[], object], float]
-"""What is timed, and how many env-steps it makes."""
-
-
 def _report(title: str, sides: dict[str, Steps], rounds: int) -> None:
     """Print each side's speed, and how many times slower than the lab's fastest on the same level it is."""
     seconds = medians({name: function for name, (function, _) in sides.items()}, rounds)
@@ -95,9 +85,9 @@ def _random_policies(tasks: TabularTasks, sizes: Sizes) -> dict[str, Steps]:
     sides[f"lab, FrozenLake, {most} rollouts, with gradient"] = _lab(
         ice, lambda: torch.zeros(ice.shape).log_softmax(-1).requires_grad_(), most
     )
-    sides[f"MiniGrid, {LEVEL}, sync, {ENVS} envs"] = _gymnasium(MINIGRID_ID, sizes.steps, None)
-    sides[f"FrozenLake, sync, {ENVS} envs"] = _gymnasium("FrozenLake-v1", 10 * sizes.steps, None)
-    return sides | _navix(network=False)
+    sides[f"MiniGrid, {LEVEL}, sync, {ENVS} envs"] = gymnasium_steps(MINIGRID_ID, sizes.steps, None)
+    sides[f"FrozenLake, sync, {ENVS} envs"] = gymnasium_steps("FrozenLake-v1", 10 * sizes.steps, None)
+    return sides | navix_steps(network=False)
 
 
 def _network_policies(tasks: TabularTasks, sizes: Sizes) -> dict[str, Steps]:
@@ -111,8 +101,8 @@ def _network_policies(tasks: TabularTasks, sizes: Sizes) -> dict[str, Steps]:
             tasks, lambda: stack.log_policy(inputs, rows)[0], count
         )
     network = mlp([7 * 7 * 3, HIDDEN, HIDDEN, actions])
-    sides[f"MiniGrid, {LEVEL}, sync, {ENVS} envs"] = _gymnasium(MINIGRID_ID, sizes.steps, network)
-    return sides | _navix(network=True)
+    sides[f"MiniGrid, {LEVEL}, sync, {ENVS} envs"] = gymnasium_steps(MINIGRID_ID, sizes.steps, network)
+    return sides | navix_steps(network=True)
 
 
 def _lab(tasks: TabularTasks, policy: Callable[[], Tensor], count: int) -> Steps:
@@ -125,79 +115,6 @@ def _lab(tasks: TabularTasks, policy: Callable[[], Tensor], count: int) -> Steps
         return group.lengths.sum()
 
     return function, float(function())
-
-
-def _gymnasium(name: str, steps: int, network: torch.nn.Module | None) -> Steps:
-    """Step 64 copies of an environment, in turn, as `gymnasium.make_vec` does by default."""
-    envs: Any = gymnasium.make_vec(name, num_envs=ENVS, vectorization_mode="sync")
-    observation, _ = envs.reset(seed=0)
-
-    def function() -> None:
-        seen = observation
-        for _ in range(steps):
-            actions = envs.action_space.sample() if network is None else _act(network, seen["image"])
-            seen, *_ = envs.step(actions)
-
-    return function, float(ENVS * steps)
-
-
-def _act(network: torch.nn.Module, images: Any) -> Any:
-    with torch.no_grad():
-        logits = network(torch.as_tensor(images, dtype=torch.float32).flatten(1))
-    return torch.distributions.Categorical(logits=logits).sample().numpy()
-
-
-def _navix(network: bool) -> dict[str, Steps]:
-    """Both observations of NAVIX, rolled out with `jax.jit`, `vmap` and `scan`; empty if it is not installed."""
-    try:
-        import jax
-        import navix
-    except ImportError:
-        print("NAVIX is not installed: pip install -e '.[benchmark]' compares with it")
-        return {}
-    sides = {}
-    views = {"7x7 view": navix.observations.symbolic_first_person, "full grid": navix.observations.symbolic}
-    for view, observe in views.items():
-        rollout = _navix_rollout(navix.make(NAVIX_ID, observation_fn=observe), network)
-        sides[f"NAVIX, {LEVEL}, {view}, {NAVIX_ENVS} envs"] = (
-            lambda rollout=rollout: jax.block_until_ready(rollout(jax.random.PRNGKey(0))),
-            float(NAVIX_ENVS * NAVIX_STEPS),
-        )
-    return sides
-
-
-def _navix_rollout(env: Any, network: bool) -> Callable[[Any], Any]:
-    import jax
-    import jax.numpy as jnp
-
-    width = int(jnp.prod(jnp.array(env.observation_space.shape)))
-    sizes = [width, HIDDEN, HIDDEN, 7]
-    keys = jax.random.split(jax.random.PRNGKey(1), len(sizes))
-    weights = [jax.random.normal(key, (a, b)) / a**0.5 for key, a, b in zip(keys, sizes, sizes[1:], strict=False)]
-
-    def act(key: Any, observation: Any) -> Any:
-        if not network:
-            return jax.random.randint(key, (NAVIX_ENVS,), 0, 7)
-        hidden = observation.reshape(NAVIX_ENVS, width).astype(jnp.float32)
-        for weight in weights[:-1]:
-            hidden = jax.nn.relu(hidden @ weight)
-        return jax.random.categorical(key, hidden @ weights[-1])
-
-    @jax.jit
-    def rollout(key: Any) -> Any:
-        first, second = jax.random.split(key)
-        steps = jax.vmap(env.reset)(jax.random.split(first, NAVIX_ENVS))
-
-        def step(carry: Any, key: Any) -> Any:
-            steps, seen = carry
-            steps = jax.vmap(env.step)(steps, act(key, steps.observation))
-            # the observation is used, so that the compiler cannot leave it out
-            return (steps, seen + steps.observation.sum()), steps.reward.sum()
-
-        (_, seen), rewards = jax.lax.scan(step, (steps, 0), jax.random.split(second, NAVIX_STEPS))
-        return seen, rewards.sum()
-
-    return rollout
 
 
 def _updates(world: World, sizes: Sizes) -> None:
