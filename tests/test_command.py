@@ -35,13 +35,14 @@ def test_every_verb_works_from_a_folder_that_has_packages_of_the_same_names(tmp_
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise SystemExit('not yours')\n")
     (tmp_path / "own.py").write_text("def advantages(rewards):\n    return rewards\n")
+    picture = "picture: figures/out/smoke/weight_functions.png"
     for arguments, answer in (
         (("list",), "weight_functions "),
         (
             ("run", "weight_functions", "--preset", "smoke", "--quiet"),
             "picture: figures/out/smoke/weight_functions.png",
         ),
-        (("draw", "weight_functions", "--preset", "smoke"), "picture: figures/out/smoke/weight_functions.png"),
+        (("draw", "weight_functions", "--preset", "smoke"), picture),
         (("reproduce", "--help"), "usage: maxrl-lab reproduce"),
         (("audit", "own:advantages"), "optimises expected_reward, times 1 "),
     ):
@@ -59,7 +60,7 @@ def test_a_module_of_an_extra_is_missing_in_one_line(monkeypatch, capsys):
     wanted = "matplotlib is not installed; it comes with the extra lab: pip install -e '.[lab]'"
     assert capsys.readouterr().err == f"maxrl-lab: error: {wanted}\n"
     # any other module is a fault of the lab, and shows its traceback
-    with pytest.raises(ModuleNotFoundError, match="No module named 'maxrl_lab.absent'"):
+    with pytest.raises(ModuleNotFoundError, match=r"No module named 'maxrl_lab\.absent'"):
         command.main(["audit", "maxrl_lab.absent"])
 
 
