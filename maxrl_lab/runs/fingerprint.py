@@ -49,6 +49,17 @@ def name_files(files: Sequence[str], shown: int = 3) -> str:
     return ", ".join(files[:shown]) + (f" and {more} more" if more > 0 else "")
 
 
+def hash_of_source(source: str) -> str:
+    """Return the hash of Python source that does not belong to the followed packages, without its prose."""
+    return _hash_of_tree(ast.parse(source))
+
+
+def _hash_of_tree(tree: ast.AST) -> str:
+    words: list[str] = []
+    _spell(tree, words)
+    return hashlib.sha256(" ".join(words).encode()).hexdigest()[:16]
+
+
 def _with_parents(module: str) -> Iterator[str]:
     """Names of the packages that hold a module, whose `__init__` files run before it, and the module's own."""
     parts = module.split(".")
@@ -69,9 +80,7 @@ def _read(file: Path, module: str, *_stamp: int) -> tuple[str, tuple[str, ...]]:
     tree = ast.parse(file.read_bytes())
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
     imported = {name for node in ast.walk(tree) for named in _imports(node, package) for name in _with_parents(named)}
-    words: list[str] = []
-    _spell(tree, words)
-    return hashlib.sha256(" ".join(words).encode()).hexdigest()[:16], tuple(sorted(imported))
+    return _hash_of_tree(tree), tuple(sorted(imported))
 
 
 def _imports(node: ast.AST, package: str) -> Iterator[str]:
