@@ -3,9 +3,10 @@
 import ast
 import importlib
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+
+from maxrl_lab import extras
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,9 @@ class Entry:
         return f"experiments.{self.room}.{self.name}"
 
     def load(self) -> ModuleType:
-        """Return the experiment's module."""
+        """Return the experiment's module; raise `InputError` if its extra is not installed."""
+        if self.extra:
+            extras.need(self.extra)
         return importlib.import_module(self.module)
 
     def figure(self) -> ModuleType:
@@ -36,8 +39,7 @@ class Entry:
 
     def question(self) -> str:
         """Return the first line of the module's docstring, read from its source: importing takes seconds."""
-        spec = find_spec(self.module)
-        source = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
+        source = (Path(__file__).parent / self.room / f"{self.name}.py").read_text(encoding="utf-8")
         return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
 
 

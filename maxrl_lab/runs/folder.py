@@ -71,7 +71,7 @@ def execute(
             move_up(folder)
     else:
         wanted.check_settings(Record(folder))
-        wanted.check_code(Record(folder))
+        Record(folder).check_code(wanted.code)
     return read_tables(folder)
 
 
@@ -85,7 +85,7 @@ def _record_to_work_on(folder: Path, wanted: Wanted, force: bool) -> Record:
         return new
     if old.exists():
         wanted.check_settings(old)
-        wanted.check_code(old)
+        old.check_code(wanted.code)
     return old
 
 
@@ -135,10 +135,16 @@ def is_complete(folder: Path) -> bool:
     return Record(folder).is_complete()
 
 
-def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
-    """Return a finished run's tables by name; raise `InputError` if there are none or they were changed."""
+def read_tables(folder: Path, code: Mapping[str, str] | None = None) -> dict[str, pd.DataFrame]:
+    """Return a finished run's tables by name.
+
+    Raises `InputError` if there are none, if they were changed, or if they were made by other code than `code`, the
+    fingerprint of today's; None is any code.
+    """
     if not is_complete(folder):
         raise InputError(f"no finished run in {folder}; run its experiment first")
+    if code is not None:
+        Record(folder).check_code(code)
     return {name: read_table(table_file(folder, name), digest) for name, digest in Record(folder).digests().items()}
 
 

@@ -70,6 +70,15 @@ class Record:
             )
         return content
 
+    def check_code(self, code: Mapping[str, str]) -> None:
+        """Raise `InputError`, which names the files that differ, if a session of the run had other code than this."""
+        files = changed_files(self.code(), code)
+        if files and self.provenance.exists():
+            kind, way = "a", "`run` with --force makes it anew, --stale shows it as it is"
+            if not self.is_complete():
+                kind, way = "an unfinished", "--force starts it again"
+            raise InputError(f"{self.folder} holds {kind} run of other code (differs in {name_files(files)}); {way}")
+
     def write_provenance(
         self, sessions: Sequence[Mapping[str, Any]], code: Mapping[str, str], tables: Mapping[str, str] | None = None
     ) -> None:
@@ -130,20 +139,11 @@ class Wanted:
         flat = {**described, **described["settings"], "settings": None}
         return {name: value for name, value in flat.items() if name not in skipped}
 
-    def check_code(self, record: Record) -> None:
-        """Raise `InputError`, which names the files that differ, unless the record is of this code."""
-        files = changed_files(record.code(), self.code)
-        if files and record.provenance.exists():
-            kind, way = "a", "--force makes it anew, --stale shows it as it is"
-            if not record.is_complete():
-                kind, way = "an unfinished", "--force starts it again"
-            raise InputError(f"{record.folder} holds {kind} run of other code (differs in {name_files(files)}); {way}")
-
     def is_of(self, record: Record) -> bool:
         """Return whether the record is of these settings and this code, and can be read."""
         try:
             self.check_settings(record)
-            self.check_code(record)
+            record.check_code(self.code)
         except InputError:
             return False
         return True
