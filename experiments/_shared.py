@@ -1,10 +1,11 @@
-"""What experiments of several families share: the estimators that are compared, and the settings of a comparison."""
+"""What experiments of several families share: the estimators that are compared, and types and groups of settings."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
-from maxrl_lab import exact, specs
-from maxrl_lab.settings import Count, Settings, check_lists
+from maxrl_lab import exact, objectives, specs
+from maxrl_lab.settings import Count, Each, Interval, Settings, check_lists
 
 EVERY_ESTIMATOR = (
     "reinforce",
@@ -20,6 +21,23 @@ EVERY_ESTIMATOR = (
     "maxrl_cross_fitted",
 )
 """Every estimator of the lab that exists for all even N."""
+
+
+@dataclass(frozen=True)
+class Readable:
+    """A text that a function reads without an error."""
+
+    read: Callable[[str], object]
+
+    def check(self, name: str, value: str) -> None:  # noqa: ARG002
+        """Raise `InputError`, as the function does, for any other text."""
+        self.read(value)
+
+
+Objectives = Annotated[tuple[str, ...], Each(Readable(objectives.resolve))]
+"""Text forms of objectives."""
+PassRates = Annotated[tuple[float, ...], Each(Interval(0, 1))]
+"""Pass rates strictly between 0 and 1."""
 
 
 @dataclass(frozen=True)

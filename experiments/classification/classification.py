@@ -30,14 +30,14 @@ from maxrl_lab.randomness import generator
 from maxrl_lab.rows import Row, Tables
 from maxrl_lab.runs.context import Context
 from maxrl_lab.settings import Count, Counts, Interval, Names, Rates
-from maxrl_lab.settings import Settings as Group
+from maxrl_lab.settings import Settings as Base
 from maxrl_lab.training import fit
 from maxrl_lab.training.methods import Exact, Method, Sampled
 from maxrl_lab.training.sweep import Run, compare, in_blocks
 
 
 @dataclass(frozen=True)
-class Methods(Group):
+class Methods(Base):
     """Methods: cross-entropy, which needs no rollouts, and every estimator at every N."""
 
     estimators: Names = ("rloo", "grpo", "maxrl")
@@ -49,7 +49,7 @@ class Methods(Group):
 
 
 @dataclass(frozen=True)
-class Training(Group):
+class Training(Base):
     """Training: SGD with a cosine schedule after a warm-up of one step in twenty."""
 
     steps: Count = 200
@@ -63,7 +63,7 @@ class Training(Group):
 
 
 @dataclass(frozen=True)
-class Evaluation(Group):
+class Evaluation(Base):
     """Evaluation: exact pass rates of fresh training images and of held-out ones."""
 
     test_images: Count = 1000

@@ -1,10 +1,12 @@
 """Which examples move the policy? The size of each example's exact expected gradient against its pass rate.
 
 Fig. 8 of arXiv:2602.02710v1 estimates it with 131,072 rollouts per example on ImageNet; here |w_N(p) grad p| is exact,
-per example of a half-trained classifier (`envs.classification`), for every N and in the population limit. In the paper
-cross-entropy and MaxRL are high near p = 0 and fall, GRPO peaks near p = 0.5, REINFORCE is tiny.
+per example of a half-trained classifier of three-digit numbers (`envs.digits`), for every N and in the population
+limit. In the paper cross-entropy and MaxRL are high near p = 0 and fall, GRPO peaks near p = 0.5, REINFORCE is tiny.
 
     maxrl-lab run gradient_norms        (some seconds)
+
+Table: `rows` (a row per seed, example and curve).
 """
 
 from dataclasses import dataclass
@@ -13,50 +15,61 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
-from envs.digits import CLASSES, PIXELS, three_digits
-from experiments._shared import check_estimators
-from maxrl_lab import exact, objectives, specs
-from maxrl_lab.classification import ClassificationBatch
-from maxrl_lab.policies.stack import Stack, mlp, seeded
+from envs.digits import three_digits
+from experiments._shared import Objectives, check_estimators
+from experiments.classification._shared import Classifiers, Policy
+from maxrl_lab import exact, objectives
+from maxrl_lab.policies.stack import Stack
 from maxrl_lab.randomness import generator
-from maxrl_lab.rows import Row
+from maxrl_lab.rows import Row, Tables
 from maxrl_lab.runs.context import Context
-from maxrl_lab.settings import check_lists, check_rates
+from maxrl_lab.settings import Count, Counts, Names, Positive
+from maxrl_lab.settings import Settings as Base
 from maxrl_lab.training import fit
 from maxrl_lab.training.methods import Exact
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The network, how far it is trained, and what is evaluated on it."""
+class Curves(Base):
+    """Curves: whose gradients are measured."""
 
-    objectives: tuple[str, ...] = ("expected_reward", "grpo_limit", "maximum_likelihood")
-    """Population limits."""
-    estimators: tuple[str, ...] = ("rloo", "grpo", "maxrl")
-    """At finite N."""
-    rollouts: tuple[int, ...] = (16, 128, 1024)
-    """N."""
-    seeds: int = 5
-    """Networks."""
-    steps: int = 150
-    """Cross-entropy updates before the measurement: enough that pass rates cover the whole range."""
-    learning_rate: float = 0.3
-    """Of SGD with momentum 0.9."""
-    batch: int = 128
-    """Images per update."""
-    hidden: tuple[int, ...] = (128,)
-    """Widths of the perceptron's hidden layers."""
-    examples: int = 600
-    """Fresh training images measured."""
+    objectives: Objectives = ("expected_reward", "grpo_limit", "maximum_likelihood")
+    """Objectives whose gradient is measured: the population limits."""
+    estimators: Names = ("rloo", "grpo", "maxrl")
+    """Estimators whose expected gradient is measured at every N."""
+    rollouts: Counts = (16, 128, 1024)
+    """Numbers N of rollouts of each image."""
+
+
+@dataclass(frozen=True)
+class Training(Base):
+    """Training: cross-entropy before the measurement."""
+
+    steps: Count = 150
+    """Number of updates before the measurement: enough that pass rates cover the whole range."""
+    learning_rate: Positive = 0.3
+    """Learning rate of SGD with momentum 0.9."""
+    batch: Count = 128
+    """Number of images in each update."""
+
+
+@dataclass(frozen=True)
+class Examples(Base):
+    """Examples: on what gradients are measured."""
+
+    seeds: Count = 5
+    """Number of networks."""
+    examples: Count = 600
+    """Number of fresh training images measured on each network."""
+
+
+@dataclass(frozen=True)
+class Settings(Examples, Training, Policy, Curves):
+    """The network, how far it is trained, and what is measured on it."""
 
     def __post_init__(self) -> None:
-        """Check counts and names."""
-        check_lists(objectives=self.objectives, estimators=self.estimators, rollouts=self.rollouts)
-        for name in ("seeds", "steps", "batch", "examples"):
-            specs.check_count(name, getattr(self, name))
-        check_rates(self.learning_rate)
-        for name in self.objectives:
-            objectives.resolve(name)
+        """Check also that every estimator exists at every N."""
+        super().__post_init__()
         check_estimators(self.estimators, self.rollouts)
 
 
@@ -69,7 +82,7 @@ PRESETS = {
 _EXAMPLES_AT_ONCE = 50
 
 
-def run(settings: Settings, context: Context) -> list[Row]:
+def run(settings: Settings, context: Context) -> Tables:
     """Return a row per seed, example and curve: pass_rate, curve name, rollouts (None: population), gradient_norm."""
     stack = _half_trained(settings, context)
     rows = []
@@ -83,7 +96,7 @@ def run(settings: Settings, context: Context) -> list[Row]:
             for count in settings.rollouts:
                 weight = exact.weight(name, rollouts=count, pass_rate=pass_rate)
                 rows += _rows(seed, name, count, pass_rate, norm * weight * pass_rate)
-    return rows
+    return {"rows": rows}
 
 
 def slopes(network: torch.nn.Module, pixels: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,31 +118,22 @@ def slopes(network: torch.nn.Module, pixels: Tensor, labels: Tensor) -> tuple[Te
 
 def _half_trained(settings: Settings, context: Context) -> Stack:
     """Train every seed's network by cross-entropy."""
-    seeds = range(settings.seeds)
-    networks = [seeded(lambda: mlp([PIXELS, *settings.hidden, CLASSES]), seed) for seed in seeds]
-    stack = Stack(networks).to(context.device)
-    training = three_digits("train")
-
-    def batch(step: int) -> ClassificationBatch:
-        drawn = [training.sample(settings.batch, generator("training images", seed, step)) for seed in seeds]
-        pixels, labels = (torch.stack(part).to(context.device) for part in zip(*drawn, strict=True))
-        return ClassificationBatch(stack(pixels).log_softmax(-1), labels, list(seeds), step)
-
+    policies = Classifiers(settings.hidden, range(settings.seeds), context.device)
     fit.fit(
-        stack,
+        policies.stack,
         [Exact("maximum_likelihood")] * settings.seeds,
         [settings.learning_rate] * settings.seeds,
         fit.Optimisation(steps=settings.steps, momentum=0.9),
-        batch=batch,
+        batch=lambda step: policies.batch(settings.batch, step),
         checkpoint=context.checkpoint.stage("training"),
         progress=context.progress("gradient_norms, training"),
     )
-    return stack
+    return policies.stack
 
 
 def _rows(seed: int, name: str, rollouts: int | None, pass_rate: Tensor, norm: Tensor) -> list[Row]:
     columns = enumerate(zip(pass_rate.tolist(), norm.abs().tolist(), strict=True))
     return [
-        {"seed": seed, "example": place, "curve": name, "rollouts": rollouts, "pass_rate": p, "gradient_norm": size}
-        for place, (p, size) in columns
+        {"seed": seed, "example": example, "curve": name, "rollouts": rollouts, "pass_rate": p, "gradient_norm": size}
+        for example, (p, size) in columns
     ]

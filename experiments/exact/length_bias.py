@@ -6,47 +6,48 @@ a policy has three answers, equally likely at first: a short right one, a long r
 gradient of each surrogate is exact, over all groups of N, through the trainer's own loss.
 
     maxrl-lab run length_bias        (a second)
+
+Table: `rows` (a row per estimator, surrogate and length of the long answer).
 """
 
 import itertools
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from experiments._shared import check_estimators
-from maxrl_lab import specs
-from maxrl_lab.rows import Row
+from experiments._shared import Readable, check_estimators
+from maxrl_lab.rows import Tables
 from maxrl_lab.runs.context import Context
-from maxrl_lab.settings import check_lists
+from maxrl_lab.settings import Count, Counts, Each, Names, Whole
+from maxrl_lab.settings import Settings as Base
 from maxrl_lab.training import methods, surrogates
 from maxrl_lab.training.groups import Group
 
+Surrogates = Annotated[tuple[str, ...], Each(Readable(surrogates.resolve))]
+"""Text forms of surrogates."""
+
 
 @dataclass(frozen=True)
-class Settings:
-    """What is compared, and how long the answers are."""
+class Settings(Base):
+    """Gradients: what is compared, and how long the answers are."""
 
-    estimators: tuple[str, ...] = ("rloo", "grpo", "maxrl")
-    """Compared."""
-    surrogates: tuple[str, ...] = ("sequence_sum", "token_mean", "rollout_mean")
-    """Compared: what is done with the advantages."""
-    rollouts: int = 8
-    """N."""
-    short: int = 10
-    """Tokens of the short right answer, and of the wrong one."""
-    long: tuple[int, ...] = (10, 15, 20, 30, 40, 60, 80, 100)
-    """Tokens of the long right answer."""
+    estimators: Names = ("rloo", "grpo", "maxrl")
+    """Estimators that are compared."""
+    surrogates: Surrogates = ("sequence_sum", "token_mean", "rollout_mean")
+    """Losses that are made of the advantages, and compared."""
+    rollouts: Annotated[int, Whole(2)] = 8
+    """Number N of rollouts in a group."""
+    short: Count = 10
+    """Number of tokens of the short right answer, and of the wrong one."""
+    long: Counts = (10, 15, 20, 30, 40, 60, 80, 100)
+    """Numbers of tokens of the long right answer."""
 
     def __post_init__(self) -> None:
-        """Check names and counts."""
-        check_lists(surrogates=self.surrogates, long=self.long)
-        for name in self.surrogates:
-            surrogates.resolve(name)
-        specs.check_count("rollouts", self.rollouts, minimum=2)
-        for length in (self.short, *self.long):
-            specs.check_count("short and long", length)
+        """Check also that every estimator exists at N."""
+        super().__post_init__()
         check_estimators(self.estimators, (self.rollouts,))
 
 
@@ -57,7 +58,7 @@ PRESETS = {
 }
 
 
-def run(settings: Settings, context: Context) -> list[Row]:
+def run(settings: Settings, context: Context) -> Tables:
     """Return, per estimator, surrogate and length, how the expected step moves the odds of long against short."""
     rows = []
     cases = list(itertools.product(settings.estimators, settings.surrogates, settings.long))
@@ -68,8 +69,6 @@ def run(settings: Settings, context: Context) -> list[Row]:
             {
                 "estimator": estimator,
                 "surrogate": surrogate,
-                "rollouts": settings.rollouts,
-                "short": settings.short,
                 "long": long,
                 "drift": (long_step - short_step) / float(gradient.norm()),
                 "short_step": short_step,
@@ -77,15 +76,15 @@ def run(settings: Settings, context: Context) -> list[Row]:
                 "wrong_step": wrong_step,
             }
         )
-    return rows
+    return {"rows": rows}
 
 
 def expected_gradient(estimator: str, surrogate: str, rollouts: int, lengths: tuple[int, int, int]) -> Tensor:
     """Return the exact expected ascent direction in the logits (3,) of two right answers and a wrong one, float64."""
     logits = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     log_probs = logits.log_softmax(0)
-    drawn, chances = every_group(log_probs.detach(), rollouts)
-    group = Group(drawn != 2, log_probs[drawn], torch.tensor(lengths)[drawn])
+    answers, chances = every_group(log_probs.detach(), rollouts)
+    group = Group(answers != 2, log_probs[answers], torch.tensor(lengths)[answers])
     losses = methods.sampled_loss(group, estimator, surrogate)
     return -torch.autograd.grad(chances @ losses, logits)[0]
 
@@ -93,7 +92,7 @@ def expected_gradient(estimator: str, surrogate: str, rollouts: int, lengths: tu
 def every_group(log_probs: Tensor, rollouts: int) -> tuple[Tensor, Tensor]:
     """Return all groups (C, 1, N) of answers in ascending order, and the probability (C,) of each such multiset."""
     groups = list(itertools.combinations_with_replacement(range(len(log_probs)), rollouts))
-    drawn = torch.tensor(groups)
-    counts = torch.stack([(drawn == answer).sum(1) for answer in range(len(log_probs))], 1).double()
+    answers = torch.tensor(groups)
+    counts = torch.stack([(answers == answer).sum(1) for answer in range(len(log_probs))], 1).double()
     log_ways = math.lgamma(rollouts + 1) - torch.lgamma(counts + 1).sum(1)
-    return drawn[:, None], (log_ways + counts @ log_probs).exp()
+    return answers[:, None], (log_ways + counts @ log_probs).exp()

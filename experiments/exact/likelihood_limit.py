@@ -1,30 +1,36 @@
 """What does bias alone do? Training under exact expected gradients, from RL through order T to maximum likelihood.
 
-The gradient of order T is (1-p)^T short of the likelihood gradient, relatively (Eq. 7 of arXiv:2602.02710v1); the first
-view measures that through autograd. The second trains a linear softmax policy that shares its parameters among tasks
-whose initial pass rates span several orders of magnitude, with every gradient exact: no rollouts, no noise, so curves
-differ by their objective only. Learning rates are swept alike for each; the best by final pass rate on the mean over
-task sets is drawn, all are in the rows. Seeds are task sets.
+The gradient of order T is (1-p)^T short of the likelihood gradient, relatively (Eq. 7 of arXiv:2602.02710v1), which is
+measured through autograd. Beside it a linear softmax policy that shares its parameters among tasks whose initial pass
+rates span several orders of magnitude is trained with every gradient exact: no rollouts, no noise, so curves differ by
+their objective only. Learning rates are swept alike for every gradient; the figure shows the one with the best final
+pass rate on the mean over task sets, the table has all. Seeds are task sets.
 
     maxrl-lab run likelihood_limit        (half a minute)
+
+Tables: `distance` (a row per order and pass rate), `curves` (a row per run and measured step).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
-from maxrl_lab import objectives, specs
+from experiments._shared import Objectives, PassRates
+from maxrl_lab import objectives
 from maxrl_lab.errors import InputError
 from maxrl_lab.policies.stack import Stack
 from maxrl_lab.randomness import generator
 from maxrl_lab.rows import Row, Tables
 from maxrl_lab.runs.context import Context
-from maxrl_lab.settings import check_lists, check_rates
+from maxrl_lab.settings import Count, Counts, Interval, MaybeNames, Rates
+from maxrl_lab.settings import Settings as Base
 from maxrl_lab.training import fit
 from maxrl_lab.training.groups import Group
 from maxrl_lab.training.methods import Exact, Expected, Method
+from maxrl_lab.training.sweep import swept_runs
 
 RL_TO_ML = (
     "expected_reward",
@@ -35,48 +41,66 @@ RL_TO_ML = (
 
 
 @dataclass(frozen=True)
-class Settings:
+class Distances(Base):
+    """Distances: how far the gradient of order T is from the likelihood gradient."""
+
+    distance_orders: Counts = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+    """Orders T whose distance is measured."""
+    distance_pass_rates: PassRates = (0.5, 0.1, 0.01, 0.001)
+    """Pass rates p at which it is measured."""
+
+
+@dataclass(frozen=True)
+class Gradients(Base):
+    """Gradients: what is followed."""
+
+    objectives: Objectives = RL_TO_ML
+    """Objectives whose exact gradient is followed."""
+    estimators: MaybeNames = ("grpo", "maxrl")
+    """Estimators whose exact expected gradient is followed."""
+    rollouts: Count = 16
+    """Number N of rollouts at which these estimators' expectation is taken."""
+
+
+@dataclass(frozen=True)
+class Tasks(Base):
+    """Tasks: those of a task set share the parameters of one linear policy."""
+
+    tasks: Count = 64
+    """Number B of tasks in each task set."""
+    features: Count = 32
+    """Dimension of a task's input; fewer than tasks, so that tasks share parameters."""
+    answers: Count = 64
+    """Number V of answers to a task, of which one is right."""
+    hardest: Annotated[float, Interval(0, 0.5)] = 1e-6
+    """Smallest initial pass rate aimed at; the easiest task's is 0.5."""
+    seeds: Count = 5
+    """Number of task sets."""
+
+
+@dataclass(frozen=True)
+class Training(Base):
+    """Training: plain gradient descent on all tasks."""
+
+    steps: Count = 500
+    """Number of updates; every task is in every batch."""
+    learning_rates: Rates = (30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)
+    """Learning rates that are swept alike for every gradient."""
+
+
+@dataclass(frozen=True)
+class Settings(Training, Tasks, Gradients, Distances):
     """Tasks, gradients and optimisation."""
 
-    distance_orders: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-    """T of the first view."""
-    distance_pass_rates: tuple[float, ...] = (0.5, 0.1, 0.01, 0.001)
-    """p of the first view."""
-    objectives: tuple[str, ...] = RL_TO_ML
-    """Objectives whose exact gradient is followed."""
-    estimators: tuple[str, ...] = ("grpo", "maxrl")
-    """Estimators whose exact expected gradient is followed."""
-    rollouts: int = 16
-    """N of these estimators."""
-    tasks: int = 64
-    """B, in each task set."""
-    features: int = 32
-    """Dimension of a task's input; fewer than tasks, so that tasks share parameters."""
-    answers: int = 64
-    """V, of which one is right."""
-    hardest: float = 1e-6
-    """Smallest initial pass rate aimed at; the easiest task's is 0.5."""
-    steps: int = 500
-    """Updates; every task is in every batch."""
-    learning_rates: tuple[float, ...] = (30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)
-    """Swept alike for every gradient; plain gradient descent."""
-    seeds: int = 5
-    """Task sets."""
-
     def __post_init__(self) -> None:
-        """Check counts and names."""
-        check_lists(objectives=self.objectives, learning_rates=self.learning_rates)
-        for name in ("rollouts", "tasks", "features", "answers", "steps", "seeds"):
-            specs.check_count(name, getattr(self, name))
-        if not 0 < self.hardest < 0.5:
-            raise InputError(f"hardest must lie between 0 and 0.5, got {self.hardest}")
-        check_rates(*self.learning_rates)
+        """Check also that every estimator exists at N."""
+        super().__post_init__()
         self.methods()
 
     def methods(self) -> list[Method]:
-        """Return every gradient followed."""
-        exact_ones = [Exact(name) for name in self.objectives]
-        return exact_ones + [Expected(name, self.rollouts) for name in self.estimators]
+        """Return the methods that follow every gradient."""
+        expected = [Expected(name, self.rollouts) for name in self.estimators]
+        return [*(Exact(name) for name in self.objectives), *expected]
 
 
 PRESETS = {
@@ -96,7 +120,7 @@ PRESETS = {
 
 
 class TaskSet:
-    """B tasks: inputs (B, d), right answers (B,), and the initial weights (V, d) that make them easy or hard."""
+    """B tasks: inputs (B, d), right answers (B,), and the initial weights (V, d) that make the tasks easy or hard."""
 
     def __init__(self, settings: Settings, seed: int, device: torch.device) -> None:
         stream = generator("tasks", seed)
@@ -105,10 +129,10 @@ class TaskSet:
         weights = torch.randn(settings.answers, settings.features, dtype=torch.float64, generator=stream)
         self.weights = (4.0 * weights).to(device)
         log_probs = (self.inputs @ self.weights.T).log_softmax(1)
-        wanted = torch.linspace(
+        log_rates = torch.linspace(
             torch.tensor(0.5).log().item(), torch.tensor(settings.hardest).log().item(), settings.tasks
         )
-        self.answers = (log_probs - wanted.to(log_probs)[:, None]).abs().argmin(1)
+        self.answers = (log_probs - log_rates.to(log_probs)[:, None]).abs().argmin(1)
 
     def policy(self) -> nn.Linear:
         """Return a fresh linear policy at the initial weights."""
@@ -124,17 +148,17 @@ class TaskBatch:
         self.log_pass_rates = log_pass_rates
 
     def rollout(self, runs: Sequence[int], rollouts: int) -> Group:
-        """Refuse: this experiment samples nothing."""
+        """Raise `InputError`: this experiment samples nothing."""
         raise InputError(f"exact gradients only, asked for {rollouts} rollouts of {len(runs)} runs")
 
     def log_pass_rate(self, runs: Sequence[int]) -> Tensor:
-        """Return (len(runs), B)."""
+        """Return the log pass rates (len(runs), B)."""
         return self.log_pass_rates[list(runs)]
 
 
-def run(settings: Settings, context: Context) -> list[Row]:
-    """Return rows of view `distance` (order, pass_rate, distance) and view `training` (a row per measured step)."""
-    return _distances(settings) + _training(settings, context)["rows"]
+def run(settings: Settings, context: Context) -> Tables:
+    """Return the distances (order, pass_rate, distance) and the training curves of every gradient and rate."""
+    return {"distance": _distances(settings), **_train(settings, context)}
 
 
 def _distances(settings: Settings) -> list[Row]:
@@ -142,26 +166,21 @@ def _distances(settings: Settings) -> list[Row]:
     rows = []
     for p in settings.distance_pass_rates:
         policy = torch.tensor([p, 0.7 * (1 - p), 0.3 * (1 - p)], dtype=torch.float64).log().requires_grad_()
-        (wanted,) = torch.autograd.grad(policy.log_softmax(0)[0], policy)
+        (likelihood,) = torch.autograd.grad(policy.log_softmax(0)[0], policy)
         for order in settings.distance_orders:
             value = objectives.TruncatedLikelihood(order).value(policy.log_softmax(0)[0].exp())
-            (slope,) = torch.autograd.grad(value, policy)
-            distance = float((slope - wanted).norm() / wanted.norm())
-            rows.append({"view": "distance", "order": order, "pass_rate": p, "distance": distance})
+            (gradient,) = torch.autograd.grad(value, policy)
+            distance = float((gradient - likelihood).norm() / likelihood.norm())
+            rows.append({"order": order, "pass_rate": p, "distance": distance})
     return rows
 
 
-def _training(settings: Settings, context: Context) -> Tables:
-    cells = [
-        (method, rate, seed)
-        for seed in range(settings.seeds)
-        for method in settings.methods()
-        for rate in settings.learning_rates
-    ]
+def _train(settings: Settings, context: Context) -> Tables:
+    runs = swept_runs(settings.methods(), settings.learning_rates, first_seed=0, seeds=settings.seeds)
     sets = [TaskSet(settings, seed, context.device) for seed in range(settings.seeds)]
-    stack = Stack([sets[seed].policy() for _, _, seed in cells])
-    inputs = torch.stack([sets[seed].inputs for _, _, seed in cells])
-    answers = torch.stack([sets[seed].answers for _, _, seed in cells])
+    stack = Stack([sets[run.seed].policy() for run in runs])
+    inputs = torch.stack([sets[run.seed].inputs for run in runs])
+    answers = torch.stack([sets[run.seed].answers for run in runs])
 
     def log_pass_rates() -> Tensor:
         log_probs: Tensor = stack(inputs).log_softmax(-1)
@@ -170,31 +189,19 @@ def _training(settings: Settings, context: Context) -> Tables:
     def measure(step: int) -> Tables:
         with torch.no_grad():
             logs = log_pass_rates()
-        hard = logs[:, settings.tasks // 2 :]
-        columns = zip(
-            cells, logs.exp().mean(1).tolist(), logs.mean(1).tolist(), hard.exp().mean(1).tolist(), strict=True
-        )
-        rows = [
-            {
-                "view": "training",
-                "method": method.name,
-                "mode": method.kind,
-                "rollouts": method.rollouts,
-                "learning_rate": rate,
-                "seed": seed,
-                "step": step,
-                "pass_rate": mean,
-                "log_pass_rate": log_mean,
-                "hard_pass_rate": hard_mean,
-            }
-            for (method, rate, seed), mean, log_mean, hard_mean in columns
-        ]
-        return {"rows": rows}
+        columns = {
+            "pass_rate": logs.exp().mean(1).tolist(),
+            "log_pass_rate": logs.mean(1).tolist(),
+            "hard_pass_rate": logs[:, settings.tasks // 2 :].exp().mean(1).tolist(),
+        }
+        measured = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        heads = [{"kind": run.method.kind, **run.row(step)} for run in runs]
+        return {"curves": [{**head, **values} for head, values in zip(heads, measured, strict=True)]}
 
     return fit.fit(
         stack,
-        [method for method, _, _ in cells],
-        [rate for _, rate, _ in cells],
+        [run.method for run in runs],
+        [run.learning_rate for run in runs],
         fit.Optimisation(steps=settings.steps, measure_every=max(1, settings.steps // 50), checkpoint_every=200),
         batch=lambda step: TaskBatch(log_pass_rates()),  # noqa: ARG005
         measure=measure,

@@ -5,52 +5,60 @@ estimator's objective. Beside it, the sampling path itself (`ClassificationBatch
 averaged over many groups and compared with the exact weight: a z-score per cell, with the rate of false alarms stated.
 
     maxrl-lab run unbiasedness        (about ten seconds)
+
+Table: `rows` (a row per estimator and N).
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from scipy import special
 
 from experiments._shared import EVERY_ESTIMATOR, check_estimators
-from maxrl_lab import audit, exact, specs
+from maxrl_lab import audit, exact
 from maxrl_lab.classification import ClassificationBatch
-from maxrl_lab.errors import InputError
-from maxrl_lab.rows import Row
+from maxrl_lab.rows import Tables
 from maxrl_lab.runs.context import Context
-from maxrl_lab.settings import check_lists
+from maxrl_lab.settings import Count, CountOrZero, Counts, Names, StrictProbability, Whole
+from maxrl_lab.settings import Settings as Base
 from maxrl_lab.training.methods import Sampled
 from maxrl_lab.training.step import run_losses
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Cells of the table and the size of the Monte-Carlo check."""
+class Cells(Base):
+    """Cells: one for each estimator and number of rollouts."""
 
-    estimators: tuple[str, ...] = EVERY_ESTIMATOR
-    """Estimators; N in an option stands for the number of rollouts."""
-    rollouts: tuple[int, ...] = (2, 4, 8, 16)
-    """N; even, for the estimators of order or k = N/2."""
-    pass_rate: float = 0.2
-    """Of the policy that is sampled."""
-    groups: int = 20_000
-    """Groups per batch of the Monte-Carlo check."""
-    batches: int = 5
-    """Batches per cell."""
-    false_alarm_rate: float = 0.01
+    estimators: Names = EVERY_ESTIMATOR
+    """Estimators that are audited; N in an option stands for the number of rollouts."""
+    rollouts: Counts = (2, 4, 8, 16)
+    """Numbers N of rollouts in a group; even, for the estimators of order or k = N/2."""
+
+
+@dataclass(frozen=True)
+class Sampling(Base):
+    """Sampling: the Monte-Carlo check of every cell."""
+
+    pass_rate: StrictProbability = 0.2
+    """Pass rate of the policy that is sampled."""
+    groups: Annotated[int, Whole(2)] = 20_000
+    """Number of groups in each batch."""
+    batches: Count = 5
+    """Number of batches for each cell."""
+    false_alarm_rate: StrictProbability = 0.01
     """Chance that a correct table shows any z-score beyond the threshold (Bonferroni over cells)."""
-    seed: int = 0
-    """Of the Monte-Carlo check."""
+    seed: CountOrZero = 0
+    """Seed of the check's random numbers."""
+
+
+@dataclass(frozen=True)
+class Settings(Sampling, Cells):
+    """The table and its check."""
 
     def __post_init__(self) -> None:
-        """Check every name against every N."""
-        check_lists(estimators=self.estimators, rollouts=self.rollouts)
-        specs.check_count("groups", self.groups, minimum=2)
-        specs.check_count("batches", self.batches)
-        specs.check_count("seed", self.seed, minimum=0)
-        if not (0 < self.pass_rate < 1 and 0 < self.false_alarm_rate < 1):
-            got = f"{self.pass_rate} and {self.false_alarm_rate}"
-            raise InputError(f"pass_rate and false_alarm_rate must lie between 0 and 1, got {got}")
+        """Check also that every estimator exists at every N."""
+        super().__post_init__()
         check_estimators(self.estimators, self.rollouts)
 
     @property
@@ -67,8 +75,8 @@ PRESETS = {
 }
 
 
-def run(settings: Settings, context: Context) -> list[Row]:
-    """Return one row per estimator and N: objective, scale, residual; exact and sampled weight, z, threshold."""
+def run(settings: Settings, context: Context) -> Tables:
+    """Return one row per estimator and N: objective, scale, residual; exact and sampled weight, z."""
     rows = []
     for count in context.progress("unbiasedness")(settings.rollouts):
         sampled = _sampled_weights(settings, count, context.device)
@@ -84,20 +92,17 @@ def run(settings: Settings, context: Context) -> list[Row]:
                     "nearest": nearest.objective if nearest else None,
                     "scale": nearest.scale if nearest else 0.0,
                     "residual": nearest.residual if nearest else None,
-                    "pass_rate": settings.pass_rate,
                     "exact_weight": weight,
                     "sampled_weight": mean,
                     "standard_error": error,
                     "z": (mean - weight) / error if error else 0.0 if mean == weight else float("nan"),
-                    "false_alarm_rate": settings.false_alarm_rate,
-                    "threshold": settings.threshold,
                 }
             )
-    return rows
+    return {"rows": rows}
 
 
 def _sampled_weights(settings: Settings, rollouts: int, device: torch.device) -> list[tuple[float, float]]:
-    """Mean and standard error, per estimator, of g . grad p / |grad p|^2 over groups drawn as in training."""
+    """Return mean and standard error, per estimator, of g . grad p / |grad p|^2 over groups sampled as in training."""
     methods = [Sampled(name, rollouts) for name in settings.estimators]
     runs, groups = len(methods), settings.groups
     failures = torch.tensor([0.5, 0.3, 0.15, 0.05], dtype=torch.float64, device=device) * (1 - settings.pass_rate)
@@ -110,6 +115,6 @@ def _sampled_weights(settings: Settings, rollouts: int, device: torch.device) ->
         batch = ClassificationBatch(logits.log_softmax(-1), labels, [settings.seed] * runs, step)
         (slope,) = torch.autograd.grad(run_losses(batch, methods).sum(), logits)
         weights.append(-groups * slope @ gradient / gradient.square().sum())
-    drawn = torch.cat(weights, dim=1)
-    errors = drawn.std(dim=1) / drawn.shape[1] ** 0.5
-    return list(zip(drawn.mean(dim=1).tolist(), errors.tolist(), strict=True))
+    estimates = torch.cat(weights, dim=1)
+    errors = estimates.std(dim=1) / estimates.shape[1] ** 0.5
+    return list(zip(estimates.mean(dim=1).tolist(), errors.tolist(), strict=True))

@@ -5,19 +5,22 @@ tasks, GRPO both ends. Practice draws N rollouts; its weight is w_N(p), exactly 
 at N = 2 GRPO and Algorithm 1 are plain RL.
 
     maxrl-lab run weight_functions        (under a second)
+
+Table: `rows` (a row per curve and pass rate).
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from experiments._shared import EVERY_ESTIMATOR, check_estimators
-from maxrl_lab import exact, objectives, specs
-from maxrl_lab.errors import InputError
-from maxrl_lab.rows import Row
+from experiments._shared import EVERY_ESTIMATOR, Objectives, check_estimators
+from maxrl_lab import exact, objectives
+from maxrl_lab.rows import Row, Tables
 from maxrl_lab.runs.context import Context
-from maxrl_lab.settings import check_lists
+from maxrl_lab.settings import Counts, Interval, Names, Whole
+from maxrl_lab.settings import Settings as Base
 
 POPULATION = (
     "expected_reward",
@@ -32,28 +35,23 @@ POPULATION = (
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What is tabulated."""
+class Settings(Base):
+    """Curves: whose weights are tabulated, and at which pass rates."""
 
-    objectives: tuple[str, ...] = POPULATION
-    """Population objectives."""
-    estimators: tuple[str, ...] = EVERY_ESTIMATOR
-    """Estimators; N in an option stands for the number of rollouts."""
-    rollouts: tuple[int, ...] = (2, 4, 8, 16, 32, 64, 128, 256)
-    """N."""
-    lowest: float = 1e-3
-    """Smallest pass rate; the largest is 1 - lowest."""
-    points: int = 201
-    """Pass rates, evenly spaced in log-odds."""
+    objectives: Objectives = POPULATION
+    """Objectives whose weight is tabulated."""
+    estimators: Names = EVERY_ESTIMATOR
+    """Estimators whose weight is tabulated at every N; N in an option stands for the number of rollouts."""
+    rollouts: Counts = (2, 4, 8, 16, 32, 64, 128, 256)
+    """Numbers N of rollouts in a group."""
+    lowest: Annotated[float, Interval(0, 0.5)] = 1e-3
+    """Smallest pass rate; the largest is one minus it."""
+    points: Annotated[int, Whole(2)] = 201
+    """Number of pass rates, evenly spaced in log-odds."""
 
     def __post_init__(self) -> None:
-        """Check every name against every N."""
-        check_lists(objectives=self.objectives, estimators=self.estimators, rollouts=self.rollouts)
-        specs.check_count("points", self.points, minimum=2)
-        if not 0 < self.lowest < 0.5:
-            raise InputError(f"lowest must lie between 0 and 0.5, got {self.lowest}")
-        for name in self.objectives:
-            objectives.resolve(name)
+        """Check also that every estimator exists at every N."""
+        super().__post_init__()
         check_estimators(self.estimators, self.rollouts)
 
 
@@ -64,7 +62,7 @@ PRESETS = {
 }
 
 
-def run(settings: Settings, context: Context) -> list[Row]:  # noqa: ARG001
+def run(settings: Settings, context: Context) -> Tables:  # noqa: ARG001
     """Return one row per curve and pass rate: kind, name, rollouts, pass_rate, weight."""
     edge = torch.logit(torch.tensor(settings.lowest, dtype=torch.float64))
     p = torch.sigmoid(torch.linspace(float(edge), -float(edge), settings.points, dtype=torch.float64))
@@ -74,7 +72,7 @@ def run(settings: Settings, context: Context) -> list[Row]:  # noqa: ARG001
     for count in settings.rollouts:
         for name in settings.estimators:
             rows += _curve("estimator", name, count, p, exact.weight(name, rollouts=count, pass_rate=p))
-    return rows
+    return {"rows": rows}
 
 
 def _curve(kind: str, name: str, rollouts: int | None, pass_rate: Tensor, weight: Tensor) -> list[Row]:

@@ -1,51 +1,42 @@
 """Exact bias and noise of every estimator against the likelihood gradient, and the least noisy exact form."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import style
 
-COLUMNS = (
-    "estimator",
-    "rollouts",
-    "pass_rate",
-    "squared_bias",
-    "variance",
-    "mean_squared_error",
-    "budget",
-    "budget_mean_squared_error",
-)
+_COLUMNS = ("squared_bias", "variance", "mean_squared_error", "budget_mean_squared_error")
+COLUMNS = {"rows": ("estimator", "rollouts", "pass_rate", *_COLUMNS)}
 EXACT_ORDER_N = ("maxrl_no_baseline", "maxrl_control_variate", "maxrl_leave_one_out", "maxrl_cross_fitted")
-"""Unbiased for order T = N at every N; Algorithm 1 is drawn beside them, of order N-1."""
+"""Forms that are unbiased for order T = N at every N; Algorithm 1, of order N-1, is shown beside them."""
 _SHOWN = ("rloo", "grpo", "maxrl", "maxrl_leave_one_out", "maxrl_no_baseline", "maxrl_order:order=N/2", "reinforce")
 
 
 @style.styled
-def draw(rows: pd.DataFrame) -> Figure:
+def plot(tables: Mapping[str, pd.DataFrame], settings: Any) -> Figure:
     """Return six panels: bias, variance and error against N at a hard p; error at equal budget; against p; who wins."""
-    style.check_columns(rows, COLUMNS)
-    hard = min(rows.pass_rate.unique(), key=lambda p: abs(p - 0.01))
-    count = min(rows.rollouts.unique(), key=lambda n: abs(n - 16))
+    style.check_tables(tables, COLUMNS)
+    rows = tables["rows"]
+    hard = min(settings.pass_rates, key=lambda p: abs(p - 0.01))
+    count = min(settings.rollouts, key=lambda n: abs(n - 16))
     figure = Figure(figsize=(14.5, 8.6))
     axes = figure.subplots(2, 3)
     at_p, at_n = rows[rows.pass_rate == hard], rows[rows.rollouts == count]
-    for ax, column, title in zip(
-        axes[0],
-        ("squared_bias", "variance", "mean_squared_error"),
-        ("squared bias", "variance", "their sum"),
-        strict=True,
-    ):
+    for ax, column, title in zip(axes[0], _COLUMNS, ("squared bias", "variance", "their sum"), strict=False):
         _curves(ax, at_p, "rollouts", column)
         ax.set(xlabel="rollouts N in one group", title=f"{title} against N, at p = {hard:g}")
     _curves(axes[1, 0], at_p, "rollouts", "budget_mean_squared_error")
-    budget = int(rows.budget.iloc[0])
     axes[1, 0].set(
-        xlabel=f"rollouts N in each of {budget}/N groups", title=f"error at equal budget M = {budget}, p = {hard:g}"
+        xlabel=f"rollouts N in each of {settings.budget}/N groups",
+        title=f"error at equal budget M = {settings.budget}, p = {hard:g}",
     )
     _curves(axes[1, 1], at_n, "pass_rate", "mean_squared_error")
     axes[1, 1].set(xlabel="pass rate p", title=f"error against p, at N = {count}")
-    _relative_noise(axes[1, 2], at_n, int(count))
+    _relative_noise(axes[1, 2], at_n, count)
     axes[0, 0].set_ylabel("in units of |∇ log p|²")
     axes[1, 0].set_ylabel("in units of |∇ log p|²")
     axes[0, 0].legend(fontsize=8.5)
@@ -55,10 +46,11 @@ def draw(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+def summarise(tables: Mapping[str, pd.DataFrame], settings: Any) -> pd.DataFrame:  # noqa: ARG001
     """Return, per N and p, the least noisy exact order-N form and how much noisier the others are (variance ratio)."""
+    rows = tables["rows"]
     forms = rows[rows.estimator.isin(EXACT_ORDER_N)]
-    table = forms.pivot_table(index=["rollouts", "pass_rate"], columns="estimator", values="variance")
+    table = forms.pivot(index=["rollouts", "pass_rate"], columns="estimator", values="variance")
     best = table.min(axis=1)
     return table.div(best, axis=0).assign(least_noisy=table.idxmin(axis=1))
 
@@ -81,8 +73,8 @@ def _curves(ax: Axes, rows: pd.DataFrame, x: str, y: str) -> None:
 
 
 def _relative_noise(ax: Axes, rows: pd.DataFrame, count: int) -> None:
-    """Variance over the smallest among the exact order-N forms, so 1 is the best of them at each p."""
-    table = rows.pivot_table(index="pass_rate", columns="estimator", values="variance")
+    """Plot the variance over the smallest among the exact order-N forms, so that 1 is the best of them at each p."""
+    table = rows.pivot(index="pass_rate", columns="estimator", values="variance")
     forms = [name for name in EXACT_ORDER_N if name in table.columns]
     best = table[forms].min(axis=1)
     for name in (*forms, "maxrl"):

@@ -1,5 +1,8 @@
 """The limit to maximum likelihood: distance against order, and what bias alone does to training."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -7,38 +10,41 @@ from matplotlib.figure import Figure
 
 from figures import style
 
-COLUMNS = (
-    "view", "order", "pass_rate", "distance", "method", "mode", "rollouts", "learning_rate", "seed", "step",
-    "log_pass_rate", "hard_pass_rate",
-)  # fmt: skip
+_METRICS = ("pass_rate", "log_pass_rate", "hard_pass_rate")
+COLUMNS = {
+    "distance": ("order", "pass_rate", "distance"),
+    "curves": ("kind", "method", "learning_rate", "seed", "step", *_METRICS),
+}
 
 
 @style.styled
-def draw(rows: pd.DataFrame) -> Figure:
+def plot(tables: Mapping[str, pd.DataFrame], settings: Any) -> Figure:
     """Return three panels: distance to the likelihood gradient; pass rate and log-likelihood over training."""
-    style.check_columns(rows, COLUMNS)
+    style.check_tables(tables, COLUMNS)
     figure = Figure(figsize=(15, 5.2))
     left, middle, right = figure.subplots(1, 3)
-    _distance(left, rows[rows["view"] == "distance"])
-    training = best_learning_rate(rows[rows["view"] == "training"])
+    _distance(left, tables["distance"])
+    training = best_learning_rate(tables["curves"])
     for ax, column, name in (
         (middle, "pass_rate", "mean pass rate"),
         (right, "log_pass_rate", "mean log pass rate (nats)"),
     ):
-        _training(ax, training, column)
+        _training(ax, training, column, settings.rollouts)
         ax.set(xlabel="update (exact gradient, no sampling)", ylabel=name)
-    seeds = training.seed.nunique()
-    middle.set_title(f"bias alone: training on exact gradients\n({seeds} task sets, 95% bootstrap intervals)")
+    shown = (
+        f"{settings.seeds} task sets, 95% bootstrap intervals" if settings.seeds > 1 else "one task set, no interval"
+    )
+    middle.set_title(f"bias alone: training on exact gradients\n({shown})")
     right.set_title("the same runs, as log-likelihood")
     right.legend(fontsize=8.5, loc="upper left", bbox_to_anchor=(1.0, 1.0), title="gradient followed (best rate)")
     return figure
 
 
-def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+def summarise(tables: Mapping[str, pd.DataFrame], settings: Any) -> pd.DataFrame:
     """Return each method's final mean pass rate and mean log pass rate over task sets, with 95% intervals."""
-    training = best_learning_rate(rows[rows["view"] == "training"])
-    final = training[training.step == training.step.max()]
-    return style.final_table(final, ["method", "learning_rate"], ["pass_rate", "log_pass_rate", "hard_pass_rate"])
+    training = best_learning_rate(tables["curves"])
+    final = training[training.step == settings.steps]
+    return style.final_table(final, ["method", "learning_rate"], list(_METRICS))
 
 
 def best_learning_rate(training: pd.DataFrame) -> pd.DataFrame:
@@ -60,23 +66,23 @@ def _distance(ax: Axes, rows: pd.DataFrame) -> None:
     ax.legend(fontsize=9)
 
 
-def _training(ax: Axes, rows: pd.DataFrame, column: str) -> None:
-    """Draw objectives from RL to ML in order, light to dark, then the estimators' exact means, dashed."""
-    objectives = sorted(rows[rows["mode"] == "objective"].method.unique(), key=_order)
-    for place, name in enumerate(objectives):
+def _training(ax: Axes, rows: pd.DataFrame, column: str, rollouts: int) -> None:
+    """Plot objectives from RL to ML in order, light to dark, then the estimators' exact means, dashed."""
+    objectives = sorted(rows[rows.kind == "exact"].method.unique(), key=_order)
+    for index, name in enumerate(objectives):
         runs = rows[rows.method == name]
-        shade = colormaps["viridis_r"](0.1 + 0.8 * place / len(objectives))
+        shade = colormaps["viridis_r"](0.1 + 0.8 * index / len(objectives))
         last = style.base(name) == "maximum_likelihood"
         text = f"{style.label(name)} (lr {runs.learning_rate.iloc[0]:g})"
         style.band(ax, runs, "step", column, name, color="black" if last else shade, label=text)
-    for name in rows[rows["mode"] == "expected"].method.unique():
+    for name in rows[rows.kind == "expected"].method.unique():
         runs = rows[rows.method == name]
-        text = f"{style.label(name)}, N = {runs.rollouts.iloc[0]:g} (lr {runs.learning_rate.iloc[0]:g})"
+        text = f"{style.label(name)}, N = {rollouts} (lr {runs.learning_rate.iloc[0]:g})"
         style.band(ax, runs, "step", column, name, label=text, dashes=(3, 1.5))
 
 
 def _order(name: str) -> float:
-    """The order T of an objective: 1 for the expected reward, infinite for likelihood; others come between."""
+    """Return an objective's order T: 1 for the expected reward, infinite for likelihood; others come between."""
     if style.base(name) == "truncated_likelihood":
         return float(name.partition("=")[2])
     return {"expected_reward": 1.0, "maximum_likelihood": float("inf")}.get(name, 1.5)

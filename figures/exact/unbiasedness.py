@@ -1,37 +1,30 @@
 """A table: the objective each estimator is unbiased for at each N, and whether the sampling path agrees."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from figures import style
 
-COLUMNS = (
-    "estimator",
-    "rollouts",
-    "objective",
-    "nearest",
-    "scale",
-    "residual",
-    "z",
-    "threshold",
-    "false_alarm_rate",
-    "pass_rate",
-)
+COLUMNS = {"rows": ("estimator", "rollouts", "objective", "nearest", "scale", "residual", "z")}
 _SHADES = {"likelihood": "#f6d5c3", "reward": "#cfe3f1", "pass": "#f1dbe8", "none": "#fbe9bf"}
 
 
 @style.styled
-def draw(rows: pd.DataFrame) -> Figure:
+def plot(tables: Mapping[str, pd.DataFrame], settings: Any) -> Figure:
     """Return the table as a picture: colour by kind of objective, z-score below its name."""
-    style.check_columns(rows, COLUMNS)
-    names, counts = list(rows.estimator.unique()), sorted(rows.rollouts.unique())
+    style.check_tables(tables, COLUMNS)
+    rows, threshold = tables["rows"], settings.threshold
+    names, counts = list(settings.estimators), sorted(settings.rollouts)
     figure = Figure(figsize=(3.4 + 2.05 * len(counts), 1.6 + 0.52 * len(names)))
     ax = figure.subplots()
     for _, row in rows.iterrows():
         x, y = counts.index(row.rollouts), names.index(row.estimator)
         text, shade = _cell(row)
-        beyond = abs(row.z) > row.threshold
+        beyond = abs(row.z) > threshold
         ax.add_patch(_box(x, y, shade))
         ax.text(x, y - 0.14, text, ha="center", va="center", fontsize=9.5)
         ax.text(
@@ -52,19 +45,19 @@ def draw(rows: pd.DataFrame) -> Figure:
     for spine in ax.spines.values():
         spine.set_visible(False)
     worst = rows[rows.objective.notna()].residual.max()
-    alarms = rows.false_alarm_rate.iloc[0]
-    beyond = int((rows.z.abs() > rows.threshold).sum())
+    beyond = int((rows.z.abs() > threshold).sum())
     ax.set_title(
         "Exact objective of each estimator (times its constant factor), and z of the training code's sampled mean\n"
         f"largest residual of a named objective {worst:.0e};  {beyond} of {len(rows)} cells beyond |z| = "
-        f"{rows.threshold.iloc[0]:.2f} at p = {rows.pass_rate.iloc[0]:g} (family false-alarm rate {alarms:.0%})",
+        f"{threshold:.2f} at p = {settings.pass_rate:g} (family false-alarm rate {settings.false_alarm_rate:.0%})",
         fontsize=10,
     )
     return figure
 
 
-def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+def summarise(tables: Mapping[str, pd.DataFrame], settings: Any) -> pd.DataFrame:  # noqa: ARG001
     """Return the table as text: objective (or nearest), scale, residual and z per estimator and N."""
+    rows = tables["rows"]
     named = rows.assign(objective=rows.objective.fillna("none; nearest " + rows.nearest))
     return named.set_index(["estimator", "rollouts"])[["objective", "scale", "residual", "z"]]
 

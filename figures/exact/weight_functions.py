@@ -1,29 +1,33 @@
 """Fig. 1 of the paper and its finite-N twin: w(p) of every objective, w_N(p) of every estimator."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import style
 
-COLUMNS = ("kind", "name", "rollouts", "pass_rate", "weight")
-_DRAWN = ("rloo", "grpo", "pkpo", "maxrl", "maxrl_leave_one_out")
-"""The others' weights are constant, or those of a curve drawn: the rows have them."""
+COLUMNS = {"rows": ("kind", "name", "rollouts", "pass_rate", "weight")}
+_SHOWN = ("rloo", "grpo", "pkpo", "maxrl", "maxrl_leave_one_out")
+"""The weights of the other estimators are constant, or those of a curve that is shown: the rows have them."""
 _PANELS = (2, 4, 16, 64)
 _GAP_AT = 0.01
 """Pass rate of the last panel."""
 
 
 @style.styled
-def draw(rows: pd.DataFrame) -> Figure:
+def plot(tables: Mapping[str, pd.DataFrame], settings: Any) -> Figure:
     """Return a panel for the population, one for each of up to four N, and one for the gap between them against N."""
-    style.check_columns(rows, COLUMNS)
+    style.check_tables(tables, COLUMNS)
+    rows = tables["rows"]
     figure = Figure(figsize=(14.4, 8.8))
     population, *finite, gap = figure.subplots(2, 3).flatten()
     _population(population, rows[rows.kind == "objective"])
-    counts = [count for count in sorted(rows.rollouts.dropna().unique()) if count in _PANELS]
+    counts = [count for count in sorted(settings.rollouts) if count in _PANELS]
     for ax, count in zip(finite, counts, strict=False):
-        _finite(ax, rows, int(count))
+        _finite(ax, rows, count)
     for ax in finite[len(counts) :]:
         ax.remove()
     for ax in (population, *finite[: len(counts)]):
@@ -41,12 +45,14 @@ def draw(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-def summarise(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return w_N(p) at the smallest, a middle and the largest pass rate for every drawn curve."""
+def summarise(tables: Mapping[str, pd.DataFrame], settings: Any) -> pd.DataFrame:  # noqa: ARG001
+    """Return w_N(p) at the smallest, a middle and the largest pass rate for every curve."""
+    rows = tables["rows"]
     pass_rates = sorted(rows.pass_rate.unique())
     shown = rows[rows.pass_rate.isin([pass_rates[0], pass_rates[len(pass_rates) // 2], pass_rates[-1]])]
     shown = shown.assign(rollouts=shown.rollouts.fillna(float("inf")))
-    return shown.pivot_table(index=["rollouts", "name"], columns="pass_rate", values="weight", sort=False)
+    table = shown.pivot(index=["rollouts", "name"], columns="pass_rate", values="weight")
+    return table.reindex(pd.MultiIndex.from_frame(shown[["rollouts", "name"]].drop_duplicates()))
 
 
 def _population(ax: Axes, rows: pd.DataFrame) -> None:
@@ -64,7 +70,7 @@ def _finite(ax: Axes, rows: pd.DataFrame, count: int) -> None:
     at = rows[rows.rollouts == count]
     limit = rows[(rows.kind == "objective") & (rows.name == "grpo_limit")]
     for name in at.name.unique():
-        if style.base(name) in _DRAWN:
+        if style.base(name) in _SHOWN:
             curve = at[at.name == name]
             wide = _width(name)
             shade, text = style.colour(name), style.label(name)
@@ -77,8 +83,8 @@ def _finite(ax: Axes, rows: pd.DataFrame, count: int) -> None:
 
 
 def _gap(ax: Axes, rows: pd.DataFrame) -> None:
-    """Draw what share of its population weight each estimator has at a hard task, against N."""
-    p = min(rows.pass_rate.unique(), key=lambda each: abs(each - _GAP_AT))
+    """Plot what share of its population weight each estimator has at a hard task, against N."""
+    p = min(rows.pass_rate.unique(), key=lambda rate: abs(rate - _GAP_AT))
     at = rows[(rows.pass_rate == p) & (rows.kind == "estimator")]
     limits = {"grpo": (p * (1 - p)) ** -0.5, "maxrl": 1 / p, "maxrl_leave_one_out": 1 / p}
     for name, limit in limits.items():
@@ -93,5 +99,5 @@ def _gap(ax: Axes, rows: pd.DataFrame) -> None:
 
 
 def _width(spec: str) -> float:
-    """Curves that another may cover exactly are drawn wide, below it."""
+    """Return the width of a curve: one that another may cover exactly is wide, and lies below it."""
     return 3.6 if style.base(spec) in ("rloo", "maxrl_leave_one_out") else 1.8
