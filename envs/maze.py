@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from envs.gridworld.levels import MAX_SIZE, MIN_SIZE
-from envs.gridworld.mazes import MOVES
+from envs.gridworld.mazes import MOVES, distances, prim_mazes
 from maxrl_lab import specs
 from maxrl_lab.errors import InputError
 from maxrl_lab.sampling import sample_enough
@@ -29,14 +29,12 @@ from maxrl_lab.tokens.decoding import BOS, EOS, PAD, Vocabulary, ended
 from maxrl_lab.tokens.tasks import TokenTask
 
 MOVE_WORDS = ("UP", "DOWN", "LEFT", "RIGHT")
-"""In the order of `envs.gridworld.mazes.MOVES`."""
+"""The words of the moves, in the order of `envs.gridworld.mazes.MOVES`."""
 _NAMED = ("GRID_START", "GRID_END", "PATH_START", "WALL", "PATH", "START", "GOAL", "NEWLINE", *MOVE_WORDS, "DONE")
 _UNUSED = 16
-VOCABULARY = Vocabulary.of(" ".join([*_NAMED, *(f"<unused_{place}>" for place in range(_UNUSED))]))
-"""32 tokens, as in the paper."""
+VOCABULARY = Vocabulary.of(" ".join([*_NAMED, *(f"<unused_{index}>" for index in range(_UNUSED))]))
+"""The 32 tokens of the paper."""
 _ID = VOCABULARY.ids
-_CHUNK = 2048
-"""Mazes that are worked on at once: what a processor's cache holds."""
 _PATIENCE = 20_000
 """Mazes sampled without one that fits after which a request is refused."""
 
@@ -45,7 +43,7 @@ class Maze(TokenTask):
     """Perfect mazes of odd `size`, 5 to 33, by Prim's algorithm; content: walls (B, size, size) bool.
 
     `answer_length` counts DONE and <eos>. The default, 5 size² / 8 rounded down, is the paper's 180 at 17 and has room
-    for every maze's shortest way; where it is less, only mazes whose shortest way fits are drawn. Raises `ValueError`
+    for every maze's shortest way; where it is less, only mazes whose shortest way fits are sampled. Raises `InputError`
     for other sizes, and for an `answer_length` in which no maze fits.
     """
 
@@ -67,7 +65,7 @@ class Maze(TokenTask):
 
     @property
     def key(self) -> tuple[str | int, ...]:
-        """Name, size and answer length."""
+        """The name, the size and the answer length."""
         return (self.name, self.size, self.answer_length)
 
     def sample(self, count: int, random: np.random.Generator) -> np.ndarray:
@@ -77,7 +75,7 @@ class Maze(TokenTask):
 
         def candidates(missing: int) -> Iterator[np.ndarray | None]:
             walls = prim_mazes(self.size, 2 * missing + 8, random)
-            fits = distances(walls)[:, 1, 1] + 2 <= self.answer_length
+            fits = _moves_to_goal(walls)[:, 1, 1] + 2 <= self.answer_length
             for maze, fit in zip(walls, fits, strict=True):
                 yield maze if fit else None
 
@@ -108,31 +106,30 @@ class Maze(TokenTask):
         moves = lengths - 2
         last = answers.gather(2, moves.clamp(min=0)[..., None]).squeeze(2)
         right = ended(answers, lengths) & (last == _ID["DONE"])
-        place = torch.full_like(lengths, width + 1)
+        cell = torch.full_like(lengths, width + 1)
         for time in range(answers.shape[2] - 2):
             walking = right & (time < moves)
-            step = steps.index_select(0, answers[..., time].reshape(-1)).view_as(place)  # quicker than steps[...]
-            # who has gone wrong stands still, so that nobody is ever beyond the walls all around
-            place = place + step * walking
-            right = right & ~(walking & ((step == 0) | ~free.gather(1, place)))
-        return right & (place == free.shape[1] - width - 2)
+            step = steps.index_select(0, answers[..., time].reshape(-1)).view_as(cell)  # quicker than steps[...]
+            # an answer that has gone wrong stands still, so that no cell is ever beyond the walls all around
+            cell = cell + step * walking
+            right = right & ~(walking & ((step == 0) | ~free.gather(1, cell)))
+        return right & (cell == free.shape[1] - width - 2)
 
     def solutions(self, content: np.ndarray, random: np.random.Generator) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """Return the shortest way of each maze (B, T), <eos> included, padded, and lengths (B,)."""
         self._check_content(content)
-        ways = [_shortest_ways(content[first : first + _CHUNK]) for first in range(0, len(content), _CHUNK)]
-        lengths = np.concatenate([way_lengths for _, way_lengths in ways]) + 2
+        ways, moves = _shortest_ways(content)
+        lengths = moves + 2
         longest = int(lengths.max())
         self.check_solutions(longest)
-        answers = np.full((len(content), longest), PAD)
-        answers[:, :-2] = np.concatenate([np.pad(way, ((0, 0), (0, longest - 2 - way.shape[1]))) for way, _ in ways])
+        answers = np.pad(ways, ((0, 0), (0, 2)), constant_values=PAD)
         rows = np.arange(len(content))
         answers[rows, lengths - 2], answers[rows, lengths - 1] = _ID["DONE"], EOS
         return torch.from_numpy(answers), torch.from_numpy(lengths)
 
     @cached_property
     def _steps(self) -> Tensor:
-        """(V,) how far each token moves through the cells in a row; 0 for those that are no moves."""
+        """How far each token (V,) moves through the cells, counted row by row; 0 for those that are no moves."""
         steps = torch.zeros(len(VOCABULARY), dtype=torch.long)
         for word, (down, right) in zip(MOVE_WORDS, MOVES, strict=True):
             steps[_ID[word]] = down * self.size + right
@@ -146,86 +143,12 @@ class Maze(TokenTask):
             raise InputError("a maze has walls all around, got one that is open")
 
 
-def prim_mazes(size: int, count: int, random: np.random.Generator) -> np.ndarray:
-    """Return the walls of `count` mazes (count, size, size), distributed as those of `envs.levels.prim_maze`."""
-    walls = np.empty((count, size, size), dtype=bool)
-    for first in range(0, count, _CHUNK):
-        part = walls[first : first + _CHUNK]
-        part[:] = _grow(size, len(part), random)
-    return walls
-
-
-def _grow(size: int, count: int, random: np.random.Generator) -> np.ndarray:
-    """Grow all mazes together: each opens a random wall of its frontier, unless the cell behind is in it by now.
-
-    Every wall joins the frontier at most once, when the first of its two cells does. A frontier entry is 4 times the
-    place of the wall, plus the direction in which the new cell lies.
-    """
-    width = size + 2  # one ring around the walls counts as a part of the maze, so that nothing grows there
-    solid = np.zeros((count, width, width), dtype=bool)
-    solid[:, 1:-1, 1:-1] = True
-    closed = solid.reshape(-1)
-    steps = np.array([down * width + right for down, right in MOVES])
-    maze = np.arange(count) * width**2
-    cells = size // 2
-    walls_between = 2 * cells * (cells - 1)
-    frontier = np.zeros(count * (walls_between + 1), dtype=np.int64)
-    row = np.arange(count) * (walls_between + 1)
-    sizes = np.zeros(count, dtype=np.int64)
-    first = 2 + 2 * random.integers(0, cells, (2, count))
-    cell, is_new = first[0] * width + first[1], np.ones(count, dtype=bool)
-    closed[maze + cell] = False
-    for _ in range(walls_between):
-        for direction, step in enumerate(steps):
-            frontier[row + sizes] = 4 * (cell + step) + direction
-            sizes += is_new & closed[maze + cell + 2 * step]
-        entry = row + (random.random(count) * sizes).astype(np.int64)
-        sizes = np.maximum(sizes - 1, 0)
-        chosen = frontier[entry]
-        frontier[entry] = frontier[row + sizes]
-        between = chosen >> 2
-        cell = between + steps[chosen & 3]
-        is_new = closed[maze + cell]
-        closed[maze + between] &= ~is_new
-        closed[maze + cell] = False
-    return solid[:, 1:-1, 1:-1]
-
-
-def distances(walls: np.ndarray) -> np.ndarray:
-    """Return the number of moves from every cell of the mazes (B, size, size) to the goal; -1 where there is no way."""
-    steps = np.empty(walls.shape, dtype=np.int16)
-    for first in range(0, len(walls), _CHUNK):
-        steps[first : first + _CHUNK] = _flood(walls[first : first + _CHUNK])
-    return steps
-
-
-def _flood(walls: np.ndarray) -> np.ndarray:
-    """Flood all mazes from their goals, a move at a time."""
-    count, width = walls.shape[:2]
-    # cells first, mazes last: neighbours are then whole rows apart; the walls all around keep rows from mixing
-    unseen = np.ascontiguousarray(~walls.reshape(count, -1).T)
-    steps = np.full(unseen.shape, -1, dtype=np.int16)
-    front = np.zeros_like(unseen)
-    front[-width - 2] = True
-    moves = 0
-    while front.any():
-        np.copyto(steps, np.int16(moves), where=front)
-        unseen &= ~front
-        near = np.zeros_like(front)
-        for apart in (1, width):
-            near[apart:] |= front[:-apart]
-            near[:-apart] |= front[apart:]
-        front = near & unseen
-        moves += 1
-    return steps.T.reshape(walls.shape)
-
-
 def _shortest_ways(walls: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the moves of a shortest way in each maze (B, longest), padded, and their numbers (B,)."""
     count, width = walls.shape[:2]
-    steps = _flood(walls).reshape(count, -1).astype(np.int64)
-    place, maze = np.full(count, width + 1), np.arange(count)
-    lengths = steps[maze, place]
+    steps = _moves_to_goal(walls).reshape(count, -1).astype(np.int64)
+    cell, maze = np.full(count, width + 1), np.arange(count)
+    lengths = steps[maze, cell]
     if (lengths < 0).any():
         raise InputError("expected a way from start to goal in every maze, got one without")
     ways = np.full((count, int(lengths.max())), PAD)
@@ -233,10 +156,16 @@ def _shortest_ways(walls: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     words = np.array([_ID[word] for word in MOVE_WORDS])
     for time in range(ways.shape[1]):
         left = lengths - time
-        direction = (steps[maze, place + apart[:, None]] == left - 1).argmax(0)
+        direction = (steps[maze, cell + apart[:, None]] == left - 1).argmax(0)
         ways[:, time] = np.where(left > 0, words[direction], PAD)
-        place = place + np.where(left > 0, apart[direction], 0)
+        cell = cell + np.where(left > 0, apart[direction], 0)
     return ways, lengths
+
+
+def _moves_to_goal(walls: np.ndarray) -> np.ndarray:
+    """Return the number of moves from every cell of the mazes (B, size, size) to the goal; -1 where there is no way."""
+    goal = walls.shape[1] - 2
+    return distances(~walls, (goal, goal))
 
 
 def render(walls: np.ndarray, answer: Iterable[str | int] = ()) -> str:

@@ -1,29 +1,22 @@
-"""Mazes in tokens: their distribution, their shortest ways by scipy, and the verifier against a walk step by step."""
+"""Mazes in tokens: prompts, shortest ways by scipy, and the verifier against a walk step by step."""
 
 import itertools
 import re
 import time
 from collections import Counter
-from functools import cache
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components, shortest_path
-from scipy.stats import chisquare
+from scipy.sparse.csgraph import connected_components
+from small_mazes import RING, exact_distribution, graph, opened, p_value, steps_to, walls_of
 
 import envs.maze
-from envs.gridworld import levels
-from envs.maze import Maze, distances, prim_mazes, render
+from envs.gridworld.mazes import distances, prim_mazes
+from envs.maze import Maze, render
 from maxrl_lab.tokens.decoding import EOS, PAD
 
 SIZES = [5, 7, 11, 17, 33]
-
-# Two ways lead to the goal, so this is none of Prim's mazes: right right down down, or down down right right.
-RING = np.array([list(line) for line in ("#####", "#...#", "#.#.#", "#...#", "#####")]) == "#"
 
 # One way from the corner above to the corner below, around: 4 down, 2 right, 2 up, 2 right, 2 down.
 BEND = (
@@ -33,20 +26,9 @@ BEND = (
 BEND_WAY = "DOWN DOWN DOWN DOWN RIGHT RIGHT UP UP RIGHT RIGHT DOWN DOWN"
 
 
-def graph(free):
-    """Neighbouring free cells, by comparing the picture with itself moved by a cell."""
-    cells = np.arange(free.size).reshape(free.shape)
-    down, right = free[1:] & free[:-1], free[:, 1:] & free[:, :-1]
-    ends = np.concatenate([cells[:-1][down], cells[:, :-1][right]])
-    others = np.concatenate([cells[1:][down], cells[:, 1:][right]])
-    return coo_array((np.ones(len(ends)), (ends, others)), shape=(free.size, free.size)).tocsr()
-
-
 def steps_to_goal(walls):
-    """By scipy, (size, size), infinite without a way."""
-    size = len(walls)
-    goal = (size - 2) * size + size - 2
-    return shortest_path(graph(~walls), directed=False, unweighted=True, indices=goal).reshape(size, size)
+    """Number of moves to the goal from every cell, by scipy."""
+    return steps_to(~walls, (len(walls) - 2, len(walls) - 2))
 
 
 def walk(walls, words):
@@ -78,97 +60,6 @@ def ended_at_eos(answers):
     """Lengths (B, N) of raw samples: up to the first <eos>, or all."""
     is_end = (answers == EOS).long()
     return torch.where(is_end.any(2), is_end.argmax(2) + 1, answers.shape[2])
-
-
-@cache
-def exact_distribution(cells):
-    """Probability of each spanning tree of a cells x cells lattice under Prim's process, by following every choice.
-
-    A state is the cells reached and the walls opened; a step opens one of the walls between reached and not reached.
-    """
-    lattice = list(itertools.product(range(cells), repeat=2))
-    walls = [frozenset(pair) for pair in itertools.combinations(lattice, 2) if abs(np.subtract(*pair)).sum() == 1]
-    states = Counter({(frozenset([cell]), frozenset()): 1 / len(lattice) for cell in lattice})
-    for _ in range(len(lattice) - 1):
-        following = Counter()
-        for (reached, opened), probability in states.items():
-            frontier = [wall for wall in walls if len(wall & reached) == 1]
-            for wall in frontier:
-                following[reached | wall, opened | {wall}] += probability / len(frontier)
-        states = following
-    return {opened: probability for (_, opened), probability in states.items()}
-
-
-def opened(walls):
-    """The passages of a maze as pairs of lattice cells."""
-    between = [(row, col) for row, col in np.argwhere(~walls).tolist() if (row + col) % 2]
-    pairs = [((r // 2 - 1 + r % 2, c // 2 - 1 + c % 2), (r // 2, c // 2)) for r, c in between]
-    return frozenset(frozenset(pair) for pair in pairs)
-
-
-def walls_of(tree, size):
-    """The maze of such passages."""
-    walls = np.ones((size, size), dtype=bool)
-    walls[1::2, 1::2] = False
-    for (row, col), (next_row, next_col) in tree:
-        walls[row + next_row + 1, col + next_col + 1] = False
-    return walls
-
-
-def p_value(drawn, probabilities):
-    """Of a chi-square test of counts; what is expected less than ten times is put together."""
-    draws = drawn.total()
-    expected = {tree: draws * p for tree, p in probabilities.items()}
-    common = [tree for tree, times in expected.items() if times >= 10]
-    found, awaited = [drawn[tree] for tree in common], [expected[tree] for tree in common]
-    if len(common) < len(expected):
-        found, awaited = [*found, draws - sum(found)], [*awaited, draws - sum(awaited)]
-    return chisquare(found, awaited).pvalue
-
-
-class TestMazes:
-    @pytest.mark.parametrize("size", SIZES)
-    def test_are_perfect(self, size):
-        # A connected graph with one edge fewer than nodes is a tree: one way between any two cells.
-        for walls in prim_mazes(size, 20, np.random.default_rng(0)):
-            assert connected_components(graph(~walls), directed=False)[0] == walls.sum() + 1
-            assert graph(~walls).nnz == (~walls).sum() - 1
-            assert (~walls[1::2, 1::2]).all()
-            assert walls[::2, ::2].all()
-            assert walls[[0, -1]].all()
-            assert walls[:, [0, -1]].all()
-
-    @pytest.mark.parametrize(("size", "trees", "draws"), [(5, 4, 20_000), (7, 192, 40_000)])
-    def test_have_the_exact_distribution_of_prims_process(self, size, trees, draws):
-        # A chi-square test; below 1e-6 is a false alarm with that probability.
-        exact = exact_distribution(size // 2)
-        assert len(exact) == trees
-        assert sum(exact.values()) == pytest.approx(1)
-        drawn = Counter(opened(walls) for walls in prim_mazes(size, draws, np.random.default_rng(0)))
-        assert set(drawn) <= set(exact)
-        assert p_value(drawn, exact) > 1e-6
-
-    def test_which_is_that_of_the_gridworlds_mazes(self):
-        # The same test of envs.levels, with 6000 draws.
-        random = np.random.default_rng(0)
-        drawn = Counter(opened(levels.prim_maze(7, random)) for _ in range(6000))
-        assert p_value(drawn, exact_distribution(3)) > 1e-6
-
-    def test_larger_ones_have_ways_as_long_as_the_gridworlds(self):
-        # 400 against 4000 mazes of 13 x 13: a difference of means beyond six standard errors has probability 2e-9.
-        random = np.random.default_rng(0)
-        ours = distances(prim_mazes(13, 4000, random))[:, 1, 1]
-        theirs = np.array([steps_to_goal(levels.prim_maze(13, random))[1, 1] for _ in range(400)])
-        assert abs(ours.mean() - theirs.mean()) < 6 * np.sqrt(ours.var() / 4000 + theirs.var() / 400)
-
-    def test_more_than_a_chunk(self, monkeypatch):
-        monkeypatch.setattr(envs.maze, "_CHUNK", 7)
-        task = Maze(9)
-        content = task.sample(30, np.random.default_rng(0))
-        assert len(np.unique(content, axis=0)) == 30
-        answers, lengths = task.solutions(content, np.random.default_rng(0))
-        assert task.verify(content, answers[:, None], lengths[:, None]).all()
-        assert (lengths - 2).tolist() == [steps_to_goal(walls)[1, 1] for walls in content]
 
 
 class TestStreams:
@@ -239,8 +130,8 @@ class TestAnswerLength:
         # A way through all ((size - 1) / 2)² odd cells, two moves apart, and DONE <eos>.
         assert tokens >= 2 * (((size - 1) // 2) ** 2 - 1) + 2
 
-    def test_only_mazes_that_fit_are_drawn(self):
-        every = distances(prim_mazes(11, 400, np.random.default_rng(0)))[:, 1, 1] + 2
+    def test_only_mazes_that_fit_are_sampled(self):
+        every = distances(~prim_mazes(11, 400, np.random.default_rng(0)), (9, 9))[:, 1, 1] + 2
         assert set(every) > {18, 22, 26}
         for tokens in (18, 21, 22, 23):
             content = Maze(11, tokens).problems(200).content
@@ -259,27 +150,6 @@ class TestAnswerLength:
     def test_solutions_that_do_not_fit_are_refused(self, refuses):
         with refuses("answers of maze have at most 13 tokens, got a solution of 14"):
             Maze(7, 13).solutions(BEND[None], np.random.default_rng(0))
-
-
-class TestDistances:
-    @pytest.mark.parametrize("size", SIZES)
-    def test_of_mazes_agree_with_scipy(self, size):
-        mazes = prim_mazes(size, 10, np.random.default_rng(1))
-        for walls, found in zip(mazes, distances(mazes), strict=True):
-            expected = steps_to_goal(walls)
-            np.testing.assert_array_equal(np.where(found < 0, np.inf, found), expected)
-            np.testing.assert_array_equal(levels.distances(~walls, (size - 2, size - 2)), expected)
-
-    @given(st.integers(0, 2**32 - 1), st.integers(5, 12), st.floats(0, 0.6))
-    def test_agree_with_scipy_on_any_picture_with_a_border(self, seed, size, share):
-        walls = np.ones((4, size, size), dtype=bool)
-        walls[:, 1:-1, 1:-1] = np.random.default_rng(seed).random((4, size - 2, size - 2)) < share
-        walls[:, -2, -2] = False
-        for each, found in zip(walls, distances(walls), strict=True):
-            np.testing.assert_array_equal(np.where(found < 0, np.inf, found), steps_to_goal(each))
-
-    def test_by_hand(self):
-        assert distances(RING[None])[0, 1:-1, 1:-1].tolist() == [[4, 3, 2], [3, -1, 1], [2, 1, 0]]
 
 
 class TestSolutions:
