@@ -1,134 +1,118 @@
-"""A real language model learns from right and wrong: SmolLM2-135M on arithmetic, with GRPO and with MaxRL.
+"""Does a real language model learn more from right and wrong with MaxRL than with GRPO? SmolLM2-135M on arithmetic.
 
 The scheme of Sec. 6.3 and 6.4 of arXiv:2602.02710v1 at the smallest scale: every weight of an instruction-tuned model
-is trained on-policy with TRL, whose advantages are replaced by an estimator's; unbiased pass@k on held-out problems
-before and after, with intervals over problems. `quick` shows that the path works, on a laptop, in 20 minutes: a few
-updates, one seed, one task. `full` is for a GPU. Needs `make llm`. Recipes of the paper's own size: `llm.recipes`.
+is trained on-policy with TRL, whose advantages an estimator of the lab computes instead; unbiased pass@k on held-out
+problems is measured before and after, with intervals over problems. `quick` shows on a laptop, in 20 minutes, that the
+path works: a few updates, one seed, one task. `full` is for a GPU. The experiment needs `make llm`. Recipes of the
+paper's own size are in `maxrl_lab.llm.jobs.recipes`.
 
     maxrl-lab run llm        (20 minutes on 2 cores)
 """
 
 import itertools
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
 
 from experiments._shared import check_estimators
-from maxrl_lab import specs
-from maxrl_lab.errors import InputError
 from maxrl_lab.llm import need
-from maxrl_lab.llm.jobs import training
+from maxrl_lab.llm.jobs import evaluating, inputs, training
+from maxrl_lab.llm.jobs.processes import check_devices
 from maxrl_lab.llm.jobs.recipe import Recipe
+from maxrl_lab.llm.jobs.recipes import RECIPES
 from maxrl_lab.llm.models.loading import Policy
 from maxrl_lab.llm.problems import data
-from maxrl_lab.rows import Row
+from maxrl_lab.rows import Row, Tables, append
 from maxrl_lab.runs.context import Context
 from maxrl_lab.runs.files import file_name
-from maxrl_lab.settings import check_lists
+from maxrl_lab.settings import Each, Names, Whole
 
 BASE = "base"
-"""The policy that is not trained."""
+"""The name of the policy that is not trained."""
 
 
 @dataclass(frozen=True)
 class Settings(Recipe):
-    """A recipe, and what is compared on it."""
+    """The comparison."""
 
-    config: str = '{"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2}'
-    """Of a reasoning-gym task, as JSON: sums and differences of two numbers of one or two digits."""
-    template: str = "plain"
-    """A name of `data.TEMPLATES`, or a text with {question} in it."""
-    chat: bool = False
-    """Whether the prompt is a user's turn in the model's chat format, or plain text that the model continues."""
-    extraction: str = "line"
-    """Where the answer stands: boxed, line, tag or number."""
-    end: str = "\n"
-    """A token that ends an answer besides the model's own."""
-    train_problems: int = 2000
-    """Training problems; 0 is all of a collection."""
-    test_problems: int = 100
-    """Problems evaluated on, of each collection; 0 is all."""
-    prompts: int = 4
-    """B, problems in an update."""
-    rollouts: int = 16
-    """N, answers to each."""
-    steps: int = 20
-    """Updates."""
-    prompt_length: int = 32
-    """Most tokens of a prompt, for what is computed of memory and speed."""
-    answer_length: int = 6
-    """Most tokens of an answer; longer ones are cut off, and wrong."""
-    save_every: int = 10
-    """Updates between checkpoints."""
-    estimators: tuple[str, ...] = ("grpo", "maxrl")
-    """Compared."""
-    seeds: tuple[int, ...] = (0,)
-    """Of the training problems, their order and the answers drawn."""
+    estimators: Names = ("grpo", "maxrl")
+    """Estimators that are compared."""
+    seeds: Annotated[tuple[int, ...], Each(Whole(0, data.MAX_SEED))] = (0,)
+    """Seeds of the training problems, of their order and of the answers that are sampled."""
 
     def __post_init__(self) -> None:
-        """Check also what is compared."""
+        """Check also that the estimators exist at N and differ."""
         super().__post_init__()
-        check_lists(seeds=self.seeds)
-        for seed in self.seeds:
-            if specs.check_count("seeds", seed, minimum=0) > data.MAX_SEED:
-                raise InputError(f"seeds must be at most {data.MAX_SEED}, got {seed}")
         check_estimators(self.estimators, (self.rollouts,))
 
 
+_FULL = Settings(
+    **vars(RECIPES["smollm2_135m_offline"]), estimators=("rloo", "grpo", "maxrl"), seeds=(0, 1, 2)
+)  # sums and differences of two numbers of one or two digits
+_QUICK = replace(
+    _FULL,
+    train_problems=2000,
+    steps=20,
+    prompts=4,
+    rollouts=16,
+    save_every=10,
+    test_problems=100,
+    samples=16,
+    micro_batch=32,
+    precision="float32",
+    hardware="a laptop, or one GPU",
+    estimators=("grpo", "maxrl"),
+    seeds=(0,),
+)
 PRESETS = {
-    "smoke": Settings(steps=1, prompts=1, rollouts=2, micro_batch=2, train_problems=4, test_problems=2, samples=4),
-    "quick": Settings(),
-    "full": Settings(
-        steps=500,
-        prompts=32,
-        rollouts=32,
-        micro_batch=128,
-        precision="bfloat16",
-        test_problems=512,
-        samples=64,
-        train_problems=20_000,
-        save_every=100,
-        estimators=("rloo", "grpo", "maxrl"),
-        seeds=(0, 1, 2),
+    "smoke": replace(
+        _QUICK, train_problems=4, steps=1, prompts=1, rollouts=2, micro_batch=2, test_problems=2, samples=4
     ),
+    "quick": _QUICK,
+    "full": _FULL,
 }
 
 
-def run(settings: Settings, context: Context) -> list[Row]:
-    """Return rows of view problem (right samples of each held-out one, before and after) and view training."""
-    training.check_devices(context.device)
-    rows = _evaluated(settings, context, BASE, 0, training.load_policy(settings, context.device))
+def run(settings: Settings, context: Context) -> Tables:
+    """Return `problems` (right samples of each held-out problem, before and after), `training` and `timings`."""
+    check_devices(context.device)
+    base = inputs.load_policy(settings, context.device)
+    tables: Tables = {"problems": _evaluated(settings, context, BASE, 0, base)}
     for seed, name in itertools.product(settings.seeds, settings.estimators):
-        rows += _trained(settings, context, name, seed)
-    return rows
+        append(tables, _trained(settings, context, name, seed))
+    return tables
 
 
-def _trained(settings: Settings, context: Context, name: str, seed: int) -> list[Row]:
-    """The rows of one run, and of its policy's evaluation; kept once it is done."""
-    place = file_name(f"{name}-{seed}")
-    done = context.checkpoint.stage(f"{place}-rows")
+def _trained(settings: Settings, context: Context, name: str, seed: int) -> Tables:
+    """Return the tables of one training and of its policy's evaluation; they are kept once it is done."""
+    stage = file_name(f"{name}-{seed}")
+    done = context.checkpoint.stage(f"{stage}-tables")
     if state := done.load():
-        kept: list[Row] = state["rows"]
+        kept: Tables = state["tables"]
         return kept
-    policy, updates = training.train(
+    folder = context.checkpoint.path / stage
+    trained = training.train(
         settings,
         name,
-        training.load_policy(settings, context.device),
-        training.training_set(settings, seed),
-        context.checkpoint.path / place,
+        inputs.load_policy(settings, context.device),
+        inputs.training_set(settings, seed),
+        folder,
         seed=seed,
         callbacks=[_bar(context, f"llm: {name}")],
     )
-    rows = [_labelled(settings, "training", name, seed, row) for row in updates]
-    rows += _evaluated(settings, context, name, seed, policy)
-    done.save({"rows": rows})
-    shutil.rmtree(context.checkpoint.path / place, ignore_errors=True)  # gigabytes, which nobody needs any more
-    return rows
+    tables = {
+        "problems": _evaluated(settings, context, name, seed, trained.policy),
+        "training": _labelled(name, seed, trained.updates),
+        "timings": _labelled(name, seed, trained.timings),
+    }
+    done.save({"tables": tables})
+    shutil.rmtree(folder, ignore_errors=True)  # gigabytes, which nobody needs any more
+    return tables
 
 
 def _bar(context: Context, label: str) -> Any:
-    """A progress bar over the trainer's updates."""
+    """Return a callback of transformers that shows a progress bar over the trainer's updates."""
     callback: Any = need("transformers").TrainerCallback
 
     class Bar(callback):  # type: ignore[misc]
@@ -145,10 +129,10 @@ def _bar(context: Context, label: str) -> Any:
 
 
 def _evaluated(settings: Settings, context: Context, name: str, seed: int, policy: Policy) -> list[Row]:
-    engine, sets = training.engine(settings, policy), training.held_out_sets(settings)
-    found = training.evaluate(engine, sets, context.checkpoint, f"{name}-{seed}")
-    return [_labelled(settings, "problem", name, seed, row) for row in found]
+    """Return the rows of a policy's evaluation."""
+    engine, sets = evaluating.engine(settings, policy), inputs.held_out_sets(settings)
+    return _labelled(name, seed, evaluating.evaluate(engine, sets, context.checkpoint, f"{name}-{seed}"))
 
 
-def _labelled(settings: Settings, view: str, name: str, seed: int, row: Mapping[str, Any]) -> Row:
-    return {"view": view, "estimator": name, "seed": seed, "rollouts": settings.rollouts, **row}
+def _labelled(name: str, seed: int, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
+    return [{"estimator": name, "seed": seed, **row} for row in rows]

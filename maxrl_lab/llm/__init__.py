@@ -4,20 +4,17 @@ import importlib
 import os
 from types import ModuleType
 
-from maxrl_lab.errors import InputError
-
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # training tells nobody; read when the hub's client is imported
+from maxrl_lab import extras
 
 
-def need(module: str, extra: str = "llm") -> ModuleType:
-    """Return the imported module; `ValueError` names the pip command if the extra is not installed."""
+def need(module: str) -> ModuleType:
+    """Return the imported module; raise a one-line `InputError` if it comes with an extra that is not installed.
+
+    All packages that talk to the Hugging Face hub are imported here, so this is where its client is told, unless the
+    user says otherwise, to report nothing about the user's runs.
+    """
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when huggingface_hub is imported
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise missing(error, extra) from None
-
-
-def missing(error: ModuleNotFoundError, extra: str = "llm") -> InputError:
-    """Return the one-line error for a package that an extra brings."""
-    by_make = " (make llm)" if extra == "llm" else ""
-    return InputError(f"{error.name} is not installed; it comes with: pip install -e '.[{extra}]'{by_make}")
+        raise extras.missing(error) or error from None

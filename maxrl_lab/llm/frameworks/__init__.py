@@ -1,1 +1,1 @@
-"""What frameworks optimise as they are shipped: their own advantage code, audited."""
+"""The objectives that frameworks optimise as they are shipped: their own advantage code, audited."""

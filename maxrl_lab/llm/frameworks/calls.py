@@ -2,11 +2,11 @@
 
 Nothing is copied: the installed method or function runs, on one-token rollouts whose rewards are given. Each function
 takes the rewards (N,) of one group or (B, N) of a batch and returns advantages of that shape, as its framework would;
-its docstring names the framework and the setting, and is its row's name in `frameworks`. Each can be audited alone:
+its docstring names the framework and the setting, and is its row's name in `table`. Each can be audited alone:
 
-    maxrl-lab audit maxrl_lab.llm.framework_calls:verl_grpo --rollouts 8
+    maxrl-lab audit maxrl_lab.llm.frameworks.calls:verl_grpo --rollouts 8
 
-Raises `ValueError` where TRL or verl is not installed or its internals are no longer those of TRL 1.16 and verl 0.9.
+Raises `InputError` where TRL or verl is not installed or its internals are no longer those of TRL 1.16 and verl 0.9.
 """
 
 import functools
@@ -80,7 +80,7 @@ _TRAINER: dict[str, Any] = {
     "reward_clip_range": None,
     "log_multimodal": False,
 }
-"""A trainer's settings as they are by default, of those that the method reads: text only, no tools, no KL penalty."""
+"""The defaults of the trainer's settings that the method reads: text only, no tools, no KL penalty."""
 
 
 def _trl_grpo(rewards: Tensor, scale_rewards: str, aggregation: str = "sum_then_normalize") -> Tensor:
@@ -119,8 +119,8 @@ def trl_rloo_normalized(rewards: Tensor) -> Tensor:
 
 @functools.cache
 def _compute_advantage() -> Any:
-    """verl's dispatcher; cached because a failed import of it takes seconds, each time."""
-    return need("verl.trainer.ppo.ray_trainer", "verl").compute_advantage
+    """Return verl's dispatcher; it is cached because a failed import of it takes seconds each time."""
+    return need("verl.trainer.ppo.ray_trainer").compute_advantage
 
 
 def _verl(rewards: Tensor, name: str, normalize: bool = True, baseline: float | None = None) -> Tensor:
@@ -133,8 +133,8 @@ def _verl(rewards: Tensor, name: str, normalize: bool = True, baseline: float | 
     if baseline is not None:
         tensors["reward_baselines"] = torch.full((rewards.numel(),), baseline)
     uids = np.repeat(np.array([f"prompt {row}" for row in range(len(groups))], dtype=object), groups.shape[1])
-    compute, config = _compute_advantage(), need("verl.trainer.config", "verl").AlgoConfig
-    data = need("verl", "verl").DataProto.from_dict(tensors=tensors, non_tensors={"uid": uids})
+    compute, config = _compute_advantage(), need("verl.trainer.config").AlgoConfig
+    data = need("verl").DataProto.from_dict(tensors=tensors, non_tensors={"uid": uids})
     settings = config(adv_estimator=name, norm_adv_by_std_in_grpo=normalize)
     scored = compute(data, adv_estimator=name, norm_adv_by_std_in_grpo=normalize, config=settings)
     advantages: Tensor = scored.batch["advantages"]

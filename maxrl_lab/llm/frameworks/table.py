@@ -1,81 +1,32 @@
 """Which objective do the advantages of TRL and verl optimise, as installed? A table, by auditing their own code.
 
-    python -m maxrl_lab.llm.frameworks                                       # print it (a minute on a slow core)
-    python -m maxrl_lab.llm.frameworks --write maxrl_lab/llm/FRAMEWORKS.md   # the committed copy
-
-`framework_calls` runs the installed code, `maxrl_lab.audit` questions it. A row whose framework is missing, or whose
-call fails, says so.
+`calls` runs the installed code, `maxrl_lab.audit` questions it. A row whose framework is missing, or whose call fails,
+says so. `python -m maxrl_lab.llm.frameworks` prints the table.
 """
 
-import argparse
 import importlib.metadata
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from maxrl_lab import audit
 from maxrl_lab.audit import identify
-from maxrl_lab.llm.frameworks import calls as calls
+from maxrl_lab.errors import InputError
+from maxrl_lab.llm.frameworks.entries import ENTRIES, Entry
 
 ROLLOUTS = (2, 4, 8, 16, 64)
-"""The columns of the table."""
+"""Group sizes N of the table's columns."""
 EDGE_ROLLOUTS = 8
-"""Where advantages without success and with only successes are shown."""
+"""Group size at which advantages without success and with only successes are shown."""
 _ZERO = 1e-6
 
-
-@dataclass(frozen=True)
-class Entry:
-    """One function of the table; its docstring names framework and setting."""
-
-    function: Callable[[Tensor], Tensor]
-    remark: str = ""
-    """What the audit cannot see, in a sentence."""
-
-
-_BATCH_STD = (
-    "Divides by a deviation over the whole batch, in a large batch nearly a constant: then about RL, its scale falling "
-    "and rising with the batch's spread."
-)
-_ONE_SUCCESS = "Only a group with exactly one success moves the policy."
-
-ENTRIES = (
-    Entry(calls.trl_grpo),
-    Entry(calls.trl_grpo_batch, _BATCH_STD),
-    Entry(calls.trl_grpo_none),
-    Entry(calls.trl_grpo_normalize_then_sum, "GRPO's advantages, divided by their deviation over the whole batch."),
-    Entry(calls.trl_rloo),
-    Entry(calls.trl_rloo_normalized, _BATCH_STD),
-    Entry(calls.verl_grpo),
-    Entry(calls.verl_grpo_no_std),
-    Entry(calls.verl_grpo_vectorized),
-    Entry(calls.verl_grpo_vectorized_no_std, "verl does not pass the setting on: same as the row above."),
-    Entry(calls.verl_grpo_passk, _ONE_SUCCESS),
-    Entry(calls.verl_grpo_passk_no_std, _ONE_SUCCESS),
-    Entry(calls.verl_rloo),
-    Entry(calls.verl_rloo_vectorized),
-    Entry(
-        calls.verl_reinforce_plus_plus,
-        "Subtracts the batch's mean and divides by its deviation, both over tokens: in a large batch about RL, scaled.",
-    ),
-    Entry(calls.verl_reinforce_plus_plus_baseline, _BATCH_STD + " Over tokens."),
-    Entry(calls.verl_opo, "Its baseline weights each reward with the response's length."),
-    Entry(
-        calls.verl_gpg,
-        "Divides by the share of successes in the whole batch: in a large batch the log of the mean pass rate, not the "
-        "mean of the logs. With one prompt per batch it is MaxRL's Algorithm 1.",
-    ),
-    Entry(calls.verl_remax, "RL with any baseline; the baseline is the reward of one more, greedy, rollout."),
-)
 
 PREFACE = """\
 # What the advantages of TRL and verl optimise
 
-{versions}. Written by `python -m maxrl_lab.llm.frameworks --write maxrl_lab/llm/FRAMEWORKS.md`.
+{versions}. Written by `python -m maxrl_lab.llm.frameworks --write maxrl_lab/llm/frameworks/FRAMEWORKS.md`.
 
 How to read it: each row is an advantage function of a framework, run as installed on groups of N rollouts with rewards
 0 and 1. A cell names the objective whose gradient its expected estimate is, at every pass rate p: RL is the expected
@@ -94,16 +45,16 @@ VERSION_LINE = 2
 """The line of the document, from 0, with the frameworks' versions."""
 
 
-Row = list[str]
+Line = list[str]
 """A line of the table: the function, its objective at each N, advantages at N = 1, K = 0 and K = N, and remarks."""
 
 
-def rows(entry: Entry, counts: Sequence[int] = ROLLOUTS) -> list[Row]:
-    """Return an entry's row and, if groups of a batch depend on each other, one more for batches of one group."""
+def table_lines(entry: Entry, counts: Sequence[int] = ROLLOUTS) -> list[Line]:
+    """Return an entry's line and, if groups of a batch depend on each other, one more for batches of one group."""
     name = inspect.getdoc(entry.function) or entry.function.__name__
     try:
         reports = [audit.audit(entry.function, rollouts=count) for count in counts]
-    except ValueError as error:
+    except InputError as error:
         return [[name, *["fails"] * len(counts), "", "", "", first_line(error)]]
     edges, reasons = _edges(entry.function)
     if not any(trap.name == "pooled_groups" for report in reports for trap in report.traps):
@@ -117,13 +68,13 @@ def rows(entry: Entry, counts: Sequence[int] = ROLLOUTS) -> list[Row]:
 
 
 def _remarks(reports: Sequence[audit.Report]) -> list[str]:
-    """Return the audit's traps that have no column of their own, each at the smallest N that shows it."""
-    found: dict[str, str] = {}
+    """Return a sentence on every trap that has no column of its own, at the smallest N that shows it."""
+    sentences: dict[str, str] = {}
     for report in reports:
         for trap in report.traps:
             if trap.name in _REMARKED:
-                found.setdefault(trap.name, f"{trap.message[0].upper()}{trap.message[1:]} (N = {report.rollouts}).")
-    return list(found.values())
+                sentences.setdefault(trap.name, f"{trap.message[0].upper()}{trap.message[1:]} (N = {report.rollouts}).")
+    return list(sentences.values())
 
 
 _REMARKED = (
@@ -187,24 +138,24 @@ def document(entries: Sequence[Entry] = ENTRIES) -> str:
     head = ["function", *(f"N = {count}" for count in ROLLOUTS), "N = 1", "K = 0", "K = N", "remarks"]
     lines = [head, ["---"] * len(head)]
     for entry in entries:
-        lines += rows(entry)
+        lines += table_lines(entry)
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return PREFACE.format(versions=versions(), edge=EDGE_ROLLOUTS, binary=_binary(entries)) + "\n" + table + "\n"
 
 
 def versions() -> str:
     """Return the installed frameworks with their versions."""
-    found = []
+    installed = []
     for package in ("trl", "verl", "torch"):
         try:
-            found.append(f"{package} {importlib.metadata.version(package)}")
+            installed.append(f"{package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
-            found.append(f"{package} (not installed)")
-    return ", ".join(found)
+            installed.append(f"{package} (not installed)")
+    return ", ".join(installed)
 
 
 def _binary(entries: Sequence[Entry]) -> str:
-    """Count the functions that take a reward of one half, for which none of this holds."""
+    """Return a sentence on how many functions take a reward of one half, for which the table does not hold."""
     taken = 0
     for entry in entries:
         try:
@@ -215,19 +166,3 @@ def _binary(entries: Sequence[Entry]) -> str:
     return (
         f"{taken} of the {len(entries)} functions take a reward of 0.5 without an error; the table holds for 0 and 1."
     )
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the document, or write it."""
-    parser = argparse.ArgumentParser(description="Which objective do the advantages of TRL and verl optimise?")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="write it there instead of printing it")
-    options = parser.parse_args(arguments)
-    text = document()
-    if options.write:
-        options.write.write_text(text, encoding="utf-8")
-    else:
-        print(text, end="")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,1 +1,1 @@
-"""Fine-tuning jobs: recipes as data, and what runs, describes and tries them."""
+"""Fine-tuning jobs: recipes as data, and the modules that run, describe and try them."""

@@ -1,7 +1,7 @@
 """A recipe from end to end on a CPU, without a network, in a minute: everything is real but the sizes.
 
-The model is `tiny`'s, of the recipe's architecture; the problems are reasoning-gym's, written to files in the columns
-of the recipe's collections; all sizes are `recipe.shrunk`'s. The code is `train.run`'s, which is killed after its first
+The model is `tiny`'s, with the recipe's architecture; the problems are reasoning-gym's, written to files in the columns
+of the recipe's collections; all sizes are `recipe.shrunk`'s. The code is `run.run`'s, which is killed after its first
 update and continues.
 """
 
@@ -17,53 +17,53 @@ import torch
 
 from maxrl_lab.errors import InputError
 from maxrl_lab.llm import need
-from maxrl_lab.llm.jobs import tiny, train, training
+from maxrl_lab.llm.jobs import inputs, tiny
 from maxrl_lab.llm.jobs.recipe import Recipe, shrunk
-from maxrl_lab.llm.jobs.recipes import Settings
+from maxrl_lab.llm.jobs.recipes import Job
+from maxrl_lab.llm.jobs.run import POLICY, run
 from maxrl_lab.llm.models import sampling
 from maxrl_lab.llm.problems import data, rewards, tasks
 from maxrl_lab.llm.problems.sources import SOURCES, after_hashes
 from maxrl_lab.runs.files import write_atomically
 
 _GROUPS = (4, 8, 16, 32, 64)
-"""Rollouts in a group that are still quick."""
+"""Numbers of rollouts in a group that are still quick."""
 BYTES = 1024
-"""A byte is a token of the tiny model: its prompts are longer than the real model's."""
+"""Least `prompt_length` of a dry run: a byte is a token of the tiny model, so its prompts have more tokens."""
 
 
-def check(name: str, settings: Settings) -> list[str]:
-    """Return a line for everything that was checked of a recipe; `ValueError` for the first that fails."""
-    settings = small(settings)
-    with TemporaryDirectory() as place:
-        settings = prepared(settings, Path(place))
-        return [*_inputs(settings), *_training(name, settings, Path(place) / "run")]
+def check(name: str, job: Job) -> list[str]:
+    """Return a line for everything that was checked of a recipe; raise `InputError` where a check fails."""
+    with TemporaryDirectory() as scratch:
+        ready = prepared(small(job), Path(scratch))
+        return [*_inputs(ready), *_training(name, ready, Path(scratch) / "run")]
 
 
-def small(settings: Settings) -> Settings:
-    """Return the settings with small sizes, and the smallest group in which the estimator exists."""
-    tried = shrunk(replace(settings, estimator="maxrl"))
+def small(job: Job) -> Job:
+    """Return the job with small sizes, and the smallest group in which the estimator exists."""
+    shrunk_job = shrunk(replace(job, estimator="maxrl"))
     for rollouts in _GROUPS:
         try:
-            return replace(tried, rollouts=rollouts, micro_batch=rollouts, estimator=settings.estimator)
-        except ValueError as error:
+            return replace(shrunk_job, rollouts=rollouts, micro_batch=rollouts, estimator=job.estimator)
+        except InputError as error:
             refused = error
     raise InputError(f"a dry run has groups of up to {_GROUPS[-1]} rollouts: {refused}")
 
 
-def prepared(settings: Settings, folder: Path) -> Settings:
-    """Return the settings with a tiny model and local problems, both written to `folder`."""
+def prepared(job: Job, folder: Path) -> Job:
+    """Return the job with a tiny model and local problems, both written to `folder`."""
     need("datasets").disable_progress_bars()
     need("transformers").utils.logging.disable_progress_bar()
-    collections = {"train": (settings.source,), "test": settings.tests or (settings.source,)}
+    collections = {"train": (job.source,), "test": job.tests or (job.source,)}
     for split, sources in collections.items():
         for source in sources:
             if not source.startswith(tasks.PREFIX):
                 write_problems(folder / "data" / f"{source}-{split}.jsonl", source, 8)
     (folder / "data").mkdir(parents=True, exist_ok=True)
-    local = replace(settings, data=str(folder / "data"), prompt_length=max(BYTES, settings.prompt_length))
-    answers = sorted({each["answer"] for each in training.training_set(local, settings.seed, folder / "data")})
-    forms = [as_extracted(answer, settings.extraction) for answer in answers]
-    tiny.save(folder / "model", settings.model, forms, settings.end)
+    local = replace(job, data=str(folder / "data"), prompt_length=max(BYTES, job.prompt_length))
+    answers = sorted({problem["answer"] for problem in inputs.training_set(local, job.seed, folder / "data")})
+    forms = [as_extracted(answer, job.extraction) for answer in answers]
+    tiny.save(folder / "model", job.model, forms, job.end)
     return replace(local, model=str(folder / "model"))
 
 
@@ -72,9 +72,9 @@ def write_problems(file: Path, source: str, count: int) -> None:
     known = SOURCES[source]
     config = {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2}
     problems = data.reasoning_gym_problems("chain_sum", 1000, 0, config, "train")
-    chosen = [each for each in problems if each["answer"] in ("1", "2")][:count]
+    short = [problem for problem in problems if problem["answer"] in ("1", "2")][:count]
     steps = "Count.\n#### " if known.reference is after_hashes else ""
-    rows = [{known.question: each["question"], known.answer: steps + each["answer"]} for each in chosen]
+    rows = [{known.question: problem["question"], known.answer: steps + problem["answer"]} for problem in short]
     write_atomically(file, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
@@ -84,11 +84,11 @@ def as_extracted(answer: str, extraction: str) -> str:
     return forms.get(extraction, answer)
 
 
-def _inputs(settings: Settings) -> list[str]:
+def _inputs(job: Job) -> list[str]:
     """Load the model and every collection, and score a right and a wrong answer to each problem."""
-    folder = Path(settings.data)
-    sets = {f"{settings.source} (training)": training.training_set(settings, settings.seed, folder)}
-    sets |= training.held_out_sets(settings, folder)
+    folder = Path(job.data)
+    sets = {f"{job.source} (training)": inputs.training_set(job, job.seed, folder)}
+    sets |= inputs.held_out_sets(job, folder)
     for source, problems in sets.items():
         for problem in problems:
             right, wrong = (as_extracted(text, problem["extraction"]) for text in (problem["answer"], "-987654"))
@@ -96,12 +96,12 @@ def _inputs(settings: Settings) -> list[str]:
                 rewards.is_right(right, problem) and not rewards.is_right(wrong, problem),
                 f"{source}: the reward must tell {right!r} from {wrong!r}",
             )
-    tokenizer = training.load_policy(settings, torch.device("cpu")).tokenizer
-    longest = max(len(sampling.encode(tokenizer, each["prompt"])) for each in next(iter(sets.values())))
+    tokenizer = inputs.load_policy(job, torch.device("cpu")).tokenizer
+    longest = max(len(sampling.encode(tokenizer, problem["prompt"])) for problem in next(iter(sets.values())))
     counts = ", ".join(f"{len(problems)} of {source}" for source, problems in sets.items())
     return [
-        f"problems: {counts}; prompts of up to {longest} bytes in the form {_form(settings)}",
-        f"rewards: right and wrong answers to all of them told apart ({settings.extraction})",
+        f"problems: {counts}; prompts of up to {longest} bytes in the form {_form(job)}",
+        f"rewards: right and wrong answers to all of them told apart ({job.extraction})",
     ]
 
 
@@ -111,12 +111,12 @@ def _form(recipe: Recipe) -> str:
 
 @dataclass
 class _Watch:
-    """Where trainings began, and whether the next one is killed after its first update."""
+    """The updates at which trainings have begun, and callbacks that note them."""
 
     begun: list[int] = field(default_factory=list)
 
     def callback(self, *, kill: bool) -> Any:
-        """Return transformers' callback that writes down the step at which training begins."""
+        """Return a callback of transformers that notes where training begins, and may kill it after one update."""
         begun = self.begun
 
         class Callback(need("transformers").TrainerCallback):  # type: ignore[misc]
@@ -130,46 +130,48 @@ class _Watch:
         return Callback()
 
 
-def _training(name: str, settings: Settings, folder: Path) -> list[str]:
+def _training(name: str, job: Job, folder: Path) -> list[str]:
     """Train, be killed, be refused with another estimator, continue, and end."""
     watch = _Watch()
-    _interrupted(lambda: train.run(name, settings, folder, "cpu", callbacks=[watch.callback(kill=True)]))
+    _interrupted(lambda: run(name, job, folder, "cpu", callbacks=[watch.callback(kill=True)]))
     require((folder / "checkpoint/trainer/checkpoint-1/maxrl_lab.json").exists(), "a checkpoint after the first update")
-    refusal = _refused(lambda: train.run(name, _another_estimator(settings), folder, "cpu"))
-    rows = train.run(name, settings, folder, "cpu", callbacks=[watch.callback(kill=False)])
+    refusal = _refused(lambda: run(name, _another_estimator(job), folder, "cpu"))
+    tables = run(name, job, folder, "cpu", callbacks=[watch.callback(kill=False)])
     require(watch.begun == [0, 1], f"the second session must begin after update 1, began at {watch.begun}")
-    require(rows is not None, "rows")
+    if tables is None:
+        raise InputError("dry run: expected tables")
     return [
         f"training: killed after update 1, refused with another estimator ({refusal}), continued, ended",
-        *_ended(settings, rows, folder / train.POLICY),
+        *_ended(job, tables, folder / POLICY),
     ]
 
 
-def _ended(settings: Settings, rows: pd.DataFrame, policy: Path) -> list[str]:
-    updates, problems = rows[rows["view"] == "training"], rows[rows["view"] == "problem"]
+def _ended(job: Job, tables: dict[str, pd.DataFrame], policy: Path) -> list[str]:
+    """Check the tables and the policy of a finished run."""
+    updates, problems = tables["training"], tables["problems"]
     require(list(updates["step"]) == [1, 2], f"two updates, got {list(updates['step'])}")
-    sources = settings.tests or (settings.source,)
+    sources = job.tests or (job.source,)
     expected = {(when, source): 2 for when in ("before", "after") for source in sources}
     require(problems.groupby(["when", "source"]).size().to_dict() == expected, "two problems of each, before and after")
     start, end = (
-        training.load_policy(replace(settings, model=str(folder)), torch.device("cpu")).model.state_dict()
-        for folder in (Path(settings.model), policy)
+        inputs.load_policy(replace(job, model=str(folder)), torch.device("cpu")).model.state_dict()
+        for folder in (Path(job.model), policy)
     )
     learnt = bool((updates["gradient_norm"] > 0).any())
     moved = any(not torch.equal(start[name], weights) for name, weights in end.items() if name in start)
-    require(moved == learnt or bool(settings.lora), "the saved policy must differ from the first one if it has learnt")
+    require(moved == learnt or bool(job.lora), "the saved policy must differ from the first one if it has learnt")
     rates = ", ".join(f"{rate:.2f}" for rate in updates["pass_rate"])
-    kind = need("transformers").AutoConfig.from_pretrained(settings.model).model_type
+    kind = need("transformers").AutoConfig.from_pretrained(job.model).model_type
     return [
-        f"updates: 2 of {settings.prompts} x {settings.rollouts} rollouts by {settings.estimator} on a random {kind}; "
+        f"updates: 2 of {job.prompts} x {job.rollouts} rollouts by {job.estimator} on a random {kind}; "
         f"pass rates {rates}; " + ("weights moved" if learnt else "no group was mixed, so no weight moved"),
-        f"evaluation: {len(problems)} rows of {settings.samples} answers, before and after",
-        f"policy: {', '.join(sorted(each.name for each in policy.glob('*.safetensors')))}, saved and loaded again",
+        f"evaluation: {len(problems)} rows of {job.samples} answers, before and after",
+        f"policy: {', '.join(sorted(file.name for file in policy.glob('*.safetensors')))}, saved and loaded again",
     ]
 
 
-def _another_estimator(settings: Settings) -> Settings:
-    return replace(settings, estimator="rloo" if settings.estimator != "rloo" else "maxrl")
+def _another_estimator(job: Job) -> Job:
+    return replace(job, estimator="rloo" if job.estimator != "rloo" else "maxrl")
 
 
 def _interrupted(action: Callable[[], object]) -> None:
@@ -183,12 +185,12 @@ def _interrupted(action: Callable[[], object]) -> None:
 def _refused(action: Callable[[], object]) -> str:
     try:
         action()
-    except ValueError as error:
+    except InputError as error:
         return str(error).partition("(")[2].partition(")")[0]
     raise InputError("dry run: expected another estimator to be refused, but it was trained")
 
 
 def require(holds: bool, what: str) -> None:
-    """Raise `ValueError` unless it holds."""
+    """Raise `InputError`, which says what was expected, unless it holds."""
     if not holds:
         raise InputError(f"dry run: expected {what}")

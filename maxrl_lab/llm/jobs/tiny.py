@@ -1,7 +1,7 @@
-"""A random language model of two layers and a byte-level tokenizer, made in a moment: what a dry run trains.
+"""The model of a dry run: a random language model of two layers and a byte-level tokenizer, made in a moment.
 
-Its architecture is the real model's. So that some of its answers are right, the answers to the problems of the dry run
-are tokens of their own, and those and the ends are likelier than other tokens.
+Its architecture is the real model's. So that some of its answers are right, each answer to the problems of the dry run
+is one token, and these tokens and the end tokens are likelier than others.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from maxrl_lab.llm import need
 from maxrl_lab.llm.jobs.recipe import EMBEDDED
 
 ARCHITECTURES: Mapping[str, str] = {EMBEDDED: "Llama", "HuggingFaceTB/SmolLM2": "Llama", "Qwen/Qwen3": "Qwen3"}
-"""How a model's name begins, and what transformers calls its architecture."""
+"""The beginning of a model's name to transformers' name of its architecture."""
 CHAT = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -22,12 +22,12 @@ CHAT = (
 END, START = "<|im_end|>", "<|im_start|>"
 _WIDTH, _CONTEXT = 64, 4096
 _LIKELIER = 6.0
-"""Added to the logits of what is to be likely, about."""
+"""What is added, approximately, to the logits of the tokens that are to be likely."""
 
 
 def architecture(model: str) -> str:
     """Return the architecture of a model by its name; Llama for an unknown one."""
-    return next((each for start, each in ARCHITECTURES.items() if model.startswith(start)), "Llama")
+    return next((name for start, name in ARCHITECTURES.items() if model.startswith(start)), "Llama")
 
 
 def save(folder: Path, model: str, answers: Sequence[str], end: str) -> None:
@@ -42,14 +42,14 @@ def save(folder: Path, model: str, answers: Sequence[str], end: str) -> None:
 def _tokenizer(answers: Sequence[str]) -> Any:
     tokenizers, transformers = need("tokenizers"), need("transformers")
     alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    made = tokenizers.Tokenizer(tokenizers.models.BPE({each: place for place, each in enumerate(alphabet)}, []))
-    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    made.decoder = tokenizers.decoders.ByteLevel()
-    made.add_special_tokens([START, END])
-    made.add_tokens([text for text in answers if len(text) > 1])
-    found = transformers.PreTrainedTokenizerFast(tokenizer_object=made, eos_token=END, pad_token=END)
-    found.chat_template = CHAT
-    return found
+    bytewise = tokenizers.Tokenizer(tokenizers.models.BPE({byte: index for index, byte in enumerate(alphabet)}, []))
+    bytewise.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    bytewise.decoder = tokenizers.decoders.ByteLevel()
+    bytewise.add_special_tokens([START, END])
+    bytewise.add_tokens([text for text in answers if len(text) > 1])
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=bytewise, eos_token=END, pad_token=END)
+    tokenizer.chat_template = CHAT
+    return tokenizer
 
 
 def _model(architecture: str, vocabulary: int, end: int, likely: Sequence[int]) -> Any:
@@ -71,7 +71,7 @@ def _model(architecture: str, vocabulary: int, end: int, likely: Sequence[int]) 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = getattr(transformers, f"{architecture}ForCausalLM")(config)
-    with torch.no_grad():  # the last layer sees a first coordinate that hardly varies: a bias
+    with torch.no_grad():  # the first coordinate hardly varies, so the last layer's weight of it acts as a bias
         model.model.embed_tokens.weight[:, 0] = 1.0
         model.lm_head.weight[list(likely), 0] = _LIKELIER / _WIDTH**0.5
     return model

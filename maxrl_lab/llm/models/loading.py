@@ -14,33 +14,37 @@ class Policy(NamedTuple):
     tokenizer: Any
 
 
-def load(place: str | Path, dtype: str = "float32") -> Policy:
-    """Return the model on the CPU; a one-line `ValueError` if it is not there, not whole, or needs code of its own.
+def load(location: str | Path, dtype: str = "float32") -> Policy:
+    """Return the model of a folder or a name on the hub, on the CPU.
 
-    `dtype` is that of the weights; "auto" is the one they are kept in.
+    `dtype` is the type of the weights in memory; "auto" is the one in which they are stored. Raises a one-line
+    `InputError` for a model that is not there, is not whole, or needs code of its own.
     """
     transformers = need("transformers")
     transformers.utils.logging.disable_progress_bar()
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(location, trust_remote_code=False)
         model, loaded = transformers.AutoModelForCausalLM.from_pretrained(
-            place, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+            location, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
-        if drawn := sorted(map(str, loaded["missing_keys"])):  # transformers would draw them at random
-            raise InputError(f"it has no weights for {', '.join(drawn)}")
+        if absent := sorted(map(str, loaded["missing_keys"])):  # transformers fills them with random numbers
+            raise InputError(f"it has no weights for {', '.join(absent)}")
     except Exception as error:  # each part of a model fails in its own way
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"could not load the model {str(place)!r} ({reason})") from None
+        raise InputError(f"could not load the model {str(location)!r} ({reason})") from None
     return Policy(model, tokenizer)
 
 
 def add_end(policy: Policy, text: str) -> None:
-    """Let the token that `text` is end answers, besides the model's own; `ValueError` if it is not one token."""
+    """Let the token `text` end the model's answers, besides its own end tokens.
+
+    Raises `InputError` if `text` is not one token that the model knows. An empty text adds nothing.
+    """
     model, tokenizer = policy
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    own = model.generation_config.eos_token_id
-    ends = [tokenizer.eos_token_id, *([own] if isinstance(own, int) else own or [])]
+    named = model.generation_config.eos_token_id
+    ends = [tokenizer.eos_token_id, *([named] if isinstance(named, int) else named or [])]
     if text:
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         if len(ids) != 1 or (ids == [tokenizer.unk_token_id] and text != tokenizer.unk_token):

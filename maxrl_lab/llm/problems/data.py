@@ -1,7 +1,8 @@
-"""Problems for language models as a `datasets.Dataset`: made offline by reasoning-gym, or collections (`llm.sources`).
+"""Problems for language models as a `datasets.Dataset`: made offline by reasoning-gym, or collections (`sources`).
 
-Columns: prompt (a list of one user message, or a text), answer (the reference), source (what it is scored as), entry
-(of reasoning-gym, else empty) and extraction (where the answer stands): what `maxrl_lab.llm.rewards` scores by.
+The columns are those that `rewards` scores by: prompt (a list of one user message, or a text), answer (the reference),
+source (whose rule scores the answer), entry (reasoning-gym's own data, else empty) and extraction (where the answer
+stands).
 """
 
 import hashlib
@@ -18,6 +19,7 @@ from maxrl_lab.llm import need
 from maxrl_lab.llm.problems import equality, rewards, tasks
 from maxrl_lab.llm.problems.sources import SOURCES, fetch, read
 from maxrl_lab.runs.files import write_atomically
+from maxrl_lab.sampling import sample_enough
 
 COLUMNS = ("prompt", "answer", "source", "entry", "extraction")
 SPLITS = ("train", "test")
@@ -29,9 +31,10 @@ TEMPLATES: Mapping[str, str] = {
 _STRIDE = 2**20
 """Problems of reasoning-gym between the beginnings of two streams."""
 MAX_SEED = 2**11 - 1
-"""Of reasoning-gym's problems: two streams of `_STRIDE` for each seed, below 2**32."""
+"""Largest seed of reasoning-gym's problems: two streams of `_STRIDE` problems for each seed stay below 2**32."""
 _PORTION = 512
-_IN_VAIN = 2000
+"""Problems that reasoning-gym makes at once."""
+_PATIENCE = 2000
 """Problems without a new question after which a request is refused."""
 
 
@@ -52,7 +55,7 @@ def load(
     `source` is a key of `SOURCES`, or reasoning_gym/TASK, which needs a `count` and takes the task's `config`. Without
     a `count` a collection is whole and in its order; with one it is shuffled by `seed` first. `path` is a local json,
     jsonl, csv or parquet file of the source's own columns, used instead of the hub. `template` is a name in `TEMPLATES`
-    or a text with {question} in it (`filled`). Raises a one-line `ValueError` for what cannot be fetched, read or made.
+    or a text with {question} in it (`filled`). Raises a one-line `InputError` for what cannot be fetched, read or made.
     """
     if split not in SPLITS:
         raise InputError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
@@ -75,32 +78,37 @@ def reasoning_gym_problems(
 ) -> list[dict[str, str]]:
     """Return `count` different problems (question, answer, source, entry) of a task, the same for the same arguments.
 
-    reasoning-gym's problem i is drawn from seed + i, so neighbouring seeds repeat each other; here every seed and split
-    begins `_STRIDE` problems from the next. Small tasks repeat questions all the same, so a question also belongs to
-    one split by its own text: a quarter of them, by a hash, is test. Train and test thus share no question whatever
-    their seeds and counts. Raises `ValueError` for a refused task or config, and if too few questions exist.
+    reasoning-gym makes problem i from the seed + i, so that neighbouring seeds repeat each other; here the streams of
+    every seed and split begin `_STRIDE` problems apart. Small tasks repeat questions all the same, so the hash of its
+    text decides to which split a question belongs: a quarter of all questions is test. Train and test thus share no
+    question, whatever their seeds and counts. Raises `InputError` for a task or config that is refused, and if too few
+    questions exist.
     """
     if seed > MAX_SEED:
         raise InputError(f"seed must be at most {MAX_SEED} for reasoning_gym, got {seed}")
     start = (2 * seed + SPLITS.index(split)) * _STRIDE
-    rows: dict[str, dict[str, str]] = {}
-    in_vain = 0
-    for problem in _stream(task, config, start):
-        question = problem["question"]
-        is_new = question not in rows and _split_of(question) == split
-        in_vain = 0 if is_new else in_vain + 1
-        if is_new:
-            entry = tasks.entry_text(problem, config)
-            rows[question] = {"answer": problem["answer"], "source": tasks.PREFIX + task, "entry": entry}
-        if len(rows) == count or in_vain > _IN_VAIN:
-            break
-    if len(rows) < count:
-        raise InputError(f"{tasks.PREFIX}{task} has only {len(rows)} different {split} questions, not {count}")
-    return [{"question": question, **row} for question, row in rows.items()]
+    stream = _stream(task, config, start)
+    problems = sample_enough(
+        lambda _: (problem if _split_of(problem["question"]) == split else None for problem in stream),
+        count,
+        patience=_PATIENCE,
+        key=lambda problem: problem["question"],
+    )
+    if len(problems) < count:
+        raise InputError(f"{tasks.PREFIX}{task} has only {len(problems)} different {split} questions, not {count}")
+    return [
+        {
+            "question": problem["question"],
+            "answer": problem["answer"],
+            "source": tasks.PREFIX + task,
+            "entry": tasks.entry_text(problem, config),
+        }
+        for problem in problems
+    ]
 
 
 def _stream(task: str, config: Mapping[str, Any], start: int) -> Iterator[Mapping[str, Any]]:
-    """Yield the problems from seed `start` on; in portions, because some tasks make all their problems at once."""
+    """Yield the problems from seed `start` on, made in portions, because some tasks make all of theirs at once."""
     for seed in range(start, start + _STRIDE, _PORTION):
         portion = tasks.make(task, config, seed=seed, size=_PORTION)
         for index in range(_PORTION):
@@ -108,6 +116,7 @@ def _stream(task: str, config: Mapping[str, Any], start: int) -> Iterator[Mappin
 
 
 def _split_of(question: str) -> str:
+    """Return the split that the hash of a question assigns it to."""
     return "test" if hashlib.sha256(question.encode()).digest()[0] < 64 else "train"
 
 
@@ -155,17 +164,19 @@ def _dataset(rows: list[dict[str, str]], template: str, chat: bool, extraction: 
 
 def filled(form: str, row: Mapping[str, str]) -> str:
     """Return a template with {question} filled in, and of a reasoning-gym problem any {name} of its metadata."""
-    known = json.loads(row["entry"])["metadata"] if row["entry"] else {}
-    known = {**known, "question": row["question"]}
+    metadata = json.loads(row["entry"])["metadata"] if row["entry"] else {}
+    values = {**metadata, "question": row["question"]}
     # one pass, and never str.format: questions have braces, and so has the template
-    return re.sub(r"\{(\w+)\}", lambda name: str(known.get(name[1], name[0])), form)
+    return re.sub(r"\{(\w+)\}", lambda name: str(values.get(name[1], name[0])), form)
 
 
 def to_verl(dataset: Any, path: str | Path) -> None:
     """Write the problems as a parquet file for verl, whole or not at all; `rewards.compute_score` scores them."""
     missing = [column for column in COLUMNS if column not in dataset.column_names]
     if missing:
-        raise InputError(f"the data set lacks {', '.join(missing)}; maxrl_lab.llm.data.load makes one with them")
+        raise InputError(
+            f"the data set lacks {', '.join(missing)}; maxrl_lab.llm.problems.data.load makes one with them"
+        )
     rows = [
         {
             "data_source": row["source"],

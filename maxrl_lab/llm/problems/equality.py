@@ -1,41 +1,22 @@
-"""Whether two mathematical answers are equal: numbers exactly, everything else by math-verify in a process of its own.
+r"""Whether an answer equals a reference: numbers exactly, everything else as mathematics (`verifier`).
 
-The answer comes from a model, so it is hostile until shown otherwise. Plain numbers, most answers by far, are compared
-here as fractions. The rest goes to math-verify with LaTeX extraction only: its other extraction hands text to sympy's
-`parse_expr`, which is `eval`. Parsing LaTeX never is, but it can be asked for 9^{9^{9^9}}, for a large binomial or for
-the meaning of a hundred brackets. math-verify guards itself with `signal.alarm`, which works in the main thread only
-and never inside one long multiplication; trainers call rewards from other threads. So it runs in a process that is
-limited in time and memory, killed when it is late, and started again. Late means not equal.
+Plain numbers, most answers by far, are compared here as fractions. A percentage counts as its number and as its value:
+50\% answers 50 as well as 0.5. The rest is compared by math-verify.
 """
 
-import atexit
-import contextlib
-import functools
-import importlib
-import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import threading
 from fractions import Fraction
 
-from maxrl_lab.errors import InputError
+from maxrl_lab.llm.problems import verifier
 
 MAX_ANSWER = 1000
-"""Characters; a longer answer is no answer."""
-SECONDS = 3
-"""Time for one comparison."""
-_START_SECONDS = 120
-"""Time for the process to import sympy, on a busy machine."""
-_MEMORY = 4 * 2**30
-"""Bytes of address space for the process."""
+"""Largest number of characters of an answer; a longer one counts as no answer."""
 
 _WHOLE_OR_DECIMAL = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)")
 _RATIO = re.compile(r"[-+]?[0-9]+/[0-9]+")
 _FRAC = re.compile(r"([-+]?)\\[dt]?frac\{([0-9]+)\}\{([0-9]+)\}")
 _THOUSANDS = re.compile(r"[-+]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?")
+_PERCENT = re.compile(r"\\?%\s*\.?\s*\Z")
 _NEEDLESS_SPACE = re.compile(r"[^\S\n]+(?![A-Za-z0-9])|(?<![A-Za-z0-9])[^\S\n]+")
 _TYPOGRAPHY = (("\\left", ""), ("\\right", ""), ("\\!", ""), ("\\,", ""), ("\\;", ""), ("\\ ", " "), ("{,}", ","))
 
@@ -54,7 +35,7 @@ def canonical(text: str) -> str:
 
 
 def number(text: str) -> Fraction | None:
-    r"""Return the value of a plain number, or None: 12, -3.50, 1,000, 3/4, \frac{3}{4}."""
+    r"""Return the value of a plain number, or None for other texts: 12, -3.50, 1,000, 3/4, \frac{3}{4}, 50\% as 50."""
     text = canonical(text)
     if frac := _FRAC.fullmatch(text):
         text = f"{frac[1]}{frac[2]}/{frac[3]}"
@@ -66,119 +47,27 @@ def number(text: str) -> Fraction | None:
         return None
 
 
-def same(answer: str, reference: str) -> bool:
-    """Return whether the answer equals the reference; longer than `MAX_ANSWER` or beyond `SECONDS` is not equal."""
-    if len(answer) > MAX_ANSWER:
+def matches(answer: str, reference: str) -> bool:
+    r"""Return whether the answer gives the reference; a text longer than `MAX_ANSWER` matches nothing.
+
+    The order of the two matters for equations alone. An answer may repeat what was asked for, so 2x + y = 7 gives 7;
+    the converse does not hold, or 0 would give the line 3x - 4y + 5 = 0.
+    """
+    if max(len(answer), len(reference)) > MAX_ANSWER or not canonical(answer) or not canonical(reference):
         return False
-    plain, wanted = canonical(answer), canonical(reference)
-    if not plain or not wanted:
-        return False
-    if plain == wanted:
+    if canonical(answer) == canonical(reference):
         return True
-    value, target = number(plain), number(wanted)
-    if value is not None and target is not None and (value == target or value.denominator == target.denominator == 1):
-        return value == target
-    return _verified(answer.replace("$", ""), reference.replace("$", ""))
+    equal = _equal_numbers(answer, reference)
+    return verifier.matches(answer.replace("$", ""), reference.replace("$", "")) if equal is None else equal
 
 
-@functools.lru_cache(maxsize=4096)  # the rollouts of a group repeat each other's answers
-def _verified(answer: str, reference: str) -> bool:
-    return _process_of(os.getpid()).verified(answer, reference)
-
-
-@functools.cache
-def _process_of(owner: int) -> "_Process":
-    """Return the process of process `owner`: a forked child must not share its parent's pipes."""
-    return _Process(owner)
-
-
-class _Process:
-    """math-verify behind a pipe: a line with two texts in, a line with 0 or 1 out; one question at a time."""
-
-    def __init__(self, owner: int) -> None:
-        self._owner = owner
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[str] | None = None
-        atexit.register(self._close)
-
-    def verified(self, answer: str, reference: str) -> bool:
-        """Return whether math-verify finds the two equal in time."""
-        with self._lock:
-            process = self._process or self._start()
-            try:
-                print(json.dumps([answer, reference]), file=process.stdin, flush=True)
-            except BrokenPipeError:  # it was killed between two questions
-                process = self._start()
-                print(json.dumps([answer, reference]), file=process.stdin, flush=True)
-            reply = _read(process, SECONDS + 2)
-            if not reply:
-                self._close()
-            return reply == "1"
-
-    def _start(self) -> "subprocess.Popen[str]":
-        command = [
-            sys.executable,
-            "-c",
-            "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')",
-            __file__,
-        ]
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        if _read(process, _START_SECONDS) != "ready":
-            process.kill()
-            raise InputError("math-verify did not start; it comes with: pip install -e '.[llm]' (make llm)")
-        self._process = process
-        return process
-
-    def _close(self) -> None:
-        process, self._process = self._process, None
-        if process is not None and os.getpid() == self._owner:
-            process.kill()
-            with contextlib.suppress(BrokenPipeError):
-                process.__exit__(None, None, None)  # closes the pipes and waits
-
-
-def _read(process: "subprocess.Popen[str]", seconds: float) -> str:
-    """Return the next line of the process, or an empty text if it ended or was killed for being late."""
-    timer = threading.Timer(seconds, process.kill)
-    timer.start()
-    try:
-        return process.stdout.readline().strip() if process.stdout else ""
-    finally:
-        timer.cancel()
-
-
-def _serve() -> None:
-    """Answer the lines of standard input, in the process that `_Process` starts."""
-    replies, sys.stdout = sys.stdout, sys.stderr  # no library prints into the replies
-    importlib.import_module("math_verify")
-    alarm = getattr(signal, "alarm", lambda _: None)
-    if os.name == "posix":
-        resource = importlib.import_module("resource")
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    print("ready", file=replies, flush=True)
-    for line in sys.stdin:
-        alarm(SECONDS)  # without a handler it ends the process, even inside one multiplication, even without a parent
-        reply = _math_verify(*json.loads(line))
-        alarm(0)
-        print(int(reply), file=replies, flush=True)
-
-
-def _math_verify(answer: str, reference: str) -> bool:
-    """Return whether the two are equal as LaTeX; without any limit on time."""
-    library = importlib.import_module("math_verify")
-    parsed = [
-        library.parse(
-            f"\\boxed{{{text}}}",
-            extraction_config=[library.LatexExtractionConfig()],  # never ExprExtractionConfig: it evaluates
-            fallback_mode="no_fallback",
-            parsing_timeout=None,
-        )
-        for text in (reference, answer)
-    ]
-    return all(parsed) and bool(library.verify(*parsed, timeout_seconds=None))
-
-
-if __name__ == "__main__":
-    _serve()
+def _equal_numbers(first: str, second: str) -> bool | None:
+    """Return whether two numbers are equal; None if a text is no plain number, or one of them may be rounded."""
+    value, other = number(first), number(second)
+    if value is None or other is None:
+        return None
+    if bool(_PERCENT.search(first)) != bool(_PERCENT.search(second)):
+        percentage, plain = (value, other) if _PERCENT.search(first) else (other, value)
+        return plain in (percentage, percentage / 100)
+    is_whole = value.denominator == other.denominator == 1
+    return value == other if value == other or is_whole else None

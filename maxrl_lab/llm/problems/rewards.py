@@ -1,9 +1,9 @@
 r"""Right or wrong, 1 or 0, for answers in text. What a model writes is parsed, never executed.
 
-An answer is extracted (the last \boxed{...}, by default) and compared: of a reasoning-gym problem by its task's rule
-(`maxrl_lab.llm.tasks`), otherwise as mathematics (`maxrl_lab.llm.equality`). No answer or a very long one is wrong.
-`correct` is the reward function for TRL, `compute_score` the one for verl (`custom_reward_function.path=` this file,
-`name=compute_score`); all of it works in any thread.
+An answer is extracted (the last \boxed{...}, by default) and compared: to a reasoning-gym problem by its task's rule
+(`tasks`), otherwise as mathematics (`equality`). No answer is wrong, and so is a very long one. `correct` is the reward
+function for TRL, `compute_score` the one for verl (`custom_reward_function.path=` this file, `name=compute_score`).
+Both work in any thread.
 """
 
 import json
@@ -56,10 +56,10 @@ def tagged(text: str) -> str | None:
 
 def last_number(text: str) -> str | None:
     """Return the last number: 12, -3.5, 1,000 or 3/4; or None. A minus after a digit is a subtraction."""
-    found = None
-    for found in _NUMBER.finditer(text):  # noqa: B007 - the last one is wanted
+    last = None
+    for last in _NUMBER.finditer(text):  # noqa: B007 - only the last one is used
         pass
-    return found.group() if found else None
+    return last.group() if last else None
 
 
 EXTRACTIONS: Mapping[str, Callable[[str], str | None]] = {
@@ -71,14 +71,14 @@ EXTRACTIONS: Mapping[str, Callable[[str], str | None]] = {
 
 
 def extract(text: str, how: str) -> str | None:
-    """Return the answer in a text, None if there is none or it is longer than `MAX_ANSWER`; `how`: of `EXTRACTIONS`."""
+    """Return the answer in a text by an extraction of `EXTRACTIONS`; None without one, or beyond `MAX_ANSWER`."""
     answer = specs.lookup(EXTRACTIONS, "extraction", how)(text)
     answer = None if answer is None or len(answer) > MAX_ANSWER else answer.strip()
     return answer or None
 
 
 def decoded(text: str, problem: Mapping[str, Any]) -> str | None:
-    """Return the answer in its canonical form, for majority votes, or None: spaces, $ and thousands commas are gone.
+    """Return the answer in its canonical form, for majority votes, without spaces, $ and thousands commas, or None.
 
     Equal values in different notations, 0.50 and 1/2, stay different votes.
     """
@@ -87,9 +87,9 @@ def decoded(text: str, problem: Mapping[str, Any]) -> str | None:
 
 
 def is_right(text: str, problem: Mapping[str, Any]) -> bool:
-    """Return whether a text answers the problem: a mapping with answer, source, entry and extraction (`llm.data`).
+    """Return whether a text answers the problem, a mapping with answer, source, entry and extraction (`data`).
 
-    Raises `ValueError` for an unknown extraction, a refused task and a broken problem, never for what a model wrote.
+    Raises `InputError` for an unknown extraction, a refused task and a broken problem, never for what a model wrote.
     """
     answer, source = extract(text, problem["extraction"]), problem["source"]
     if source.startswith(tasks.PREFIX):
@@ -98,7 +98,7 @@ def is_right(text: str, problem: Mapping[str, Any]) -> bool:
         return answer is not None and tasks.is_right(task, answer, problem["entry"])
     if not equality.canonical(problem["answer"]):
         raise InputError(f"a problem of {source!r} has no reference answer: {problem['answer']!r}")
-    return answer is not None and equality.same(answer, problem["answer"])
+    return answer is not None and equality.matches(answer, problem["answer"])
 
 
 def correct(
@@ -122,7 +122,7 @@ def correct(
 def compute_score(
     data_source: str, solution_str: str, ground_truth: str, extra_info: Mapping[str, Any] | None = None, **_: Any
 ) -> float:
-    """Return 1.0 or 0.0: a reward function for verl, on problems written by `maxrl_lab.llm.data.to_verl`."""
+    """Return 1.0 or 0.0: a reward function for verl, on problems that `data.to_verl` has written."""
     info = extra_info or {}
     problem = {
         "answer": ground_truth,

@@ -21,7 +21,7 @@ class Source:
 
     repository: str
     splits: Mapping[str, str]
-    """Ours to theirs; a collection that has only one split has only one use."""
+    """Our name of each split to the repository's; a collection may have one of the two only."""
     question: str = "problem"
     answer: str = "answer"
     subset: str | None = None
@@ -29,7 +29,7 @@ class Source:
 
 
 def after_hashes(text: str) -> str:
-    """Return GSM8K's reference: what follows the last ####, commas removed."""
+    """Return GSM8K's reference: the text after the last ####, without commas."""
     return text.rpartition("####")[2].replace(",", "").strip()
 
 
@@ -71,7 +71,7 @@ def _offline_unless_reachable(repository: str) -> Iterator[None]:
         if not any(before):
             hub.HfApi().dataset_info(repository, timeout=10)
         offline = any(before)
-    except Exception:  # whatever it is, the download would meet it too
+    except Exception:  # the download would meet the same error
         offline = True
     try:
         for switch in switches:
@@ -96,6 +96,6 @@ def read(path: Path) -> Any:
     }
     try:
         frame = getattr(pandas, f"read_{kind}")(path, **as_they_are[kind])
-    except Exception as error:  # each format has its own
+    except Exception as error:  # each format raises its own kind
         raise InputError(f"cannot read {path} as {kind}: {(str(error).splitlines() or [''])[0]}") from None
     return need("datasets").Dataset.from_pandas(frame, preserve_index=False)

@@ -17,7 +17,7 @@ from maxrl_lab.llm import need
 from maxrl_lab.llm.problems import equality
 
 PREFIX = "reasoning_gym/"
-"""Of the name of a source; the task follows."""
+"""How the name of a source begins that is a task; the name of the task follows."""
 
 _SCORE = """
     basic_arithmetic calendar_arithmetic chain_sum count_bits decimal_arithmetic decimal_chain_sum dice
@@ -76,17 +76,17 @@ REFUSED: Mapping[str, str] = {
 
 
 def check(task: str) -> str:
-    """Return how the task is scored: score, number or text; `ValueError` says why it is refused."""
+    """Return how the task is scored: score, number or text; `InputError` says why it is refused."""
     if task in REFUSED:
         raise InputError(f"the reasoning_gym task {task!r} is not scored here: {REFUSED[task]}")
     return specs.lookup(TASKS, "reasoning_gym task", task)
 
 
 def make(task: str, config: Mapping[str, Any], *, seed: int, size: int) -> Any:
-    """Return the data set of reasoning-gym, indexed by 0..size-1; one-line `ValueError` for a config it refuses."""
+    """Return reasoning-gym's data set, indexed by 0..size-1; raise a one-line `InputError` for a config it refuses."""
     check(task)
-    if own := {"seed", "size"} & set(config):
-        raise InputError(f"config must not name {' and '.join(sorted(own))}: those are seed and count")
+    if reserved := {"seed", "size"} & set(config):
+        raise InputError(f"config must not name {' and '.join(sorted(reserved))}: those are seed and count")
     try:
         return need("reasoning_gym").create_dataset(task, seed=seed, size=size, **config)
     except (AssertionError, TypeError, ValueError) as error:
@@ -99,7 +99,7 @@ def entry_text(problem: Mapping[str, Any], config: Mapping[str, Any]) -> str:
 
 
 def is_right(task: str, answer: str, entry: str) -> bool:
-    """Return whether the extracted answer is right for a problem's `entry_text`; `ValueError` for a broken entry."""
+    """Return whether the extracted answer is right for a problem's `entry_text`; raise `InputError` if it is broken."""
     how, problem = check(task), _problem(task, entry)
     plain = equality.canonical(answer)
     if len(answer) > equality.MAX_ANSWER:
@@ -123,7 +123,7 @@ def _problem(task: str, entry: str) -> dict[str, Any]:
     return problem
 
 
-@functools.lru_cache(maxsize=256)  # some read word lists
+@functools.lru_cache(maxsize=256)  # some tasks read word lists when they are made
 def _scorer(task: str, config: str) -> Any:
     return make(task, json.loads(config), seed=0, size=1)
 

@@ -6,17 +6,16 @@ from typing import Any, NamedTuple
 
 import torch
 
-from maxrl_lab import specs
+from maxrl_lab import extras, specs
 from maxrl_lab.errors import InputError
-from maxrl_lab.llm import missing
 
 try:
     from trl import GRPOConfig
 except ModuleNotFoundError as error:
-    raise missing(error) from None
+    raise extras.missing(error) or error from None
 
 REQUIRED = {"scale_rewards": "none", "loss_type": "luspo", "importance_sampling_level": "sequence", "beta": 0.0}
-"""What `settings` sets: advantages as the estimator gives them, summed over an answer's tokens, no KL term."""
+"""What `settings` sets: the advantages stay the estimator's, are summed over an answer's tokens, and no KL is added."""
 
 
 class Rule(NamedTuple):
@@ -27,7 +26,7 @@ class Rule(NamedTuple):
     because: str
 
 
-_SAMPLING = "answers would be drawn from another distribution than the one whose log-probabilities are learnt from"
+_SAMPLING = "answers would be sampled from another distribution than the one whose log-probabilities are learnt from"
 _RESAMPLERS = (
     "do_sample",
     "temperature",
@@ -66,7 +65,7 @@ RULES: dict[str, Rule] = {
     "entropy_coef": Rule(
         lambda args: args.entropy_coef == 0 and not args.use_adaptive_entropy, "0", "a bonus is another objective"
     ),
-    "router_aux_loss_coef": Rule(  # None is the model's own, known only once there is a model
+    "router_aux_loss_coef": Rule(  # None stands for the model's own, which the trainer checks once there is a model
         lambda args: not args.router_aux_loss_coef, "0", "a balancing loss of experts is another objective"
     ),
     "top_entropy_quantile": Rule(
@@ -110,17 +109,17 @@ RULES: dict[str, Rule] = {
 def settings(output_dir: str | Path, **changes: Any) -> GRPOConfig:
     """Return TRL's settings with `REQUIRED` and any changes.
 
-    Without others, a device differentiates one group at a time, in bfloat16 if it is a GPU that has it.
+    Unless changed, a device differentiates one group at a time, in bfloat16 if it is a GPU that computes in it.
     """
     bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    own = {"output_dir": str(output_dir), "bf16": bf16, **REQUIRED}
+    defaults = {"output_dir": str(output_dir), "bf16": bf16, **REQUIRED}
     if "num_generations" in changes:
-        own["per_device_train_batch_size"] = changes["num_generations"]
-    return GRPOConfig(**{**own, **changes})
+        defaults["per_device_train_batch_size"] = changes["num_generations"]
+    return GRPOConfig(**{**defaults, **changes})
 
 
 def check_settings(args: GRPOConfig, allow: Collection[str] = ()) -> None:
-    """Raise `ValueError` for the first setting that makes the gradient another one, unless it is in `allow`."""
+    """Raise `InputError` for the first setting that makes the gradient another one, unless it is in `allow`."""
     for name in allow:
         specs.lookup(RULES, "setting to allow", name)
     for name, rule in RULES.items():
@@ -129,13 +128,13 @@ def check_settings(args: GRPOConfig, allow: Collection[str] = ()) -> None:
 
 
 def check_model(model: Any) -> None:
-    """Raise `ValueError` if the model's own generation settings would change the distribution that is drawn from.
+    """Raise `InputError` if the model's own generation settings would change the distribution that is sampled from.
 
-    transformers takes from there what TRL leaves open.
+    transformers takes from the model what TRL leaves open.
     """
-    own = getattr(model, "generation_config", None)
+    generation = getattr(model, "generation_config", None)
     for name in _RESAMPLERS:
-        value = getattr(own, name, None)
+        value = getattr(generation, name, None)
         neutral = (None, 0) if name in ("no_repeat_ngram_size", "min_new_tokens") else (None, 0, 1)
         if name not in _SET_BY_TRL and value not in neutral and value != []:
             raise InputError(
@@ -145,6 +144,6 @@ def check_model(model: Any) -> None:
 
 
 def refusal(name: str, got: object) -> str:
-    """Return what is said of a setting in `RULES` that does not hold."""
+    """Return the message about a setting that breaks its rule in `RULES`."""
     rule = RULES[name]
     return f"{name} must be {rule.expected}, got {got!r}: {rule.because}; if it is meant, say allow=({name!r},)"

@@ -3,16 +3,17 @@
     trainer = EstimatorTrainer(model, reward, settings("out", num_generations=16), estimator="maxrl",
                                train_dataset=problems, processing_class=tokenizer)
 
-TRL gathers the rewards of whole groups over all processes before it computes advantages; that is where ours are
-computed, and each process takes its own rollouts' share, so micro-batches, several processes and reuse of rollouts are
-TRL's own. Two of its methods are wrapped (their names are private, hence the narrow range of versions). On-policy, as
-TRL is by default, the gradient is then (1/BN) sum_i A_i S_i over B prompts and N rollouts each, S_i summed over an
-answer's tokens (with `loss_type="dr_grpo"` divided by the constant `max_completion_length`). With `num_iterations`
-above 1, or `steps_per_generation` above the accumulation, later updates follow TRL's clipped ratios of what an older
-policy drew: the advantages are still the estimator's, the gradient is no longer exact, and a run that is resumed
-between two updates of one generation draws anew.
+TRL gathers the rewards of whole groups over all processes before it computes advantages. There the estimator computes
+them instead, and each process takes the share of its own rollouts; micro-batches, several processes and reuse of
+rollouts stay TRL's. Two of TRL's methods are wrapped; their names are private, hence the narrow range of versions.
 
-Settings that would silently make it another objective are refused, see `trl_config`.
+On-policy, as TRL is by default, the gradient is (1/BN) sum_i A_i S_i over B prompts and N rollouts of each, with S_i
+summed over an answer's tokens (with `loss_type="dr_grpo"` divided by the constant `max_completion_length`). With
+`num_iterations` above 1, or `steps_per_generation` above the accumulation, later updates follow TRL's clipped ratios of
+answers that an older policy has sampled: the advantages are still the estimator's, the gradient is no longer exact, and
+a run that is resumed between two updates of one generation samples that generation again.
+
+Settings that would silently make it another objective are refused (`config`).
 """
 
 import hashlib
@@ -31,21 +32,22 @@ from maxrl_lab.llm.trl.config import RULES, check_model, check_settings, refusal
 from maxrl_lab.runs.files import first_difference, write_json
 
 # isort: split
-from trl import GRPOConfig, GRPOTrainer  # behind trl_config, which says how to install it
+from trl import GRPOConfig, GRPOTrainer  # after `config`, which says how to install it
 
 __all__ = ["EstimatorTrainer", "check_settings", "settings"]
 
 RECORD = "maxrl_lab.json"
-"""In every checkpoint, written last: what the estimator was. Without it a checkpoint is not complete."""
+"""A file that is written last into every checkpoint, with its estimator; a checkpoint without it is not complete."""
 
 
 class EstimatorTrainer(GRPOTrainer):  # type: ignore[misc]
-    """`GRPOTrainer` that computes advantages by an estimator: its text form (`pkpo:k=4`), made, or any callable.
+    """`GRPOTrainer` whose advantages an estimator computes, given as text (`pkpo:k=4`), as an object, or as a callable.
 
     A callable is read once, as its table of 2(N+1) coefficients. `allow` names settings that `check_settings` would
     refuse and that are meant all the same, for example `loss_type` for the token mean of arXiv:2602.02710v1, App. F.
-    All other arguments are `GRPOTrainer`'s. Raises `ValueError` for such settings, for an estimator that does not exist
-    at N = `num_generations`, and, while training, for rewards that are not 0 or 1. Logs: see `describe_groups`.
+    All other arguments are `GRPOTrainer`'s. Besides TRL's own metrics, those of `describe_groups` are logged. Raises
+    `InputError` for settings that are refused, for an estimator that does not exist at N = `num_generations`, and,
+    while training, for rewards that are not 0 or 1.
     """
 
     def __init__(
@@ -74,12 +76,12 @@ class EstimatorTrainer(GRPOTrainer):  # type: ignore[misc]
             check_model(self.accelerator.unwrap_model(self.model))
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
-        """TRL's: rewards (B N, functions) of all processes, groups in a row. Kept for the advantages."""
+        """Return TRL's rewards (B N, functions) of all processes, group after group; keep them for the advantages."""
         self._rewards_per_function = super()._calculate_rewards(*args, **kwargs)
         return self._rewards_per_function
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        """TRL's batch of this process, with our advantages."""
+        """Return TRL's batch of this process, with the estimator's advantages."""
         start = time.perf_counter()
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
         if not self.model.training:
@@ -94,30 +96,30 @@ class EstimatorTrainer(GRPOTrainer):  # type: ignore[misc]
         batch["advantages"] = advantages[first : first + len(inputs)].to(batch["advantages"])
         for name, value in describe_groups(rewards, self._weights).items():
             self._metrics["train"][name].append(value)
-        self._logs["advantages"].extend(advantages.tolist())  # pushes TRL's out: it holds one batch
+        self._logs["advantages"].extend(advantages.tolist())  # replaces TRL's: the log holds one batch
         return batch
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
-        """TRL's; in a resumed run past the epochs it has been through, whose order TRL would repeat."""
+        """Return TRL's sampler, in a resumed run beyond the epochs that are over, whose order TRL would repeat."""
         sampler = super()._get_train_sampler(dataset)
         batches = len(sampler) // self.args.generation_batch_size
         updates = max(1, -(-batches // self.args.gradient_accumulation_steps))
         for _ in range(self._updates_before // updates):
-            next(iter(sampler), None)  # draws the order of one epoch
+            next(iter(sampler), None)  # samples the order of one epoch
         return sampler
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         file = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}" / RECORD
         if self.args.should_save:
-            file.unlink(missing_ok=True)  # of an older checkpoint in its place
+            file.unlink(missing_ok=True)  # left by an older checkpoint with the same number
         super()._save_checkpoint(model, trial)
         if self.args.should_save:
             write_json(file, self._record)
 
     def train(self, resume_from_checkpoint: str | Path | bool | None = None, **others: Any) -> Any:
-        """As `GRPOTrainer.train`; True resumes from the last complete checkpoint, or starts if there is none.
+        """Train as `GRPOTrainer.train`; True resumes from the last complete checkpoint, or starts if there is none.
 
-        Raises `ValueError` for a checkpoint of another estimator, N or loss.
+        Raises `InputError` for a checkpoint of another estimator, N or loss.
         """
         checkpoint: Any = resume_from_checkpoint
         if checkpoint is True:
@@ -130,20 +132,20 @@ class EstimatorTrainer(GRPOTrainer):  # type: ignore[misc]
 
 
 def combine(per_function: Tensor, weights: Tensor) -> Tensor:
-    """Return one reward per rollout (B N,) from those of every function (B N, functions), NaN where it said nothing.
+    """Return one reward per rollout (B N,) from those of every function (B N, functions).
 
-    Raises `ValueError` unless each is 0 or 1.
+    NaN stands for a function that has returned None. Raises `InputError` unless every reward is 0 or 1.
     """
     rewards = (per_function * weights.to(per_function)).nansum(1)
     silent = per_function.isnan().all(1)
     if bool(silent.any()):
-        place = int(silent.nonzero()[0])
-        raise InputError(f"every rollout needs a reward of 0 or 1, got None from all reward functions at {place}")
+        index = int(silent.nonzero()[0])
+        raise InputError(f"every rollout needs a reward of 0 or 1, got None from all reward functions at {index}")
     return estimators.check_rewards(rewards)
 
 
 def describe_groups(rewards: Tensor, weights: Tensor) -> dict[str, float]:
-    """Return what is logged of groups (B, N): pass rate, K = 0 and K = N, and the estimator's exact weight.
+    """Return what is logged of groups (B, N): pass rate, groups with K = 0 and K = N, and the estimator's exact weight.
 
     `weights` (N+1,) is w_N at the pass rates K/N, so `group/weight` is the mean of w_N at the observed pass rates.
     """
@@ -159,7 +161,7 @@ def describe_groups(rewards: Tensor, weights: Tensor) -> dict[str, float]:
 
 
 def record(name: str, table: tuple[Tensor, Tensor], args: GRPOConfig, allow: Collection[str]) -> dict[str, Any]:
-    """Return what makes a run the run it is: the estimator with its table, N, and the settings of `RULES`."""
+    """Return what a checkpoint must share with its run: the estimator and its table, N, the settings of `RULES`."""
     digest = hashlib.sha256(json.dumps([column.tolist() for column in table]).encode()).hexdigest()
     names = (
         *RULES,
@@ -182,17 +184,17 @@ def record(name: str, table: tuple[Tensor, Tensor], args: GRPOConfig, allow: Col
 
 def last_checkpoint(folder: Path) -> Path | None:
     """Return the newest complete checkpoint below `folder`, None if there is none."""
-    complete = [each.parent for each in folder.glob(f"checkpoint-*/{RECORD}")]
-    return max(complete, key=lambda each: int(each.name.rpartition("-")[2]), default=None)
+    complete = [file.parent for file in folder.glob(f"checkpoint-*/{RECORD}")]
+    return max(complete, key=lambda checkpoint: int(checkpoint.name.rpartition("-")[2]), default=None)
 
 
 def refuse_other_record(checkpoint: Path, wanted: dict[str, Any]) -> None:
-    """Raise `ValueError` unless the checkpoint was written by a trainer with the same record."""
+    """Raise `InputError` unless the checkpoint was written by a trainer with the same record."""
     file = checkpoint / RECORD
     try:
-        found = json.loads(file.read_text())
+        written = json.loads(file.read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"{checkpoint} is no complete checkpoint of this trainer: {file.name}: {error}") from None
     plain = json.loads(json.dumps(wanted))
-    if name := first_difference(found, plain):
-        raise InputError(f"{checkpoint} was trained with {name} = {found.get(name)!r}, now it is {plain[name]!r}")
+    if name := first_difference(written, plain):
+        raise InputError(f"{checkpoint} was trained with {name} = {written.get(name)!r}, now it is {plain[name]!r}")

@@ -1,11 +1,11 @@
 """The lab's estimators as advantage functions of verl 0.9: `algorithm.adv_estimator=maxrl_lab/maxrl_leave_one_out`.
 
-    pip install -e '.[verl]'     # verl finds `maxrl_lab.llm.verl_plugin` by itself, in Ray's processes too
+    pip install -e '.[verl]'     # verl finds `maxrl_lab.llm.verl.plugin` by itself, in Ray's processes too
     python -m verl.trainer.main_ppo algorithm.adv_estimator=maxrl_lab/pkpo +algorithm.maxrl_lab.k=4 ...
 
 An estimator's options are keys of `algorithm.maxrl_lab`; a value may be relative to the group: `order=N-1`. The paper
-(arXiv:2602.02710v1) trains on-policy, without KL penalty and without entropy bonus; which of verl's other settings
-change the objective is what `maxrl_lab.llm.verl_config` checks before a run.
+(arXiv:2602.02710v1) trains on-policy, without KL penalty and without entropy bonus; `python -m
+maxrl_lab.llm.verl.config` says before a run which of verl's other settings change the objective.
 """
 
 from collections.abc import Mapping
@@ -27,11 +27,11 @@ PREFIX = verl_config.PREFIX
 def register(*estimators: str) -> tuple[str, ...]:
     """Register estimators, by default all, in verl's table of this process; return their names there.
 
-    A text form such as `pkpo:k=4` becomes `maxrl_lab/pkpo:k=4`. Doing it twice changes nothing. Raises `ValueError` for
+    A text form such as `pkpo:k=4` becomes `maxrl_lab/pkpo:k=4`. Doing it twice changes nothing. Raises `InputError` for
     an unknown name, or if verl is not installed.
     """
     functions = [GroupAdvantages(text) for text in estimators or ESTIMATORS]
-    core = need("verl.trainer.ppo.core_algos", "verl")
+    core = need("verl.trainer.ppo.core_algos")
     for function in functions:
         core.register_adv_est(PREFIX + function.estimator)(function)
     return tuple(PREFIX + function.estimator for function in functions)
@@ -39,10 +39,10 @@ def register(*estimators: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class GroupAdvantages:
-    """One estimator with the signature by which verl calls advantage functions. Equal text forms are equal."""
+    """One estimator, callable as verl calls advantage functions. Two with the same text form are equal."""
 
     estimator: str
-    """The text form, e.g. `maxrl` or `pkpo:k=4`; options may also come with each call, in `config.maxrl_lab`."""
+    """The estimator as text, `maxrl` or `pkpo:k=4`; options may also come with each call, in `config.maxrl_lab`."""
 
     def __post_init__(self) -> None:
         """Check the name."""
@@ -62,8 +62,8 @@ class GroupAdvantages:
         the prompt (verl's uid): rollouts with the same name, in any order, are a group. A group without any response
         token is verl's padding and gets zeros. `config` is verl's `algorithm` section.
 
-        Raises `ValueError` for other rewards, groups of different sizes, groups too small for the estimator, missing
-        or unknown options, and settings in `config` that change the objective (see `verl_config`).
+        Raises `InputError` for other rewards, groups of different sizes, groups too small for the estimator, missing
+        or unknown options, and settings in `config` that change the objective (`verl.config`).
         """
         if index is None:
             raise InputError(
@@ -85,7 +85,7 @@ class GroupAdvantages:
 def group_rows(index: Any, response_mask: Tensor) -> Tensor:
     """Return the row numbers of each prompt's rollouts, (B, N), without verl's padding.
 
-    Raises `ValueError` if the groups are not of equal size.
+    Raises `InputError` if the groups are not of equal size.
     """
     labels = np.asarray(index).tolist()
     if len(labels) != len(response_mask):
@@ -96,7 +96,7 @@ def group_rows(index: Any, response_mask: Tensor) -> Tensor:
     answered = response_mask.bool().any(-1).tolist()
     real = {label: rows for label, rows in groups.items() if any(answered[row] for row in rows)}
     if len({len(rows) for rows in real.values()}) > 1:
-        small, large = min(real, key=lambda each: len(real[each])), max(real, key=lambda each: len(real[each]))
+        small, large = (extreme(real, key=lambda label: len(real[label])) for extreme in (min, max))
         raise InputError(
             f"every prompt must have the same number of rollouts, got {len(real[small])} of prompt {small!r} and "
             f"{len(real[large])} of prompt {large!r}: did rollouts fail, or did one give several outputs?"
@@ -105,10 +105,10 @@ def group_rows(index: Any, response_mask: Tensor) -> Tensor:
 
 
 def outcome_rewards(token_level_rewards: Tensor, rows: Tensor) -> Tensor:
-    """Return each rollout's reward, (B, N): the sum over its tokens; `ValueError` unless all are 0 or 1."""
+    """Return each rollout's reward, (B, N): the sum over its tokens; `InputError` unless all are 0 or 1."""
     try:
         return check_rewards(token_level_rewards.sum(-1)[rows])
-    except ValueError as error:
+    except InputError as error:
         raise InputError(
             f"{error}. A rollout's reward is the sum of its token_level_rewards: a KL penalty in the reward "
             "(algorithm.use_kl_in_reward), a length penalty or a bonus for the format makes it something else"
