@@ -2,11 +2,12 @@
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 
 import pytest
-from house import ROOT, at_import, import_graph, modules, where
+from house import PACKAGES, ROOT, at_import, import_graph, modules, names_of, where
 from setuptools import find_packages
 
 try:
@@ -178,4 +179,21 @@ def test_no_table_has_the_columns_view_and_stage():
             for node in ast.walk(module.tree):
                 keys = node.keys if isinstance(node, ast.Dict) else []
                 wrong += [where(module, key) for key in keys if getattr(key, "value", None) in ("view", "stage")]
+    assert wrong == []
+
+
+NAMED = re.compile(rf"`((?:{'|'.join(PACKAGES)})(?:\.\w+)+)")
+"""A name between backticks, from one of the house's packages on."""
+
+
+def test_what_a_docstring_names_is_there():
+    """A module that has moved leaves no old name behind."""
+    known, wrong = modules(), []
+    for path in sorted(file for folder in (*PACKAGES, "tests", "examples") for file in (ROOT / folder).rglob("*.py")):
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            for name in NAMED.findall(line):
+                parts = name.split(".")
+                depth = max(count for count in range(1, len(parts) + 1) if ".".join(parts[:count]) in known)
+                if parts[depth:] and parts[depth] not in names_of(known[".".join(parts[:depth])]):
+                    wrong.append(f"{path.relative_to(ROOT)}:{number}: {name}")
     assert wrong == []

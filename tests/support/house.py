@@ -66,3 +66,17 @@ def at_import(module):
 def where(module, node):
     """Return file:line of a node."""
     return f"{module.path.relative_to(ROOT)}:{node.lineno}"
+
+
+def names_of(module):
+    """Return the names that a module defines or imports at its top."""
+    names = set()
+    for node in module.tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names.update(alias.asname or alias.name for alias in node.names)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names.update(part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name))
+    return names
