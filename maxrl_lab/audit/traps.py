@@ -68,7 +68,8 @@ def _pooled(alone: Probe, rollouts: int) -> Iterator[Trap]:
                 True,
                 f"rewards {short(rewards)} -> {short(single)} alone, but {short(advantages)} in a batch (B, N) with "
                 "other groups: a group's advantages must not depend on other tasks (pooling their successes optimises "
-                "log E[p], not E[log p]); if the function is only ever given one group, say batched=False",
+                "log E[p], not E[log p]); if the function is only ever given one group, say batched=False "
+                "(--single-group)",
             )
             return
 
@@ -81,9 +82,9 @@ def at_the_edges(probe: Probe, rollouts: int, success: Tensor, failure: Tensor) 
         yield Trap("not_finite", True, f"an advantage is not finite at K = {int(undefined.nonzero()[0])}")
     elif largest > EXPLOSION * rollouts:
         yield Trap("explosion", False, f"an advantage reaches {largest:.3g} at N = {rollouts}")
-    if failure[0] != 0:
+    if failure[0].isfinite() and failure[0] != 0:
         yield Trap("nonzero_at_K=0", False, f"a group without success still moves the policy: b(0) = {failure[0]:.4g}")
-    if success[-1] != 0:
+    if success[-1].isfinite() and success[-1] != 0:
         yield Trap("nonzero_at_K=N", False, f"a group of only successes still moves it: a(N) = {success[-1]:.4g}")
     yield from _single_rollout(probe)
     yield from _non_binary(probe, rollouts)
@@ -94,7 +95,7 @@ def _single_rollout(probe: Probe) -> Iterator[Trap]:
     try:
         single = torch.cat([probe.group(torch.tensor([reward], dtype=torch.float64)) for reward in (1.0, 0.0)])
     except Exception as error:  # refusing N = 1 is one of the answers
-        yield Trap("refuses_N=1", False, f"raises at N = 1: {_first_line(error)}")
+        yield Trap("refuses_N=1", False, f"raises at N = 1: {_first_line(error.__cause__ or error)}")
         return
     if bool((single == 0).all()):
         message = "learns nothing from a group of one: all advantages are 0 (reinforce and maxrl_leave_one_out learn)"
@@ -103,7 +104,7 @@ def _single_rollout(probe: Probe) -> Iterator[Trap]:
         yield Trap(
             "explosion_at_N=1",
             False,
-            f"at N = 1 a success gets {single[0]:.3g} and a failure {single[1]:.3g} (an epsilon in a denominator?)",
+            f"at N = 1 a success gets {single[0]:.3g} and a failure {single[1]:.3g} (a denominator of 0 or epsilon?)",
         )
 
 
@@ -155,5 +156,5 @@ def _same(probe: Probe, one: Tensor, other: Tensor) -> bool:
     return torch.allclose(one, other, rtol=probe.precision, atol=probe.precision, equal_nan=True)
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,6 +1,7 @@
 """The audit finds what theory.md says: order N-1, RL at N = 2, scale 1 - 1/N, pooled groups, own-reward baselines."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -184,6 +185,7 @@ def test_explosion_in_the_table_is_found():
 def test_advantages_that_are_not_numbers_are_found():
     report = audit.audit(lambda rewards: rewards / rewards.mean(), rollouts=4, batched=False)
     assert "not_finite" in names(report)
+    assert "nonzero_at_K=0" not in names(report)  # one trap is enough for b(0) = nan
     assert report.objective is None
     assert "K = 0" in report.text()
 
@@ -192,7 +194,8 @@ def test_edges_and_non_binary_rewards_are_reported():
     assert {"nonzero_at_K=0", "accepts_non_binary"} <= names(audit.audit(lambda r: r - 0.5, rollouts=4))
     assert "nonzero_at_K=N" in names(audit.audit("reinforce", rollouts=4))
     assert "accepts_non_binary" not in names(audit.audit("reinforce", rollouts=4))
-    assert "refuses_N=1" in names(audit.audit("rloo", rollouts=4))
+    (refusal,) = [trap for trap in audit.audit("rloo", rollouts=4).traps if trap.name == "refuses_N=1"]
+    assert refusal.message == "raises at N = 1: rloo needs at least 2 rollouts in a group, got N = 1"
     assert names(audit.audit("maxrl_leave_one_out", rollouts=4)) == set()
 
 
@@ -251,6 +254,27 @@ def test_functions_that_cannot_be_called_are_refused():
         audit.audit("maxrl", rollouts=0)
     with pytest.raises(ValueError, match="unknown objective 'nothing'; choose one of: expected_reward"):
         audit.audit("maxrl", rollouts=2).optimises("nothing")
+
+
+def test_a_group_of_one_teaches_maxrl_nothing_and_the_audit_says_what_learns():
+    report = audit.audit("maxrl", rollouts=1)
+    assert report.objective is None
+    (trap,) = report.traps
+    assert trap.name == "nothing_at_N=1"
+    assert "maxrl_leave_one_out" in trap.message
+    assert audit.audit("maxrl_leave_one_out", rollouts=1).objective == "expected_reward"
+
+
+def test_what_follows_the_colon_decides_between_an_estimator_and_a_function(tmp_path, monkeypatch):
+    (tmp_path / "grpo.py").write_text("def advantages(rewards):\n    return rewards\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "grpo", raising=False)
+    assert audit.audit(audit.load("grpo:advantages", 4), rollouts=4).objective == "expected_reward"
+    assert audit.load("grpo", 4) == estimators.make("grpo")
+    assert audit.load("grpo:ddof=1", 4) == estimators.make("grpo", ddof=1)
+    with pytest.raises(ValueError, match=r"cannot load 'pkpo:k' \(expected module:function, or pkpo:option=value"):
+        audit.load("pkpo:k", 4)
+    sys.modules.pop("grpo")
 
 
 def test_load_finds_functions_and_estimators(tmp_path, monkeypatch):
