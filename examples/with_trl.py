@@ -14,7 +14,7 @@ from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, PrinterCallback, Qwen2Config, Qwen2ForCausalLM, set_seed
 
-from maxrl_lab.llm.trl.trainer import EstimatorTrainer, settings
+from maxrl_lab.llm.trl import EstimatorTrainer, settings
 
 WORDS = ("<pad>", "<eos>", "say", "something", "it", "was", "rain", "sun", "moon", "cloud", "storm", "fog")
 
