@@ -234,8 +234,8 @@ def _diverged(values: np.ndarray) -> str | None:
 
 def _twice(rows: pd.DataFrame, *keys: str) -> str:
     """Return the first combination of seed and keys that is there twice, in words."""
-    row = rows[rows.duplicated(["seed", *keys])].iloc[0]
-    return "two with " + ", ".join(f"{name} {row[name]}" for name in ("seed", *keys))
+    repeated = rows[rows.duplicated(["seed", *keys])]
+    return "two with " + ", ".join(f"{name} {repeated[name].iloc[0]}" for name in ("seed", *keys))
 
 
 def plain_ticks(ax: Axes) -> None:

@@ -1,5 +1,6 @@
 """What the experiments claim, checked on their rows at the smoke preset."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,15 +8,19 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments import EXPERIMENTS
 from experiments._shared import EVERY_ESTIMATOR
+from experiments.catalogue import EXPERIMENTS
 from experiments.classification import classification, gradient_norms
-from experiments.exact import bias_variance, likelihood_limit, unbiasedness, weight_functions
+from experiments.exact import bias_variance, length_bias, likelihood_limit, unbiasedness, weight_functions
 from maxrl_lab import estimators, exact, specs
+from maxrl_lab.errors import InputError
 from maxrl_lab.policies.stack import mlp, seeded
 from maxrl_lab.runs.checkpoint import Checkpoint
 from maxrl_lab.runs.context import Context
-from maxrl_lab.training.sweep import choose_learning_rates
+
+
+def tables_of(module, settings, context):
+    return {name: pd.DataFrame(rows) for name, rows in module.run(settings, context).items()}
 
 
 @pytest.fixture
@@ -25,7 +30,7 @@ def context(tmp_path: Path) -> Context:
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_presets_exist_and_grow(name):
-    presets = EXPERIMENTS[name].PRESETS
+    presets = EXPERIMENTS[name].load().PRESETS
     assert list(presets) == ["smoke", "quick", "full"]
     assert presets["smoke"] != presets["quick"] != presets["full"]
 
@@ -35,7 +40,7 @@ def test_every_estimator_of_the_lab_is_compared():
 
 
 def test_weight_functions_are_the_exact_ones(context):
-    rows = pd.DataFrame(weight_functions.run(weight_functions.PRESETS["smoke"], context))
+    rows = tables_of(weight_functions, weight_functions.PRESETS["smoke"], context)["rows"]
     rloo = rows[(rows["name"] == "rloo") & (rows.rollouts == 4)]
     assert rloo.weight.tolist() == pytest.approx([1.0] * len(rloo))
     likelihood = rows[rows["name"] == "maximum_likelihood"]
@@ -48,7 +53,7 @@ def test_weight_functions_are_the_exact_ones(context):
 def test_unbiasedness_names_objectives_and_the_sampling_path_agrees(context):
     """A correct table fails with probability 0.01 over seeds (Bonferroni); the seed is fixed."""
     settings = replace(unbiasedness.PRESETS["smoke"], groups=4000, batches=2)
-    rows = pd.DataFrame(unbiasedness.run(settings, context)).set_index(["estimator", "rollouts"])
+    rows = tables_of(unbiasedness, settings, context)["rows"].set_index(["estimator", "rollouts"])
     assert rows.loc[("maxrl", 4), "objective"] == "truncated_likelihood:order=3"
     assert rows.loc[("maxrl_leave_one_out", 4), "objective"] == "truncated_likelihood:order=4"
     assert rows.loc[("mean_centred", 4), "scale"] == pytest.approx(0.75)
@@ -69,18 +74,18 @@ def test_unbiasedness_would_notice_a_biased_sampling_path(context, monkeypatch):
         unbiasedness, "_sampled_weights", lambda settings, count, device: honest(swapped, count, device)
     )
     settings = replace(swapped, estimators=("maxrl_leave_one_out",))
-    (row,) = unbiasedness.run(settings, context)
+    (row,) = unbiasedness.run(settings, context)["rows"]
     assert row["z"] < -settings.threshold
 
 
 def test_unbiasedness_of_a_policy_that_never_succeeds_is_no_error(context):
     settings = replace(unbiasedness.PRESETS["smoke"], pass_rate=1e-9, groups=10)
-    rows = pd.DataFrame(unbiasedness.run(settings, context))
+    rows = tables_of(unbiasedness, settings, context)["rows"]
     assert (rows.standard_error == 0).any()
 
 
 def test_bias_and_variance_add_up_and_match_the_library(context):
-    rows = pd.DataFrame(bias_variance.run(bias_variance.PRESETS["smoke"], context))
+    rows = tables_of(bias_variance, bias_variance.PRESETS["smoke"], context)["rows"]
     assert (rows.squared_bias + rows.variance).tolist() == pytest.approx(rows.mean_squared_error.tolist())
     row = rows[(rows.estimator == "rloo") & (rows.rollouts == 8) & (rows.pass_rate == 0.5)].iloc[0]
     # RL's weight is 1 where likelihood's is 2: half the gradient is missing, a squared bias of 1/4
@@ -98,10 +103,9 @@ def test_policy_of_bias_variance_has_the_pass_rate_asked_for():
 
 def test_likelihood_limit_measures_the_theory_and_follows_objectives(context):
     settings = likelihood_limit.PRESETS["smoke"]
-    rows = pd.DataFrame(likelihood_limit.run(settings, context))
-    distance = rows[rows["view"] == "distance"]
+    tables = tables_of(likelihood_limit, settings, context)
+    distance, training = tables["distance"], tables["curves"]
     assert distance.distance.tolist() == pytest.approx(((1 - distance.pass_rate) ** distance.order).tolist(), abs=1e-12)
-    training = rows[rows["view"] == "training"]
     ends = training[training.step.isin([0, settings.steps])].groupby(["method", "step"]).pass_rate.mean().unstack()
     assert (ends[settings.steps] > ends[0]).all()  # every exact gradient climbs
     assert ends.loc["maximum_likelihood", settings.steps] > ends.loc["expected_reward", settings.steps]
@@ -123,46 +127,44 @@ def test_likelihood_limit_samples_nothing():
 
 def test_classification_reports_sweep_curves_and_coverage(context):
     settings = classification.PRESETS["smoke"]
-    rows = pd.DataFrame(classification.run(settings, context))
+    tables = tables_of(classification, settings, context)
+    assert list(tables) == ["sweep", "curves", "coverage"]
+    sweep, curves, coverage = tables.values()
     methods = 1 + len(settings.estimators) * len(settings.rollouts)
-    counts = rows.stage.value_counts()
-    assert counts["sweep"] == methods * len(settings.learning_rates) * settings.sweep_seeds
-    assert counts["coverage"] == methods * settings.seeds * len(settings.coverage_ks)
-    report = rows[rows.stage == "report"]
-    assert sorted(report.step.unique()) == [0, 3, 6]
+    assert len(sweep) == methods * len(settings.learning_rates) * settings.sweep_seeds
+    assert len(coverage) == methods * settings.seeds * len(settings.coverage_ks)
+    assert sorted(curves.step.unique()) == [0, 3, 6]
+    assert set(sweep.step) == set(coverage.step) == {settings.steps}
     # the sweep's seeds are not reported, and one rate is used for all seeds of a method
-    assert not set(rows[rows.stage == "sweep"].seed) & set(report.seed)
-    assert (report.fillna({"rollouts": 0}).groupby(["method", "rollouts"]).learning_rate.nunique() == 1).all()
+    assert not set(sweep.seed) & set(curves.seed)
+    assert (curves.fillna({"rollouts": 0}).groupby(["method", "rollouts"]).learning_rate.nunique() == 1).all()
     # untrained policies are right about once in 1000, and all methods of one seed start alike
-    start = report[report.step == 0]
+    start = curves[curves.step == 0]
     assert start.pass_at_1.mean() == pytest.approx(1e-3, rel=0.2)
     assert (start.groupby("seed").pass_at_1.nunique() == 1).all()
-    coverage = rows[(rows.stage == "coverage") & (rows.k == 128)].coverage.tolist()
-    assert coverage == pytest.approx(report[report.step == settings.steps].pass_at_128.tolist())
+    at_128 = coverage[coverage.k == 128].coverage.tolist()
+    assert at_128 == pytest.approx(curves[curves.step == settings.steps].pass_at_128.tolist())
+
+
+def test_classification_chooses_rates_by_fresh_training_images(context):
+    settings = classification.PRESETS["smoke"]
+    tables = tables_of(classification, settings, context)
+    sweep = tables["sweep"].fillna({"rollouts": 0}).groupby(["method", "rollouts", "learning_rate"]).train_pass_at_1
+    best = sweep.mean().groupby(["method", "rollouts"]).idxmax()
+    used = tables["curves"].fillna({"rollouts": 0}).groupby(["method", "rollouts"]).learning_rate.first()
+    assert {key: rate for key, (*_, rate) in best.items()} == used.to_dict()
 
 
 def test_blocks_of_runs_change_no_result(context, tmp_path):
     settings = classification.PRESETS["smoke"]
-    whole = pd.DataFrame(classification.run(settings, context))
+    whole = tables_of(classification, settings, context)
     other = replace(context, checkpoint=Checkpoint(tmp_path / "other"))
-    blocks = pd.DataFrame(classification.run(replace(settings, runs_at_once=3), other))
-    key = ["stage", "method", "rollouts", "learning_rate", "seed", "step", "k"]
-    whole, blocks = (rows.sort_values(key, ignore_index=True) for rows in (whole, blocks))
-    # float32 sums are ordered differently in a batch of another size
-    pd.testing.assert_frame_equal(whole, blocks, rtol=1e-4)
-
-
-def test_learning_rates_are_chosen_by_training_pass_rate_and_never_diverged():
-    def row(rate, score, method="maxrl", count=4):
-        return {"method": method, "rollouts": count, "learning_rate": rate, "train_pass_at_1": score}
-
-    nan = float("nan")
-    sweep = [row(0.1, 0.2), row(0.3, 0.5), row(1.0, 0.4), row(0.1, nan, count=8), row(0.3, 0.1, count=8)]
-    sweep += [row(0.1, 0.3, "rloo"), row(0.3, nan, "rloo"), row(0.1, 0.3, "rloo"), row(0.3, 0.9, "rloo")]
-    # two seeds of grpo: the mean decides (0.25 against 0.3), and the smaller of equal rates
-    sweep += [row(rate, score, "grpo") for rate, score in ((1, 0.5), (1, 0.0), (3, 0.3), (3, 0.3), (9, 0.3), (9, 0.3))]
-    best = choose_learning_rates(sweep, "train_pass_at_1")
-    assert best == {("maxrl", 4): 0.3, ("maxrl", 8): 0.3, ("rloo", 4): 0.1, ("grpo", 4): 3}
+    blocks = tables_of(classification, replace(settings, runs_at_once=3), other)
+    for name, key in (("sweep", []), ("curves", []), ("coverage", ["k"])):
+        order = ["method", "rollouts", "learning_rate", "seed", "step", *key]
+        one, many = (tables[name].sort_values(order, ignore_index=True) for tables in (whole, blocks))
+        # float32 sums are ordered differently in a batch of another size
+        pd.testing.assert_frame_equal(one, many, rtol=1e-4)
 
 
 def test_gradient_norms_match_autograd_on_one_example():
@@ -179,7 +181,7 @@ def test_gradient_norms_match_autograd_on_one_example():
 
 
 def test_gradient_norms_of_estimators_are_weight_times_slope(context):
-    rows = pd.DataFrame(gradient_norms.run(gradient_norms.PRESETS["smoke"], context))
+    rows = tables_of(gradient_norms, gradient_norms.PRESETS["smoke"], context)["rows"]
     wide = rows.assign(rollouts=rows.rollouts.fillna(0)).pivot_table(
         index=["seed", "example", "pass_rate"], columns=["curve", "rollouts"], values="gradient_norm"
     )
@@ -188,3 +190,35 @@ def test_gradient_norms_of_estimators_are_weight_times_slope(context):
     assert wide["rloo", 16].tolist() == pytest.approx(slope.tolist())
     weight = exact.weight("grpo", rollouts=16, pass_rate=p)
     assert wide["grpo", 16].tolist() == pytest.approx((slope * weight.numpy()).tolist())
+
+
+@pytest.mark.parametrize(
+    ("module", "changes", "message"),
+    [
+        (weight_functions, {"lowest": 0.5}, "lowest must lie in (0, 0.5), got 0.5"),
+        (weight_functions, {"points": 1}, "points must be a whole number >= 2, got 1"),
+        (weight_functions, {"objectives": ("maxrl",)}, "unknown objective 'maxrl'; choose one of: expected_reward"),
+        (weight_functions, {"rollouts": (2, 3)}, "'N/2' is not a whole number at N = 3"),
+        (bias_variance, {"pass_rates": (0.1, 1.0)}, "pass_rates must lie in (0, 1), got 1.0"),
+        (bias_variance, {"budget": 100}, "budget must be a multiple of every N, got budget 100 with N = 8"),
+        (unbiasedness, {"false_alarm_rate": 0.0}, "false_alarm_rate must lie in (0, 1), got 0.0"),
+        (unbiasedness, {"groups": 1}, "groups must be a whole number >= 2, got 1"),
+        (unbiasedness, {"estimators": ("grpo", "grpo")}, "estimators must be distinct, got grpo grpo"),
+        (length_bias, {"surrogates": ("mean",)}, "unknown surrogate 'mean'; choose one of: sequence_sum"),
+        (length_bias, {"rollouts": 1}, "rollouts must be a whole number >= 2, got 1"),
+        (likelihood_limit, {"hardest": 0.7}, "hardest must lie in (0, 0.5), got 0.7"),
+        (likelihood_limit, {"distance_orders": (0,)}, "distance_orders must be a whole number >= 1, got 0"),
+        (likelihood_limit, {"estimators": ("pkpo:k=17",)}, "pkpo with k=17 needs at least 17 rollouts"),
+        (classification, {"momentum": 1.0}, "momentum must lie in [0, 1), got 1.0"),
+        (classification, {"hidden": (16, 0)}, "hidden must be a whole number >= 1, got 0"),
+        (classification, {"learning_rates": ()}, "learning_rates needs at least one value, got none"),
+        (gradient_norms, {"learning_rate": float("inf")}, "learning_rate must be positive and finite, got inf"),
+    ],
+)
+def test_settings_that_cannot_be_run_are_refused_by_name(module, changes, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        replace(module.PRESETS["smoke"], **changes)
+
+
+def test_layers_of_one_width_may_be_repeated():
+    assert classification.PRESETS["full"].hidden == (256, 256)

@@ -1,48 +1,132 @@
-"""Figures of exact experiments: what is drawn is what the rows say."""
+"""Figures of the exact experiments: what is shown is what the tables say."""
 
 import pandas as pd
 import pytest
-from panels import drawn, line_called, run_smoke
+from panels import drawn, line_called, panel, smoke_tables
 
+from experiments.exact import bias_variance as bias_variance_experiment
 from experiments.exact import length_bias as length_bias_experiment
+from experiments.exact import likelihood_limit as likelihood_limit_experiment
+from experiments.exact import unbiasedness as unbiasedness_experiment
+from experiments.exact import weight_functions as weight_functions_experiment
 from figures import style
-from figures.exact import length_bias, likelihood_limit
+from figures.exact import bias_variance, length_bias, likelihood_limit, unbiasedness, weight_functions
 
 
-def test_best_learning_rate_is_the_highest_final_mean():
-    rows = pd.DataFrame(
-        {
-            "method": ["a"] * 8,
-            "learning_rate": [1.0] * 4 + [2.0] * 4,
-            "seed": [0, 1] * 4,
-            "step": [0, 0, 9, 9] * 2,
-            "pass_rate": [0.9, 0.9, 0.1, 0.2, 0.0, 0.0, 0.3, 0.2],
-        }
-    )
-    assert set(likelihood_limit.best_learning_rate(rows).learning_rate) == {2.0}
+class TestWeightFunctions:
+    @pytest.mark.parametrize("rollouts", [(2, 4), (16,), (3, 5)], ids=["two panels", "one", "none"])
+    def test_a_panel_for_every_n_that_has_one(self, tmp_path, rollouts):
+        changes = {} if rollouts != (3, 5) else {"estimators": ("grpo", "maxrl", "maxrl_leave_one_out")}
+        tables, settings = smoke_tables(weight_functions_experiment, tmp_path, rollouts=rollouts, **changes)
+        figure = weight_functions.plot(tables, settings)
+        drawn(figure)
+        panels = [ax.get_title() for ax in figure.axes if ax.get_title().startswith("N = ")]
+        assert len(panels) == len({2, 4, 16, 64} & set(rollouts))
+        likelihood = line_called(figure.axes[0], "maximum likelihood")
+        assert (likelihood.get_xdata() * likelihood.get_ydata()).tolist() == pytest.approx([1.0] * settings.points)
+
+    def test_plain_rl_is_named_at_n_2_only(self, tmp_path):
+        tables, settings = smoke_tables(weight_functions_experiment, tmp_path)
+        titles = [ax.get_title() for ax in weight_functions.plot(tables, settings).axes]
+        assert "N = 2: GRPO and Algorithm 1 are plain RL" in titles
+        assert "N = 4" in titles
+
+    def test_summary_has_every_curve(self, tmp_path):
+        tables, settings = smoke_tables(weight_functions_experiment, tmp_path)
+        table = weight_functions.summarise(tables, settings)
+        assert len(table) == len(settings.objectives) + len(settings.estimators) * len(settings.rollouts)
+        assert table.loc[(2, "rloo")].tolist() == pytest.approx([1.0] * 3)
 
 
-def test_objectives_are_drawn_in_the_order_from_rl_to_likelihood():
-    names = ["maximum_likelihood", "pass_at_k:k=4", "truncated_likelihood:order=64", "expected_reward"]
-    assert sorted(names, key=likelihood_limit._order) == [names[3], names[1], names[2], names[0]]
+class TestBiasVariance:
+    @pytest.mark.parametrize("changes", [{}, {"estimators": ("rloo", "maxrl_no_baseline"), "budget": 64}])
+    def test_curves_and_the_budget_of_the_settings(self, tmp_path, changes):
+        tables, settings = smoke_tables(bias_variance_experiment, tmp_path, **changes)
+        figure = bias_variance.plot(tables, settings)
+        drawn(figure)
+        rows = tables["rows"]
+        own = rows[(rows.estimator == "rloo") & (rows.pass_rate == 0.01)].sort_values("rollouts")
+        line = line_called(panel(figure, "variance against N"), "RLOO")
+        assert line.get_ydata().tolist() == own.variance.tolist()
+        equal = panel(figure, "error at equal budget")
+        assert f"M = {settings.budget}" in equal.get_title()
+        assert line_called(equal, "RLOO").get_ydata().tolist() == own.budget_mean_squared_error.tolist()
+
+    def test_summary_names_the_least_noisy_form(self, tmp_path):
+        tables, settings = smoke_tables(bias_variance_experiment, tmp_path)
+        table = bias_variance.summarise(tables, settings)
+        assert len(table) == len(settings.rollouts) * len(settings.pass_rates)
+        for _, row in table.iterrows():
+            assert row[row.least_noisy] == 1.0 == row.drop("least_noisy").min()
+
+
+class TestUnbiasedness:
+    def test_a_cell_for_each_and_only_biased_ones_are_called_so(self, tmp_path):
+        tables, settings = smoke_tables(unbiasedness_experiment, tmp_path)
+        tables["rows"].loc[0, "z"] = -1.01 * settings.threshold
+        figure = unbiasedness.plot(tables, settings)
+        cells = len(settings.estimators) * len(settings.rollouts)
+        (ax,) = drawn(figure)
+        texts = [text.get_text() for text in ax.texts]
+        assert len(ax.patches) == cells
+        assert [text for text in texts if "BIASED" in text] == [f"z = {tables['rows'].z[0]:+.1f} BIASED"]
+        assert f"1 of {cells} cells beyond |z| = {settings.threshold:.2f}" in ax.get_title()
+        assert "at p = 0.2 (family false-alarm rate 1%)" in ax.get_title()
+
+    def test_summary_names_what_is_nearest_where_nothing_fits(self, tmp_path):
+        tables, settings = smoke_tables(unbiasedness_experiment, tmp_path)
+        table = unbiasedness.summarise(tables, settings)
+        assert table.loc[("grpo", 4), "objective"] == "none; nearest expected_reward"
+        assert table.loc[("grpo", 2), "objective"] == "expected_reward"
+
+
+class TestLikelihoodLimit:
+    def test_best_learning_rate_is_the_highest_final_mean(self):
+        rows = pd.DataFrame(
+            {
+                "method": ["a"] * 8,
+                "learning_rate": [1.0] * 4 + [2.0] * 4,
+                "seed": [0, 1] * 4,
+                "step": [0, 0, 9, 9] * 2,
+                "pass_rate": [0.9, 0.9, 0.1, 0.2, 0.0, 0.0, 0.3, 0.2],
+            }
+        )
+        assert set(likelihood_limit.best_learning_rate(rows).learning_rate) == {2.0}
+
+    def test_objectives_are_shown_in_the_order_from_rl_to_likelihood(self):
+        names = ["maximum_likelihood", "pass_at_k:k=4", "truncated_likelihood:order=64", "expected_reward"]
+        assert sorted(names, key=likelihood_limit._order) == [names[3], names[1], names[2], names[0]]
+
+    @pytest.mark.parametrize("changes", [{}, {"seeds": 1, "estimators": ()}], ids=["all", "one task set, no estimator"])
+    def test_curves(self, tmp_path, changes):
+        tables, settings = smoke_tables(likelihood_limit_experiment, tmp_path, **changes)
+        figure = likelihood_limit.plot(tables, settings)
+        left, middle, right = drawn(figure)
+        assert len(left.lines) == 2 * len(settings.distance_pass_rates)
+        assert len(middle.lines) == len(right.lines) == len(settings.methods())
+        assert ("one task set, no interval" in middle.get_title()) == (settings.seeds == 1)
+        curves = tables["curves"]
+        likelihood = curves[curves.method == "maximum_likelihood"]
+        shown = likelihood_limit.best_learning_rate(likelihood).groupby("step").log_pass_rate.mean()
+        (line,) = [line for line in right.lines if line.get_label().startswith("maximum likelihood")]
+        assert line.get_ydata().tolist() == pytest.approx(shown.tolist())
+        assert len(likelihood_limit.summarise(tables, settings)) == len(settings.methods())
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"estimators": ("maxrl",), "surrogates": ("token_mean",), "long": (30,)}],
+    [{}, {"estimators": ("maxrl",), "surrogates": ("token_mean",), "long": (30,), "short": 4}],
     ids=["all", "one of each"],
 )
-def test_length_bias(self, tmp_path, changes):
-    rows = run_smoke(length_bias_experiment, tmp_path, **changes)
-    figure = length_bias.draw(rows)
+def test_length_bias(tmp_path, changes):
+    tables, settings = smoke_tables(length_bias_experiment, tmp_path, **changes)
+    figure = length_bias.plot(tables, settings)
     drawn(figure)
-    names = changes.get("estimators", ("rloo", "grpo", "maxrl"))
-    assert [ax.get_title() for ax in figure.axes] == list(map(style.label, names))
-    own = rows[(rows.estimator == names[0]) & (rows.surrogate == "token_mean")]
+    assert [ax.get_title() for ax in figure.axes] == list(map(style.label, settings.estimators))
+    rows = tables["rows"]
+    own = rows[(rows.estimator == settings.estimators[0]) & (rows.surrogate == "token_mean")]
     line = line_called(figure.axes[0], "mean over the batch's tokens")
-    assert line.get_xdata().tolist() == (own.long / own.short).tolist()
+    assert line.get_xdata().tolist() == [length / settings.short for length in settings.long]
     assert line.get_ydata().tolist() == own.drift.tolist()
-    assert length_bias.summarise(rows).shape == (
-        len(names) * len(changes.get("surrogates", (0, 0, 0))),
-        len(changes.get("long", (0, 0))),
-    )
+    shape = (len(settings.estimators) * len(settings.surrogates), len(settings.long))
+    assert length_bias.summarise(tables, settings).shape == shape

@@ -1,5 +1,9 @@
-"""One look: every estimator has a colour and a name, wrong rows are refused, bands and intervals are those of the rows."""
+"""One look: colours and names for all, wrong tables are refused, intervals are those of the rows, nobody's rcParams."""
 
+import subprocess
+import sys
+
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +15,9 @@ from figures import style
 from maxrl_lab import estimators, objectives
 from maxrl_lab.audit import audit as run_audit
 from maxrl_lab.audit import picture as audit
+from maxrl_lab.errors import InputError
 from maxrl_lab.training import surrogates
+
 
 @pytest.mark.parametrize("name", [*estimators.ESTIMATORS, *objectives.OBJECTIVES])
 def test_every_estimator_and_objective_has_a_colour_and_a_name(name):
@@ -28,13 +34,70 @@ def test_estimators_have_distinct_colours():
     assert min(distances) > 0.15
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_rows_without_the_columns_are_refused(name):
-    columns = FIGURES[name].COLUMNS
-    with pytest.raises(ValueError, match=f"missing: {columns[-1]}"):
-        FIGURES[name].draw(pd.DataFrame({column: [1] for column in columns[:-1]}))
-    with pytest.raises(ValueError, match="missing: rows"):
-        FIGURES[name].draw(pd.DataFrame(columns=list(columns)))
+class TestTables:
+    """Every figure says which columns of which tables it reads, and refuses tables without them."""
+
+    @pytest.mark.parametrize("name", EXPERIMENTS)
+    def test_tables_without_the_columns_are_refused(self, name):
+        figure, settings = EXPERIMENTS[name].figure(), EXPERIMENTS[name].load().PRESETS["smoke"]
+        whole = {table: pd.DataFrame({column: [1] for column in columns}) for table, columns in figure.COLUMNS.items()}
+        for table, columns in figure.COLUMNS.items():
+            without = whole[table].drop(columns=columns[-1])
+            with pytest.raises(InputError, match=f"expected {table} with the columns .*; missing: {columns[-1]}"):
+                figure.plot({**whole, table: without}, settings)
+            with pytest.raises(InputError, match="missing: rows"):
+                figure.plot({**whole, table: whole[table][:0]}, settings)
+            with pytest.raises(InputError, match=f"expected the tables .*; missing: {table}"):
+                figure.plot({other: whole[other] for other in whole if other != table}, settings)
+
+
+IMPORT_ALL = """
+import os
+import matplotlib
+before = dict(matplotlib.rcParams), dict(os.environ)
+from experiments.catalogue import EXPERIMENTS
+for entry in EXPERIMENTS.values():
+    entry.figure()
+assert (dict(matplotlib.rcParams), dict(os.environ)) == before
+"""
+
+
+class TestLook:
+    def test_importing_every_figure_changes_no_setting(self):
+        subprocess.run([sys.executable, "-c", IMPORT_ALL], check=True, timeout=120)
+
+    def test_a_figure_has_the_look_and_matplotlib_has_the_users_settings_again(self):
+        @style.styled
+        def plot(fails):
+            figure = Figure()
+            figure.subplots().set_title("title")
+            if fails:
+                raise RuntimeError("a fault")
+            return figure
+
+        with mpl.rc_context({"axes.spines.top": True, "axes.titlesize": 30}):
+            before = dict(mpl.rcParams)
+            ax = plot(False).axes[0]
+            assert not ax.spines["top"].get_visible()
+            assert ax.title.get_fontsize() == style.LOOK["axes.titlesize"]
+            with pytest.raises(RuntimeError, match="a fault"):
+                plot(True)
+            assert dict(mpl.rcParams) == before
+
+    def test_saved_pictures_do_not_depend_on_the_users_settings(self, tmp_path):
+        @style.styled
+        def plot():
+            figure = Figure()
+            figure.subplots().plot([1, 2, 3])
+            return figure
+
+        style.save(plot(), tmp_path / "one.png")
+        with mpl.rc_context({"font.size": 30, "axes.grid": False, "xtick.labelsize": "large"}):
+            style.save(plot(), tmp_path / "two.png")
+        with mpl.rc_context({"font.size": 30}):
+            style.save(plot(), tmp_path / "three.png")
+        assert (tmp_path / "one.png").read_bytes() == (tmp_path / "three.png").read_bytes()
+        assert (tmp_path / "one.png").read_bytes() != (tmp_path / "two.png").read_bytes()  # xtick is not of the look
 
 
 def test_labels():
@@ -42,21 +105,76 @@ def test_labels():
     assert style.label("truncated_likelihood:order=8") == "order T=8"
     assert style.label("pass_at_k:k=8") == "pass@8"
     assert style.label("maxrl") == "MaxRL, Algorithm 1"
+    assert style.label("grpo:epsilon=1e+20") == "GRPO epsilon=1e+20"
+    assert style.colour("grpo:epsilon=1e+20") == style.colour("grpo")
 
 
-def test_band_draws_the_mean_over_seeds_and_its_interval():
-    rows = pd.DataFrame({"seed": [0, 1, 0, 1], "step": [0, 0, 1, 1], "value": [1.0, 3.0, 2.0, 2.0]})
-    ax = Figure().subplots()
-    style.band(ax, rows, "step", "value", "maxrl")
-    assert ax.lines[0].get_ydata().tolist() == [2.0, 2.0]
-    corners = ax.collections[0].get_paths()[0].vertices[:, 1]
-    # with two seeds the interval is their range
-    assert (corners.min(), corners.max()) == (1.0, 3.0)
+def rows_of(*values, seeds=None):
+    """Long rows of y at x = 0, 1, ... for each seed."""
+    return pd.DataFrame(
+        {"seed": seed, "x": x, "y": y}
+        for seed, ys in zip(seeds or range(len(values)), values, strict=True)
+        for x, y in enumerate(ys)
+    )
+
+
+class TestIntervals:
+    NAN = float("nan")
+
+    def test_a_band_is_the_mean_over_seeds_and_its_interval(self):
+        ax = Figure().subplots()
+        style.band(ax, rows_of([1.0, 2.0], [3.0, 2.0]), "x", "y", "maxrl")
+        assert ax.lines[0].get_ydata().tolist() == [2.0, 2.0]
+        assert ax.lines[0].get_label() == "MaxRL, Algorithm 1"
+        corners = ax.collections[0].get_paths()[0].vertices[:, 1]
+        # with two seeds the interval is their range
+        assert (corners.min(), corners.max()) == (1.0, 3.0)
+
+    def test_a_seed_that_is_there_twice_is_refused_and_never_averaged(self):
+        rows = rows_of([1.0, 2.0], [3.0, 4.0], seeds=[0, 0])
+        with pytest.raises(InputError, match="expected one row for each seed and x, got two with seed 0, x 0"):
+            style.over_seeds(rows, "x", "y")
+        with pytest.raises(InputError, match="expected one row for each seed and x, got two with seed 0, x 0"):
+            style.final_table(rows, ["x"], ["y"])
+
+    def test_a_seed_without_a_row_at_some_x_is_refused(self):
+        with pytest.raises(InputError, match="expected a row for each seed at every x, got 3 rows for 4"):
+            style.over_seeds(rows_of([1.0, 2.0], [3.0]), "x", "y")
+
+    def test_one_seed_has_a_line_and_no_band(self):
+        ax = Figure().subplots()
+        style.band(ax, rows_of([1.0, 2.0]), "x", "y", "maxrl")
+        assert ax.lines[0].get_ydata().tolist() == [1.0, 2.0]
+        assert all(len(path.vertices) == 0 for path in ax.collections[0].get_paths())
+        assert style.interval_text(np.array([0.25])) == "0.2500 (one seed)"
+
+    def test_a_seed_that_diverged_leaves_a_gap_and_is_counted_in_the_legend(self):
+        ax = Figure().subplots()
+        style.band(ax, rows_of([1.0, 2.0, 3.0], [3.0, self.NAN, self.NAN], [2.0, 2.0, 3.0]), "x", "y", "rloo")
+        assert ax.lines[0].get_label() == "RLOO (1 of 3 seeds diverged)"
+        assert ax.lines[0].get_ydata()[0] == 2.0
+        assert np.isnan(ax.lines[0].get_ydata()).tolist() == [False, True, True]
+        assert style.interval_text(np.array([1.0, self.NAN, self.NAN])) == "nan (2 of 3 seeds diverged)"
+
+    def test_a_gap_at_one_x_leaves_the_intervals_at_the_others(self):
+        whole = style.over_seeds(rows_of([1.0, 2.0], [3.0, 4.0], [0.0, 7.0]), "x", "y")[1]
+        gap = style.over_seeds(rows_of([1.0, self.NAN], [3.0, 4.0], [0.0, 7.0]), "x", "y")[1]
+        assert [part[0] for part in gap] == [part[0] for part in whole]
+        assert all(np.isnan(part[1]) for part in gap)
+
+    def test_means_are_nan_where_a_run_diverged(self):
+        assert style.means(rows_of([1.0, 2.0], [3.0, 4.0]), "x", "y").tolist() == [2.0, 3.0]
+        assert np.isnan(style.means(rows_of([1.0, self.NAN], [3.0, 4.0]), "x", "y")).tolist() == [False, True]
+
+    def test_a_table_has_a_line_for_each_combination(self):
+        rows = pd.concat([rows_of([1.0], [3.0]).assign(method="a"), rows_of([2.0], [2.0]).assign(method="b")])
+        table = style.final_table(rows, ["method", "x"], ["y"])
+        assert table.y.to_dict() == {("a", 0): "2.0000 [1.0000, 3.0000]", ("b", 0): "2.0000 [2.0000, 2.0000]"}
 
 
 def test_saved_pictures_are_reproducible(tmp_path):
     for name in ("one.png", "two.png"):
-        style.save(audit.draw(run_audit("grpo", rollouts=4)), tmp_path / name)
+        style.save(audit.plot(run_audit("grpo", rollouts=4)), tmp_path / name)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
 
 
@@ -85,8 +203,8 @@ class TestSurrogates:
             ("maxrl", "maxrl", "MaxRL, Algorithm 1"),
             ("pkpo:k=4", "pkpo", "PKPO k=4"),
             ("grpo | greedy_gate", "greedy_gate", "GRPO + SELF"),
-            ("grpo+greedy_gate", "greedy_gate", "GRPO + SELF"),
-            ("pkpo:k=N/2 + token_mean", "token_mean", "PKPO k=N/2 + mean over the batch's tokens"),
+            ("grpo|greedy_gate", "greedy_gate", "GRPO + SELF"),
+            ("pkpo:k=N/2 | token_mean", "token_mean", "PKPO k=N/2 + mean over the batch's tokens"),
             (
                 "grpo | entropy_bonus:coefficient=0.01",
                 "entropy_bonus",
@@ -100,7 +218,7 @@ class TestSurrogates:
         assert style.label(spec) == label
 
     def test_one_estimator_with_different_surrogates_looks_different(self):
-        specs = ["grpo", *(f"grpo + {name}" for name in surrogates.SURROGATES)]
+        specs = ["grpo", *(f"grpo | {name}" for name in surrogates.SURROGATES)]
         assert len({style.label(each) for each in specs}) == len(specs)
         colours = [style.colour(each) for each in specs]
         for place, a in enumerate(specs):

@@ -9,6 +9,7 @@ import torch
 
 from maxrl_lab.runs.checkpoint import Checkpoint
 from maxrl_lab.runs.context import Context
+from maxrl_lab.runs.folder import execute
 from maxrl_lab.runs.tables import TIMING_COLUMNS
 
 
@@ -24,6 +25,17 @@ def run_smoke(module, folder, **changes):
     for column in {"pass_at_k", "pass_rate", "gradient_norm"} & set(rows):
         rows[column] = rows[column].where(rows[column].isna(), random.random(len(rows)))
     return pd.read_csv(io.StringIO(rows.to_csv(index=False)), keep_default_na=False, na_values=[""])
+
+
+def smoke_tables(module, folder, **changes):
+    """The tables of an experiment near its smoke preset, read back as the figure reads them, and the settings."""
+    settings = replace(module.PRESETS["smoke"], **changes)
+    name = module.__name__.rpartition(".")[2]
+
+    def compute(checkpoint):
+        return module.run(settings, Context(torch.device("cpu"), checkpoint, quiet=True))
+
+    return execute(folder / name, name, settings, compute), settings
 
 
 def line_called(ax, label):
