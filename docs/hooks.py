@@ -41,7 +41,8 @@ def on_page_content(content: str, **_: Any) -> str:
     """Turn formulas into MathML, which browsers show without a script."""
 
     def mathml(match: re.Match[str]) -> str:
-        return convert(html.unescape(match[2]), display="block" if match[1] == "div" else "inline")
+        formula = re.sub(r"\\(log|arcsin) ", r"\\\1\\, ", html.unescape(match[2]))  # the space that TeX would leave
+        return convert(formula, display="block" if match[1] == "div" else "inline")
 
     return _FORMULA.sub(mathml, content)
 
