@@ -1,1 +1,1 @@
-"""Claims that need no training and no sampling."""
+"""Claims that are computed: from tables of coefficients, by enumeration, and by training on exact gradients."""

@@ -47,7 +47,7 @@ class Distances(Base):
     distance_orders: Counts = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
     """Orders T whose distance is measured."""
     distance_pass_rates: PassRates = (0.5, 0.1, 0.01, 0.001)
-    """Pass rates p at which it is measured."""
+    """Pass rates p at which the distance is measured."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Gradients(Base):
     estimators: MaybeNames = ("grpo", "maxrl")
     """Estimators whose exact expected gradient is followed."""
     rollouts: Count = 16
-    """Number N of rollouts at which these estimators' expectation is taken."""
+    """Number N of rollouts in a group of these estimators."""
 
 
 @dataclass(frozen=True)

@@ -56,8 +56,8 @@ def best_learning_rate(training: pd.DataFrame) -> pd.DataFrame:
 
 
 def _distance(ax: Axes, rows: pd.DataFrame) -> None:
-    for place, (p, curve) in enumerate(rows.groupby("pass_rate")):
-        shade = ("#0072B2", "#56B4E9", "#E69F00", "#D55E00")[place % 4]
+    for index, (p, curve) in enumerate(rows.groupby("pass_rate")):
+        shade = ("#0072B2", "#56B4E9", "#E69F00", "#D55E00")[index % 4]
         theory = (1 - float(p)) ** curve.order
         ax.plot(curve.order, theory, color=shade, linewidth=1.2, label=f"p = {p:g}")
         ax.plot(curve.order, curve.distance, "o", color=shade, markersize=5)

@@ -1,9 +1,9 @@
 """The ways to take a step: one frozen class each, with the same method `loss`.
 
-    Sampled(estimator, rollouts)    draw N rollouts a task and apply the estimator: what practice does
+    Sampled(estimator, rollouts)    sample N rollouts of every task and apply the estimator: what practice does
     Expected(estimator, rollouts)   the estimator's exact mean w_N(p) grad p: its bias without noise
     Exact(objective)                an objective's exact gradient w(p) grad p: neither bias nor noise
-    Inverse(successes, cap)         draw until m rollouts have succeeded: likelihood at a random cost
+    Inverse(successes, cap)         sample until m rollouts have succeeded: likelihood at a random cost
 
 `Sampled` less `Expected` is pure variance; `Expected` less `Exact` is pure bias. Names in text are read when a method
 is made, and nowhere later. An estimator may be any callable from rewards to advantages: its table of coefficients is
