@@ -1,35 +1,42 @@
-"""Mazes in tokens, as several experiments train on them: the same settings make the same policies, trained once."""
+"""What experiments on mazes in tokens share: the same settings make the same policies, which are trained once."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+from envs.gridworld.levels import MAX_SIZE, MIN_SIZE
 from envs.maze import Maze
 from maxrl_lab.runs.context import Context
+from maxrl_lab.settings import Count, Settings, Whole
 from maxrl_lab.tokens.settings import SMALLEST, TokenSettings
-from maxrl_lab.tokens.study import Workshop
+from maxrl_lab.tokens.study import Study
 
 
 @dataclass(frozen=True)
-class MazeSettings(TokenSettings):
-    """The mazes."""
+class Mazes(Settings):
+    """Mazes: perfect ones, by Prim's algorithm, fresh in every update."""
 
-    size: int = 9
-    """Cells along a side, walls included; odd."""
-    answer_length: int = 24
-    """Most tokens of an answer, DONE and <eos> included; mazes with a longer shortest way are not drawn."""
-
-    def __post_init__(self) -> None:
-        """Check also the size."""
-        super().__post_init__()
-        self.task()
-
-    def workshop(self, context: Context) -> Workshop:
-        """Return where policies for these mazes are trained."""
-        return Workshop(self.task(), self, context)
+    size: Annotated[int, Whole(MIN_SIZE, MAX_SIZE)] = 9
+    """Number of cells along a side, walls included; it is odd."""
+    answer_length: Count = 24
+    """Most tokens of an answer, DONE and <eos> included; mazes with a longer shortest way are not used."""
 
     def task(self) -> Maze:
         """Return the task."""
         return Maze(self.size, self.answer_length)
+
+
+@dataclass(frozen=True)
+class MazeSettings(TokenSettings, Mazes):
+    """Mazes, and policies trained on them."""
+
+    def __post_init__(self) -> None:
+        """Check also that there are such mazes."""
+        super().__post_init__()
+        self.task()
+
+    def study(self, context: Context) -> Study:
+        """Return the policies for these mazes."""
+        return Study(self.task(), self, context)
 
 
 SMOKE: dict[str, Any] = {**SMALLEST, "size": 7, "answer_length": 16}

@@ -2,41 +2,58 @@
 
 Fig. 5 and Table 7 of arXiv:2602.02710v1: MaxRL needs 2 to 19 times fewer samples than GRPO for the same pass@k, and
 majority votes profit too. Here the policies of `maze_scaling` at one N write many answers to held-out mazes, at a
-temperature and nucleus of choice; the vote is on the whole path.
+temperature and nucleus of choice. The vote is on the whole path; an answer that was cut off is no candidate of the
+vote, and a maze without any candidate counts as wrong.
 
     maxrl-lab run coverage        (half a minute after `maze_scaling`, whose policies it shares)
+
+Tables: `sweep` (a row per method, rate and seed), `coverage` (a row per policy, seed and k), `votes` (a row per policy
+and seed). The policy called `base` is the one before training, whose seeds are those of its samples.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from experiments.tokens._shared import PAPER, SMOKE, MazeSettings
-from maxrl_lab import specs
-from maxrl_lab.rows import Row
+from maxrl_lab.rows import Row, Tables
 from maxrl_lab.runs.context import Context
+from maxrl_lab.settings import Count, Interval, Names, Positive
+from maxrl_lab.settings import Settings as Group
+from maxrl_lab.tokens.comparison import compare
+from maxrl_lab.tokens.trained import base, trained
 from maxrl_lab.training.sweep import Run
 
 
 @dataclass(frozen=True)
-class Settings(MazeSettings):
-    """Which policies, and how they are sampled."""
+class Methods(Group):
+    """Methods: every estimator at one N."""
 
-    estimators: tuple[str, ...] = ("rloo", "grpo", "maxrl")
-    """Compared."""
-    rollouts: int = 16
-    """N they were trained with."""
-    coverage_samples: int = 256
-    """Answers of each held-out maze."""
-    temperature: float = 1.0
-    """At which they are drawn (the paper: 0.6 for language models)."""
-    top_p: float = 1.0
-    """Of which nucleus they are drawn (the paper: 0.95 for language models)."""
+    estimators: Names = ("rloo", "grpo", "maxrl")
+    """Estimators that are compared."""
+    rollouts: Count = 16
+    """Number N of rollouts that the policies were trained with."""
+
+
+@dataclass(frozen=True)
+class Coverage(Group):
+    """Coverage: how the trained policies are sampled."""
+
+    coverage_samples: Count = 256
+    """Number of answers to each held-out maze."""
+    temperature: Positive = 1.0
+    """Temperature at which answers are sampled (the paper: 0.6 for language models)."""
+    top_p: Annotated[float, Interval(0, 1, closed_high=True)] = 1.0
+    """Share of the probability that answers are sampled from (the paper: 0.95 for language models)."""
+
+
+@dataclass(frozen=True)
+class Settings(MazeSettings, Coverage, Methods):
+    """Methods, coverage, mazes, policy, pretraining, training and evaluation."""
 
     def __post_init__(self) -> None:
-        """Check also how samples are drawn, and that every method exists at N."""
+        """Check also that every method exists at N."""
         super().__post_init__()
-        specs.check_count("coverage_samples", self.coverage_samples)
         self.check_methods(self.estimators, (self.rollouts,))
-        self.writing(1, self.temperature, self.top_p)
 
 
 PRESETS = {
@@ -46,20 +63,19 @@ PRESETS = {
 }
 
 
-def run(settings: Settings, context: Context) -> list[Row]:
-    """Return a row per policy, seed and k: pass@k, and the share of right majority votes of all samples."""
-    workshop = settings.workshop(context)
-    named, _ = workshop.reported(settings.estimators, (settings.rollouts,))
-    held_out = workshop.held_out()
-    writing = workshop.writing(settings.temperature, settings.top_p)
-    bases: list[tuple[Row, Run | None]] = [
-        ({"estimator": "base", "seed": seed}, None) for seed in range(settings.seeds)
-    ]
-    trained = [({"estimator": name, "stage": "report", **run.row(settings.steps)}, run) for name, run in named]
-    rows = []
-    for head, run in context.progress("coverage")([*bases, *trained]):
-        policy = workshop.base() if run is None else workshop.train(run, "report")[0]
-        found = workshop.evaluate(policy, held_out, settings.coverage_samples, writing, "coverage", head["seed"])
-        drawn = {"temperature": settings.temperature, "top_p": settings.top_p}
-        rows += [{**head, **drawn, **row} for row in found.rows(workshop.task)]
-    return rows
+def run(settings: Settings, context: Context) -> Tables:
+    """Return the sweep, and of every policy and seed pass@k and the share of right majority votes."""
+    study = settings.study(context)
+    compared = compare(study, settings.estimators, (settings.rollouts,))
+    held_out, writing = study.held_out(), study.writing(settings.temperature, settings.top_p)
+    policies: list[tuple[str, int, Run | None]] = [("base", seed, None) for seed in range(settings.seeds)]
+    policies += [(name, run.seed, run) for name, run in compared.runs]
+    coverage: list[Row] = []
+    votes: list[Row] = []
+    for name, seed, run in context.progress("coverage")(policies):
+        policy = base(study) if run is None else trained(study, run, "report")[0]
+        found = study.evaluate(policy, held_out, settings.coverage_samples, writing, "coverage", seed)
+        head = {"estimator": name, "seed": seed}
+        coverage += [{**head, **row} for row in found.coverage()]
+        votes.append({**head, "majority": found.majority(study.task)})
+    return {"sweep": compared.tables["sweep"], "coverage": coverage, "votes": votes}

@@ -5,81 +5,93 @@ and then lose pass@k below the base model; MaxRL is slower at first and keeps it
 fixed set of modular sums, answered through a scratchpad of which only the result is verified (the latent-generation
 setting of section 2), and of countdown problems, which have many right answers.
 
-Pretraining draws from the whole training split, so the base policy has seen the fixed set; held-out problems share no
+Pretraining samples from the whole training split, so the base policy has seen the fixed set; held-out problems share no
 multiset of numbers with that split. Training set and held-out problems are the same for all seeds.
 
     maxrl-lab run data_scarce        (two minutes)
+
+The tables are those of `maze_scaling`, with the columns `task` and, where there is a step, `epoch`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Annotated
 
-from envs.countdown import Countdown
+from envs.countdown import MAX_LARGEST, MAX_NUMBERS, Countdown
 from envs.modular_sum import ModularSum
-from maxrl_lab import specs
 from maxrl_lab.errors import InputError
-from maxrl_lab.rows import Row
+from maxrl_lab.rows import Row, Tables, append
 from maxrl_lab.runs.context import Context
-from maxrl_lab.settings import check_lists
+from maxrl_lab.settings import Choice, Count, Each, Names, Positive, Rates, Whole
+from maxrl_lab.settings import Settings as Group
+from maxrl_lab.tokens.comparison import compare
 from maxrl_lab.tokens.settings import SMALLEST, TokenSettings
-from maxrl_lab.tokens.study import Workshop
+from maxrl_lab.tokens.study import Study
 from maxrl_lab.tokens.tasks import TokenTask
 
 
 @dataclass(frozen=True)
-class Settings(TokenSettings):
-    """The tasks and what is compared."""
+class Methods(Group):
+    """Methods: every estimator at one N."""
 
-    steps: int = 64
-    """Updates; an epoch has training_set / prompts of them."""
-    pretrain_rate: float = 2e-3
-    """Learning rate of AdamW in pretraining; cosine after a tenth of warm-up."""
-    measurements: int = 4
-    """Evaluations during training, after the first."""
-    pretrain_steps: int = 400
-    """Updates on solutions of fresh problems; the policy they end with is where every method starts."""
-    learning_rates: tuple[float, ...] = (3e-4, 6e-4)
-    """Of AdamW, swept alike for every method."""
-    tasks: tuple[str, ...] = ("modular_sum", "countdown")
-    """modular_sum, countdown."""
-    training_set: int = 64
-    """Problems of the fixed training set; an epoch is once through it."""
-    sum_length: int = 3
-    """Digits of a modular sum."""
-    modulus: int = 10
-    """Of the sums."""
-    numbers: int = 3
-    """Given numbers of countdown."""
-    largest: int = 12
-    """Of the given numbers, and of the target."""
-    estimators: tuple[str, ...] = ("rloo", "grpo", "maxrl")
-    """Compared."""
-    rollouts: int = 8
-    """N."""
+    estimators: Names = ("rloo", "grpo", "maxrl")
+    """Estimators that are compared."""
+    rollouts: Count = 8
+    """Number N of rollouts of each problem."""
 
-    def __post_init__(self) -> None:
-        """Check also tasks and methods, and that the training set is a whole number of batches."""
-        super().__post_init__()
-        specs.check_count("training_set", self.training_set)
-        if self.training_set % self.prompts:
-            raise InputError(f"training_set must be a multiple of prompts = {self.prompts}, got {self.training_set}")
-        check_lists(tasks=self.tasks)
-        for name in self.tasks:
-            self.task(name)
-        self.check_methods(self.estimators, (self.rollouts,))
+
+@dataclass(frozen=True)
+class Tasks(Group):
+    """Tasks: few problems of each, seen again and again."""
+
+    tasks: Annotated[tuple[str, ...], Each(Choice(("modular_sum", "countdown")))] = ("modular_sum", "countdown")
+    """Names of the tasks: modular_sum, countdown."""
+    training_set: Count = 64
+    """Number of problems in the fixed training set; an epoch is once through it."""
+    sum_length: Count = 3
+    """Number of digits of a modular sum."""
+    modulus: Annotated[int, Whole(2)] = 10
+    """Modulus of the sums, whose digits lie below it."""
+    numbers: Annotated[int, Whole(2, MAX_NUMBERS)] = 3
+    """Number of given numbers in a countdown problem."""
+    largest: Annotated[int, Whole(1, MAX_LARGEST)] = 12
+    """Largest given number, and largest target, of a countdown problem."""
 
     def task(self, name: str) -> TokenTask:
         """Return the task of a name."""
-        makers = {
+        makers: dict[str, Callable[[], TokenTask]] = {
             "modular_sum": lambda: ModularSum(self.sum_length, self.modulus, scratchpad=True),
             "countdown": lambda: Countdown(self.numbers, self.largest),
         }
-        made: TokenTask = specs.lookup(makers, "task", name)()
-        return made
+        return makers[name]()
 
-    def workshop(self, name: str, context: Context) -> Workshop:
-        """Return where policies for a task are trained."""
-        own = replace(context, checkpoint=context.checkpoint.stage(name))
-        return Workshop(self.task(name), self, own, self.training_set)
+
+@dataclass(frozen=True)
+class Settings(TokenSettings, Tasks, Methods):
+    """Methods, tasks, policy, pretraining, training and evaluation."""
+
+    pretrain_steps: Count = 400
+    """Number of updates of the pretraining."""
+    pretrain_rate: Positive = 2e-3
+    """Learning rate of AdamW in pretraining; its schedule is a cosine after a tenth of warm-up."""
+    steps: Count = 64
+    """Number of updates; an epoch has training_set / prompts of them."""
+    learning_rates: Rates = (3e-4, 6e-4)
+    """Learning rates of AdamW that are swept alike for every method."""
+    measurements: Count = 4
+    """Number of evaluations during training after the first."""
+
+    def __post_init__(self) -> None:
+        """Check also the methods, and that the training set is a whole number of batches."""
+        super().__post_init__()
+        if self.training_set % self.prompts:
+            raise InputError(f"training_set must be a multiple of prompts = {self.prompts}, got {self.training_set}")
+        self.check_methods(self.estimators, (self.rollouts,))
+
+    def study(self, name: str, context: Context) -> Study:
+        """Return the policies for a task."""
+        context = replace(context, checkpoint=context.checkpoint.stage(name))
+        return Study(self.task(name), self, context, self.training_set)
 
 
 PRESETS = {
@@ -105,12 +117,15 @@ PRESETS = {
 }
 
 
-def run(settings: Settings, context: Context) -> list[Row]:
-    """Return rows of view sweep, dynamics and evaluation, of each task."""
-    rows: list[Row] = []
-    for name in settings.tasks:
-        found = settings.workshop(name, context).reported(settings.estimators, (settings.rollouts,))[1]
-        rows += [
-            {"task": name, **row, "epoch": row["step"] * settings.prompts / settings.training_set} for row in found
-        ]
-    return rows
+def run(settings: Settings, context: Context) -> Tables:
+    """Return the tables of the comparison on each task."""
+
+    def named(task: str, row: Row) -> Row:
+        epoch = {"epoch": row["step"] * settings.prompts / settings.training_set} if "step" in row else {}
+        return {"task": task, **row, **epoch}
+
+    tables: Tables = {}
+    for task in settings.tasks:
+        compared = compare(settings.study(task, context), settings.estimators, (settings.rollouts,))
+        append(tables, {name: [named(task, row) for row in rows] for name, rows in compared.tables.items()})
+    return tables

@@ -7,9 +7,12 @@ During training (the policies of `maze_scaling`): the share of prompts with a su
 answer length and gradient norm.
 
     maxrl-lab run gradient_signal        (a minute after `maze_scaling`, whose policies it shares)
+
+Tables: `mazes` and `sums` (a row per prompt and estimator), `sweep`, `dynamics` and `timings` as in `maze_scaling`.
 """
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -17,45 +20,62 @@ from torch import Tensor
 from envs.modular_sum import ModularSum
 from experiments._shared import check_estimators
 from experiments.tokens._shared import PAPER, SMOKE, MazeSettings
-from maxrl_lab import exact, specs
+from maxrl_lab import exact
 from maxrl_lab.policies.transformer import Transformer
 from maxrl_lab.randomness import generator
-from maxrl_lab.rows import Row
+from maxrl_lab.rows import Row, Tables
 from maxrl_lab.runs.context import Context
+from maxrl_lab.settings import Count, Names, Whole
+from maxrl_lab.settings import Settings as Group
+from maxrl_lab.tokens.comparison import compare
 from maxrl_lab.tokens.gradients import accumulate
-from maxrl_lab.tokens.study import FRESH, Workshop
+from maxrl_lab.tokens.study import FRESH, Study
 from maxrl_lab.tokens.tasks import Problems
+from maxrl_lab.tokens.trained import base
 from maxrl_lab.tokens.writing import write
 
 
 @dataclass(frozen=True)
-class Settings(MazeSettings):
-    """Which policies and prompts."""
+class Methods(Group):
+    """Methods: every estimator at one N."""
 
-    estimators: tuple[str, ...] = ("rloo", "grpo", "maxrl")
-    """Compared."""
-    rollouts: int = 16
-    """N, of training and of the group whose gradient is measured."""
-    examples: int = 120
-    """Mazes measured, on the base policy."""
-    sum_examples: int = 35
-    """Modular sums measured, all different, whatever the order of their digits."""
-    rate_samples: int = 256
-    """Answers from which a maze's pass rate is estimated."""
-    sum_length: int = 2
-    """Digits of a modular sum."""
-    modulus: int = 10
-    """Of the sums."""
-    sum_pretrain_steps: int = 900
-    """Updates on solutions of sums: so many that pass rates cover the whole range."""
+    estimators: Names = ("rloo", "grpo", "maxrl")
+    """Estimators that are compared."""
+    rollouts: Count = 16
+    """Number N of rollouts, of training and of the group whose gradient is measured."""
+
+
+@dataclass(frozen=True)
+class Prompts(Group):
+    """Prompts: mazes, whose gradients are sampled, and modular sums, whose gradients are exact."""
+
+    examples: Count = 120
+    """Number of mazes measured, on the base policy."""
+    rate_samples: Count = 256
+    """Number of answers from which a maze's pass rate is estimated."""
+    sum_examples: Count = 35
+    """Number of modular sums measured, all different, whatever the order of their digits."""
+    sum_length: Count = 2
+    """Number of digits of a modular sum."""
+    modulus: Annotated[int, Whole(2)] = 10
+    """Modulus of the sums, whose digits lie below it."""
+    sum_pretrain_steps: Count = 900
+    """Number of updates on solutions of sums: so many that pass rates cover the whole range."""
+
+
+@dataclass(frozen=True)
+class Settings(MazeSettings, Prompts, Methods):
+    """Methods, prompts, mazes, policy, pretraining, training and evaluation."""
 
     def __post_init__(self) -> None:
-        """Check also counts and that every method exists at N."""
+        """Check also that every estimator exists at N."""
         super().__post_init__()
-        for name in ("examples", "sum_examples", "rate_samples", "sum_pretrain_steps"):
-            specs.check_count(name, getattr(self, name))
-        ModularSum(self.sum_length, self.modulus)
         check_estimators(self.estimators, (self.rollouts, self.sweep_rollouts))
+
+    def sums(self, context: Context) -> Study:
+        """Return the policy for modular sums."""
+        settings = replace(self, pretrain_steps=self.sum_pretrain_steps)
+        return Study(ModularSum(self.sum_length, self.modulus), settings, context)
 
 
 PRESETS = {
@@ -65,76 +85,66 @@ PRESETS = {
 }
 
 
-def run(settings: Settings, context: Context) -> list[Row]:
-    """Return rows of view maze and sum (a prompt's pass rate and gradient norm per estimator) and dynamics."""
-    workshop = settings.workshop(context)
-    dynamics = [
-        row for row in workshop.reported(settings.estimators, (settings.rollouts,))[1] if row["view"] == "dynamics"
-    ]
-    problems = workshop.task.problems(settings.examples, seed=0, step=FRESH)
-    rows = _sampled(workshop, problems, settings, context)
-    direct = replace(settings, pretrain_steps=settings.sum_pretrain_steps)
-    sums = Workshop(ModularSum(settings.sum_length, settings.modulus), direct, context)
-    return rows + _exact(sums, settings, context) + dynamics
+def run(settings: Settings, context: Context) -> Tables:
+    """Return every prompt's pass rate and gradient norms, and the dynamics of training."""
+    study = settings.study(context)
+    tables = compare(study, settings.estimators, (settings.rollouts,)).tables
+    return {
+        "mazes": measure_sampled(study, settings, context),
+        "sums": measure_exact(settings.sums(context), settings, context),
+        **{name: tables[name] for name in ("sweep", "dynamics", "timings")},
+    }
 
 
-def _sampled(workshop: Workshop, problems: Problems, settings: Settings, context: Context) -> list[Row]:
-    """Each maze's pass rate, and the norm of every estimator's gradient on one and the same group of N rollouts."""
-    policy = workshop.base()
-    rates = (
-        workshop.evaluate(policy, problems, settings.rate_samples, workshop.writing(), "rates").right.double().mean(1)
-    )
+def measure_sampled(study: Study, settings: Settings, context: Context) -> list[Row]:
+    """Return each prompt's pass rate, and the norm of every estimator's gradient on one group of N rollouts."""
+    problems = study.task.problems(settings.examples, seed=0, step=FRESH)
+    policy = base(study)
+    found = study.evaluate(policy, problems, settings.rate_samples, study.writing(), "rates")
+    rates = found.right.double().mean(1).tolist()
     rows = []
-    for place in context.progress("gradient_signal: mazes")(range(len(problems))):
-        right, wrong, successes = _score_sums(workshop, policy, problems.select([place]), place, settings.rollouts)
+    for example in context.progress("gradient_signal: mazes")(range(len(problems))):
+        right, wrong, successes = _score_sums(study, policy, problems.select([example]), example, settings.rollouts)
         for name in settings.estimators:
             success, failure = exact.coefficients(name, rollouts=settings.rollouts)
             estimate = (success[successes] * right + failure[successes] * wrong) / settings.rollouts
-            rows.append(_row("maze", place, name, settings.rollouts, float(rates[place]), float(estimate.norm())))
+            rows.append(_row(example, name, rates[example], float(estimate.norm())))
     return rows
 
 
 def _score_sums(
-    workshop: Workshop, policy: Transformer, problem: Problems, place: int, rollouts: int
+    study: Study, policy: Transformer, problem: Problems, example: int, rollouts: int
 ) -> tuple[Tensor, Tensor, int]:
-    """Sums of the scores of a group's right and of its wrong rollouts, float64 (d,), and K: all an estimator needs."""
-    prompts, writing = workshop.prompts(problem), workshop.writing()
-    stream = generator("gradient signal", place, device=workshop.context.device)
+    """Return the sums of the scores of a group's right and of its wrong rollouts, float64 (d,), and K."""
+    prompts, writing = study.prompts(problem), study.writing()
+    stream = generator("gradient signal", example, device=study.context.device)
     written = write(policy, prompts, rollouts, writing, stream)
-    is_right = workshop.task.verify(problem.content, written.tokens, written.lengths)
+    is_right = study.task.verify(problem.content, written.tokens, written.lengths)
     parameters = list(policy.parameters())
     sums = []
-    for chosen in (is_right, ~is_right):
-        slopes = chosen.to(written.log_probs)
-        parts = accumulate(policy, parameters, prompts, written, writing, slopes, torch.zeros_like(slopes))
-        sums.append(torch.cat([each.flatten() for each in parts]).double().cpu())
+    for counted in (is_right, ~is_right):
+        slopes = counted.to(written.log_probs)
+        gradient = accumulate(policy, parameters, prompts, written, writing, slopes, torch.zeros_like(slopes))
+        sums.append(torch.cat([part.flatten() for part in gradient]).double().cpu())
     return sums[0], sums[1], int(is_right.sum())
 
 
-def _exact(workshop: Workshop, settings: Settings, context: Context) -> list[Row]:
-    """Each sum's exact pass rate and the exact norm of every estimator's expected gradient."""
-    policy = workshop.base().double()
-    problems = workshop.task.problems(settings.sum_examples, seed=0, step=FRESH, distinct=True)
+def measure_exact(study: Study, settings: Settings, context: Context) -> list[Row]:
+    """Return each prompt's exact pass rate and the exact norm of every estimator's expected gradient."""
+    problems = study.task.problems(settings.sum_examples, seed=0, step=FRESH, distinct=True)
+    policy = base(study).double()
     parameters = list(policy.parameters())
     rows = []
-    for place in context.progress("gradient_signal: sums")(range(len(problems))):
-        batch = workshop.batch(policy, problems.select([place]), 0, 0)
+    for example in context.progress("gradient_signal: sums")(range(len(problems))):
+        batch = study.batch(policy, problems.select([example]), 0, 0)
         log_rate = batch.log_pass_rate([0]).sum()
-        slope = torch.cat([each.flatten() for each in torch.autograd.grad(log_rate, parameters)]).norm()
+        slope = torch.cat([part.flatten() for part in torch.autograd.grad(log_rate, parameters)]).norm()
         rate = float(log_rate.detach().exp().clamp(max=1.0))
         for name in settings.estimators:
             weight = float(exact.weight(name, rollouts=settings.rollouts, pass_rate=rate))
-            rows.append(_row("sum", place, name, settings.rollouts, rate, abs(weight) * rate * float(slope)))
+            rows.append(_row(example, name, rate, abs(weight) * rate * float(slope)))
     return rows
 
 
-def _row(view: str, example: int, name: str, rollouts: int, rate: float, norm: float) -> Row:
-    return {
-        "view": view,
-        "example": example,
-        "estimator": name,
-        "method": specs.format_at(name, rollouts),
-        "rollouts": rollouts,
-        "pass_rate": rate,
-        "gradient_norm": norm,
-    }
+def _row(example: int, estimator: str, rate: float, norm: float) -> Row:
+    return {"example": example, "estimator": estimator, "pass_rate": rate, "gradient_norm": norm}

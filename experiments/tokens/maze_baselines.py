@@ -1,17 +1,22 @@
-"""At one N, on mazes: MaxRL against remedies for lost diversity (entropy bonus, PKPO, Differential Smoothing, SELF)?
+"""At one N, on mazes: does MaxRL beat remedies for lost diversity (entropy bonus, PKPO, Differential Smoothing, SELF)?
 
 Table 3 and Fig. 18 of arXiv:2602.02710v1, at 128 rollouts: MaxRL has the highest pass@1 and pass@k, PKPO comes second,
 the others stay near GRPO. Each remedy is one line here: an estimator, or GRPO's advantages with another surrogate
-(`maxrl_lab.surrogates`). Beside Algorithm 1 of order N-1 stands the leave-one-out form of exact order N.
+(`maxrl_lab.training.surrogates`). Beside Algorithm 1 of order N-1 stands the leave-one-out form of exact order N.
 
     maxrl-lab run maze_baselines        (two minutes after `maze_scaling`, whose policies it shares)
+
+The tables are those of `maze_scaling`.
 """
 
 from dataclasses import dataclass
 
 from experiments.tokens._shared import PAPER, SMOKE, MazeSettings
-from maxrl_lab.rows import Row
+from maxrl_lab.rows import Tables
 from maxrl_lab.runs.context import Context
+from maxrl_lab.settings import Count, Names
+from maxrl_lab.settings import Settings as Group
+from maxrl_lab.tokens.comparison import compare
 
 METHODS = (
     "rloo",
@@ -23,17 +28,22 @@ METHODS = (
     "maxrl",
     "maxrl_leave_one_out",
 )
-"""Compared unless others are asked for."""
+"""The methods that are compared unless others are asked for."""
 
 
 @dataclass(frozen=True)
-class Settings(MazeSettings):
-    """What is compared."""
+class Methods(Group):
+    """Methods: estimators, with or without a surrogate, at one N."""
 
-    methods: tuple[str, ...] = METHODS
-    """Compared: estimators, with a surrogate after `+`."""
-    rollouts: int = 16
-    """N."""
+    methods: Names = METHODS
+    """Methods that are compared: estimators, each with a surrogate after ` | ` if it has one."""
+    rollouts: Count = 16
+    """Number N of rollouts of each maze."""
+
+
+@dataclass(frozen=True)
+class Settings(MazeSettings, Methods):
+    """Methods, mazes, policy, pretraining, training and evaluation."""
 
     def __post_init__(self) -> None:
         """Check also that every method exists at N."""
@@ -48,6 +58,6 @@ PRESETS = {
 }
 
 
-def run(settings: Settings, context: Context) -> list[Row]:
-    """Return rows of view sweep, dynamics (every update) and evaluation (pass@k now and then, and of the base)."""
-    return settings.workshop(context).reported(settings.methods, (settings.rollouts,))[1]
+def run(settings: Settings, context: Context) -> Tables:
+    """Return the tables of the comparison."""
+    return compare(settings.study(context), settings.methods, (settings.rollouts,)).tables

@@ -6,23 +6,35 @@ MaxRL and hardly for RLOO and GRPO. Pass rates are estimated here, from samples 
 seeds, which are the training mazes and all rollouts (pretraining is shared by all, as in the paper).
 
     maxrl-lab run maze_scaling        (four minutes; `full` is the paper's own setting and wants a GPU)
+
+Tables: `sweep` (a row per method, rate and seed), `dynamics` and `timings` (a row per update of a reported run),
+`evaluations` (pass@k of the reported runs now and then), `votes` (their majority votes), `base` and `base_votes` (the
+pretrained policy's).
 """
 
 from dataclasses import dataclass
 
 from experiments.tokens._shared import PAPER, SMOKE, MazeSettings
-from maxrl_lab.rows import Row
+from maxrl_lab.rows import Tables
 from maxrl_lab.runs.context import Context
+from maxrl_lab.settings import Counts, Names
+from maxrl_lab.settings import Settings as Group
+from maxrl_lab.tokens.comparison import compare
 
 
 @dataclass(frozen=True)
-class Settings(MazeSettings):
-    """What is compared."""
+class Methods(Group):
+    """Methods: every estimator at every N."""
 
-    estimators: tuple[str, ...] = ("rloo", "grpo", "maxrl")
-    """Compared."""
-    rollouts: tuple[int, ...] = (4, 16, 32)
-    """N."""
+    estimators: Names = ("rloo", "grpo", "maxrl")
+    """Estimators that are compared."""
+    rollouts: Counts = (4, 16, 32)
+    """Numbers N of rollouts of each maze."""
+
+
+@dataclass(frozen=True)
+class Settings(MazeSettings, Methods):
+    """Methods, mazes, policy, pretraining, training and evaluation."""
 
     def __post_init__(self) -> None:
         """Check also that every method exists at every N."""
@@ -37,6 +49,6 @@ PRESETS = {
 }
 
 
-def run(settings: Settings, context: Context) -> list[Row]:
-    """Return rows of view sweep, dynamics (every update) and evaluation (pass@k now and then, and of the base)."""
-    return settings.workshop(context).reported(settings.estimators, settings.rollouts)[1]
+def run(settings: Settings, context: Context) -> Tables:
+    """Return the tables of the comparison."""
+    return compare(settings.study(context), settings.estimators, settings.rollouts).tables

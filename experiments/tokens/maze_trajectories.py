@@ -4,6 +4,9 @@ Fig. 10 of arXiv:2602.02710v1 shows paths of trained policies. Here: held-out ma
 the base policy, and a sample of each policy's answers, up to the first step into a wall.
 
     maxrl-lab run maze_trajectories        (ten seconds after `maze_scaling`, whose policies it shares)
+
+Tables: `mazes` (a text a maze), `rates` (a row per policy and maze), `paths` (a row per policy, maze, path and time),
+`sweep` as in `maze_scaling`.
 """
 
 from collections.abc import Sequence
@@ -14,33 +17,45 @@ import numpy as np
 from envs.gridworld.mazes import MOVES
 from envs.maze import MOVE_WORDS, render
 from experiments.tokens._shared import PAPER, SMOKE, MazeSettings
-from maxrl_lab import specs
 from maxrl_lab.errors import InputError
 from maxrl_lab.policies.transformer import Transformer
-from maxrl_lab.rows import Row
+from maxrl_lab.rows import Row, Tables
 from maxrl_lab.runs.context import Context
+from maxrl_lab.settings import Count, Names
+from maxrl_lab.settings import Settings as Group
+from maxrl_lab.tokens.comparison import compare
 from maxrl_lab.tokens.evaluation import Evaluation
-from maxrl_lab.tokens.study import Workshop
+from maxrl_lab.tokens.study import Study
+from maxrl_lab.tokens.trained import base, trained
 
 
 @dataclass(frozen=True)
-class Settings(MazeSettings):
-    """Which policies and mazes."""
+class Methods(Group):
+    """Methods: every estimator at one N."""
 
-    estimators: tuple[str, ...] = ("rloo", "grpo", "maxrl")
-    """Shown, beside the base policy; the runs of seed 0."""
-    rollouts: int = 16
-    """N they were trained with."""
-    mazes: int = 4
-    """Held-out mazes shown, from easy to hard for the base policy."""
-    kept: int = 3
-    """Most right paths, and most wrong ones, kept of the samples."""
+    estimators: Names = ("rloo", "grpo", "maxrl")
+    """Estimators whose policies are shown, beside the base policy; they are those of seed 0."""
+    rollouts: Count = 16
+    """Number N of rollouts that the policies were trained with."""
+
+
+@dataclass(frozen=True)
+class Shown(Group):
+    """What is shown: some mazes, and some paths through them."""
+
+    mazes: Count = 4
+    """Number of held-out mazes shown, from easy to hard for the base policy."""
+    kept: Count = 3
+    """Most right paths, and most wrong paths, kept of the samples."""
+
+
+@dataclass(frozen=True)
+class Settings(MazeSettings, Shown, Methods):
+    """Methods, what is shown, mazes, policy, pretraining, training and evaluation."""
 
     def __post_init__(self) -> None:
-        """Check also counts and that every method exists at N."""
+        """Check also that there are so many mazes and that every method exists at N."""
         super().__post_init__()
-        for name in ("mazes", "kept"):
-            specs.check_count(name, getattr(self, name))
         if self.mazes > self.held_out:
             raise InputError(f"mazes must be at most held_out = {self.held_out}, got {self.mazes}")
         self.check_methods(self.estimators, (self.rollouts,))
@@ -53,46 +68,45 @@ PRESETS = {
 }
 
 
-def run(settings: Settings, context: Context) -> list[Row]:
-    """Return rows of view maze (text), rate (per policy and maze) and path (per policy, maze, path and time)."""
-    workshop = settings.workshop(context)
-    named, _ = workshop.reported(settings.estimators, (settings.rollouts,))
-    policies = {
-        "base": workshop.base(),
-        **{name: workshop.train(run, "report")[0] for name, run in named if run.seed == 0},
-    }
-    found = {name: _evaluate(workshop, policy) for name, policy in policies.items()}
-    shown = _spread(found["base"].correct.cpu().numpy(), settings.mazes)
-    content = found["base"].problems.content
-    rows: list[Row] = [{"view": "maze", "maze": place, "text": render(content[place])} for place in shown]
-    for name, each in found.items():
-        for place in shown:
-            rate = float(each.right[place].double().mean())
-            head = {"maze": place, "estimator": name, "rollouts": settings.rollouts, "pass_rate": rate}
-            rows.append({"view": "rate", **head})
-            rows += [{"view": "path", **head, **row} for row in _paths(workshop, each, place, settings.kept)]
-    return rows
+def run(settings: Settings, context: Context) -> Tables:
+    """Return the mazes that are shown, every policy's pass rate on each, and its paths."""
+    study = settings.study(context)
+    compared = compare(study, settings.estimators, (settings.rollouts,))
+    policies = {"base": base(study)}
+    policies |= {name: trained(study, run, "report")[0] for name, run in compared.runs if run.seed == 0}
+    evaluations = {name: _evaluate(study, policy) for name, policy in policies.items()}
+    shown = _spread(evaluations["base"].correct.cpu().numpy(), settings.mazes)
+    content = evaluations["base"].problems.content
+    rates: list[Row] = []
+    paths: list[Row] = []
+    for name, evaluation in evaluations.items():
+        for maze in shown:
+            head = {"maze": maze, "estimator": name}
+            rates.append({**head, "pass_rate": float(evaluation.right[maze].double().mean())})
+            paths += [{**head, **row} for row in _paths(study, evaluation, maze, settings.kept)]
+    mazes = [{"maze": maze, "text": render(content[maze])} for maze in shown]
+    return {"mazes": mazes, "rates": rates, "paths": paths, "sweep": compared.tables["sweep"]}
 
 
-def _evaluate(workshop: Workshop, policy: Transformer) -> Evaluation:
-    """Samples of every held-out maze; all policies get the same random numbers."""
-    return workshop.evaluate(policy, workshop.held_out(), workshop.settings.samples, workshop.writing(), "trajectories")
+def _evaluate(study: Study, policy: Transformer) -> Evaluation:
+    """Return samples of every held-out maze; all policies get the same random numbers."""
+    return study.evaluate(policy, study.held_out(), study.settings.samples, study.writing(), "trajectories")
 
 
 def _spread(correct: np.ndarray, count: int) -> list[int]:
-    """Places of `count` mazes, evenly from the most to the least often solved."""
+    """Return the indices of `count` mazes, evenly from the most to the least often solved."""
     order = np.argsort(-correct, kind="stable")
-    return [int(place) for place in order[np.linspace(0, len(order) - 1, count).round().astype(int)]]
+    return [int(index) for index in order[np.linspace(0, len(order) - 1, count).round().astype(int)]]
 
 
-def _paths(workshop: Workshop, found: Evaluation, place: int, kept: int) -> list[Row]:
-    """The first right and the first wrong paths."""
+def _paths(study: Study, evaluation: Evaluation, maze: int, kept: int) -> list[Row]:
+    """Return the cells of the first right and of the first wrong paths through a maze."""
     rows = []
-    walls = found.problems.content[place]
+    walls = evaluation.problems.content[maze]
     for success in (True, False):
-        for path in (found.right[place] == success).nonzero().flatten()[:kept].tolist():
-            length = int(found.written.lengths[place, path])
-            words = workshop.task.vocabulary.decode(found.written.tokens[place, path, :length].tolist())
+        for path in (evaluation.right[maze] == success).nonzero().flatten()[:kept].tolist():
+            length = int(evaluation.written.lengths[maze, path])
+            words = study.task.vocabulary.decode(evaluation.written.tokens[maze, path, :length].tolist())
             for time, (row, col) in enumerate(walk(walls, words)):
                 rows.append({"path": path, "success": success, "time": time, "row": row, "col": col})
     return rows

@@ -1,6 +1,6 @@
 """Panels and tables that the figures of the token experiments share: estimated pass@k, with intervals over seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -8,44 +8,59 @@ from matplotlib.axes import Axes
 
 from figures import style
 
-COLUMNS = (
-    "view", "stage", "estimator", "method", "rollouts", "learning_rate", "seed", "step", "k", "pass_at_k", "samples",
-    "majority", "pass_rate", "signal", "entropy", "length", "gradient_norm",
-)  # fmt: skip
+Frames = Mapping[str, pd.DataFrame]
+"""Tables by name."""
+
+_SWEPT = ("method", "rollouts", "learning_rate", "seed")
+_RUN = ("estimator", *_SWEPT, "step")
+COLUMNS = {
+    "sweep": (*_SWEPT, "pass_rate"),
+    "dynamics": (*_RUN, "pass_rate", "signal", "entropy", "length", "gradient_norm"),
+    "evaluations": (*_RUN, "samples", "k", "pass_at_k"),
+    "votes": (*_RUN, "samples", "majority"),
+    "base": ("k", "pass_at_k"),
+    "base_votes": ("majority",),
+}
+"""The tables of a comparison, and the columns that the figures read."""
+KEYS = ("method", "rollouts", "learning_rate")
+"""What names a line of the table of results."""
 
 
-def evaluations(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the evaluations of the reported runs."""
-    return rows[(rows["view"] == "evaluation") & (rows.stage == "report")]
+def select(tables: Frames, **values: object) -> dict[str, pd.DataFrame]:
+    """Return every table's rows with these values; a table without such a column is kept whole."""
+    selected = dict(tables)
+    for column, value in values.items():
+        for name, rows in selected.items():
+            selected[name] = rows[rows[column] == value] if column in rows else rows
+    return selected
 
 
 def final(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the evaluations after the last update."""
-    found = evaluations(rows)
-    return found[found.step == found.step.max()]
+    """Return the rows after the last update."""
+    return rows[rows.step == rows.step.max()]
 
 
-def base(rows: pd.DataFrame, k: int) -> float:
+def base(tables: Frames, k: int) -> float:
     """Return the base policy's pass@k."""
-    found = rows[(rows["view"] == "evaluation") & (rows.stage == "base") & (rows.k == k)]
-    return float(found.pass_at_k.iloc[0])
+    rows = tables["base"]
+    return float(rows[rows.k == k].pass_at_k.iloc[0])
 
 
 def methods(rows: pd.DataFrame) -> list[str]:
     """Return the methods as the settings name them, in their order."""
-    return list(dict.fromkeys(rows.estimator.dropna()))
+    return list(dict.fromkeys(rows.estimator))
 
 
-def ks(rows: pd.DataFrame, count: int) -> list[int]:
+def ks(tables: Frames, count: int) -> list[int]:
     """Return `count` of the k that were measured at the end, evenly from the first to the last."""
-    found = sorted(int(k) for k in final(rows).k.unique())
-    places = {round(place * (len(found) - 1) / max(1, count - 1)) for place in range(count)}
-    return [found[place] for place in sorted(places)]
+    measured = sorted(int(k) for k in final(tables["evaluations"]).k.unique())
+    indices = {round(index * (len(measured) - 1) / max(1, count - 1)) for index in range(count)}
+    return [measured[index] for index in sorted(indices)]
 
 
-def ks_during(rows: pd.DataFrame) -> list[int]:
-    """Return the k that every evaluation measured, those during training with fewer samples too."""
-    counts = evaluations(rows).groupby("k").step.nunique()
+def ks_during(tables: Frames) -> list[int]:
+    """Return the k that every evaluation measured, those during training, with fewer samples, too."""
+    counts = tables["evaluations"].groupby("k").step.nunique()
     return sorted(int(k) for k in counts[counts == counts.max()].index)
 
 
@@ -54,41 +69,43 @@ def line_style(name: str) -> dict[str, Any]:
     return {"label": style.label(name), "dashes": style.dashes(name)}
 
 
-def curves(ax: Axes, rows: pd.DataFrame, k: int, x: str = "step") -> None:
-    """Learning curves of held-out pass@k, and the base as a dotted line."""
-    shown = evaluations(rows)
-    for name in methods(shown):
-        style.band(ax, shown[(shown.estimator == name) & (shown.k == k)], x, "pass_at_k", name, **line_style(name))
-    base_line(ax, base(rows, k))
+def plot_curves(ax: Axes, tables: Frames, k: int, x: str = "step") -> None:
+    """Plot learning curves of held-out pass@k, and the base as a dotted line."""
+    rows = tables["evaluations"]
+    for name in methods(rows):
+        style.band(ax, rows[(rows.estimator == name) & (rows.k == k)], x, "pass_at_k", name, **line_style(name))
+    plot_base(ax, base(tables, k))
     ax.set(xlabel="update" if x == "step" else x, ylabel=f"pass@{k}, held-out (estimated)")
 
 
-def base_line(ax: Axes, value: float) -> None:
-    """A dotted line where everything started."""
+def plot_base(ax: Axes, value: float) -> None:
+    """Plot a dotted line where everything started."""
     ax.axhline(value, color="black", linewidth=1.2, dashes=(1, 2), label="base")
 
 
-def sweep(ax: Axes, rows: pd.DataFrame) -> None:
-    """Validation pass@1 against the learning rate, on the seeds that chose it."""
-    swept = rows[rows["view"] == "sweep"]
-    for name, found in swept.groupby("method", sort=False):
-        line = found.groupby("learning_rate").pass_rate.mean()
+def plot_sweep(ax: Axes, swept: pd.DataFrame, rollouts: int) -> None:
+    """Plot validation pass@1 against the learning rate, on the seeds that chose it."""
+    for name, rows in swept.groupby("method", sort=False):
+        line = style.means(rows, "learning_rate", "pass_rate")
         ax.plot(line.index, line, "o-", color=style.colour(str(name)), dashes=style.dashes(str(name)), markersize=4)
     ax.set(xscale="log", xlabel="learning rate", ylabel="pass@1 on validation problems")
     style.plain_x(ax, swept.learning_rate)
-    ax.set_title(f"sweep, N = {swept.rollouts.iloc[0]:g} (seeds not reported)")
+    ax.set_title(f"sweep, N = {rollouts} (seeds not reported)")
 
 
-def table(rows: pd.DataFrame, keys: Sequence[str], shown: Sequence[int]) -> pd.DataFrame:
+def result_table(tables: Frames, shown: Sequence[int]) -> pd.DataFrame:
     """Return every method's final held-out pass@k and majority vote with 95% intervals, and the base's."""
-    found = final(rows)
-    wide = found.pivot_table(
-        index=[*keys, "seed", "majority"], columns="k", values="pass_at_k", sort=False
-    ).reset_index()
-    names = {k: f"pass@{k}" for k in shown}
-    wide = wide.rename(columns=names)
-    result = style.final_table(wide, list(keys), [*names.values(), "majority"])
-    bases = rows[(rows["view"] == "evaluation") & (rows.stage == "base")]
-    line = [*(f"{base(rows, k):.4f}" for k in shown), f"{bases.majority.iloc[0]:.4f}"]
-    result.loc[("base", *[""] * (len(keys) - 1)), :] = line
+    keys = [*KEYS, "seed"]
+    wide = final(tables["evaluations"]).pivot(index=keys, columns="k", values="pass_at_k")
+    wide = wide.rename(columns={k: f"pass@{k}" for k in shown}).reset_index()
+    votes = final(tables["votes"])[[*keys, "majority"]]
+    metrics = [*(f"pass@{k}" for k in shown), "majority"]
+    result = style.final_table(votes.merge(wide, on=keys, validate="1:1"), list(KEYS), metrics)
+    line = [*(f"{base(tables, k):.4f}" for k in shown), f"{tables['base_votes'].majority.iloc[0]:.4f}"]
+    result.loc[("base", *[""] * (len(KEYS) - 1)), :] = line
     return result
+
+
+def result_text(settings: Any) -> str:
+    """Return how pass@k was estimated, for a title."""
+    return f"pass@k estimated from {settings.samples} samples at the end; {style.seeds_text(settings.seeds)}"

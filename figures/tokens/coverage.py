@@ -1,106 +1,79 @@
 """What samples at test time buy: coverage curves, scaling efficiency over each baseline, majority votes."""
 
-import numpy as np
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import style
-from maxrl_lab import evaluate
+from figures.efficiency import plot_efficiency
+from figures.tokens._panels import Frames, methods
 
-COLUMNS = (
-    "estimator",
-    "seed",
-    "samples",
-    "majority",
-    "k",
-    "pass_at_k",
-    "method",
-    "rollouts",
-    "learning_rate",
-    "temperature",
-    "top_p",
-)
+COLUMNS = {
+    "coverage": ("estimator", "seed", "k", "pass_at_k"),
+    "votes": ("estimator", "seed", "majority"),
+}
 _OURS = "maxrl"
 
 
 @style.styled
-def draw(rows: pd.DataFrame) -> Figure:
+def plot(tables: Frames, settings: Any) -> Figure:
     """Return coverage, efficiency of MaxRL over the others (Fig. 5), and votes beside single answers (Table 7)."""
-    style.check_columns(rows, COLUMNS)
+    style.check_tables(tables, COLUMNS)
+    rows = tables["coverage"]
     figure = Figure(figsize=(15, 5.2))
     axes = figure.subplots(1, 3)
-    for name, found in rows.groupby("estimator", sort=False):
-        style.band(
-            axes[0], found, "k", "pass_at_k", str(name), marker="o", markersize=4, dashes=style.dashes(str(name))
-        )
+    for name in methods(rows):
+        own = rows[rows.estimator == name]
+        style.band(axes[0], own, "k", "pass_at_k", name, marker="o", markersize=4, dashes=style.dashes(name))
     axes[0].set(xscale="log", xlabel="samples k", ylabel="coverage, pass@k (estimated)", title="held-out mazes")
     style.plain_x(axes[0], rows.k)
     axes[0].legend(fontsize=10, loc="lower right")
-    _efficiency(axes[1], rows)
-    _votes(axes[2], rows)
+    _plot_efficiency(axes[1], rows)
+    _plot_votes(axes[2], tables)
     figure.suptitle(
-        f"After training with N = {rows.rollouts.dropna().iloc[0]:g}: what do samples buy? "
-        f"{rows.samples.iloc[0]:g} answers of each maze "
-        f"at temperature {rows.temperature.iloc[0]:g}, top-p {rows.top_p.iloc[0]:g}\n"
-        f"{style.seeds_text(rows.seed.nunique())}"
+        f"After training with N = {settings.rollouts}: what do samples buy? {settings.coverage_samples} answers of "
+        f"each maze at temperature {settings.temperature:g}, top-p {settings.top_p:g}\n"
+        f"{style.seeds_text(settings.seeds)}"
     )
     return figure
 
 
-def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+def summarise(tables: Frames, settings: Any) -> pd.DataFrame:  # noqa: ARG001
     """Return pass@k and the share of right majority votes, with 95% intervals over seeds."""
-    wide = rows.pivot_table(index=["estimator", "seed", "majority"], columns="k", values="pass_at_k", sort=False)
-    wide = wide.rename(columns={k: f"pass@{k}" for k in wide.columns}).reset_index()
-    metrics = [name for name in wide.columns if str(name).startswith("pass@")]
-    return style.final_table(wide, ["estimator"], [*metrics, "majority"])
+    keys = ["estimator", "seed"]
+    wide = tables["coverage"].pivot(index=keys, columns="k", values="pass_at_k")
+    metrics = [f"pass@{k}" for k in wide.columns]
+    wide.columns = pd.Index(metrics)
+    joined = tables["votes"].merge(wide.reset_index(), on=keys, validate="1:1")
+    return style.final_table(joined, ["estimator"], [*metrics, "majority"])
 
 
-def _efficiency(ax: Axes, rows: pd.DataFrame) -> None:
-    """How many times more samples a policy needs for MaxRL's mean coverage at k."""
-    table = rows.pivot_table(index="k", columns="estimator", values="pass_at_k", sort=False)
-    if _OURS not in table:
+def _plot_efficiency(ax: Axes, rows: pd.DataFrame) -> None:
+    """Plot how many times more samples each policy needs for MaxRL's mean coverage at k."""
+    curves = {name: style.means(rows[rows.estimator == name], "k", "pass_at_k") for name in methods(rows)}
+    if _OURS not in curves:
         ax.set_visible(False)
         return
-    ks = [int(k) for k in table.index]
-    others = [name for name in table.columns if name != _OURS]
-    for place, name in enumerate(others):
-        ratio = evaluate.scaling_efficiency(table[_OURS].tolist(), table[name].tolist(), ks).numpy()
-        reached = np.isfinite(ratio)
-        ax.plot(
-            np.array(ks)[reached],
-            ratio[reached],
-            "o-",
-            color=style.colour(str(name)),
-            markersize=5,
-            label=style.label(str(name)),
-        )
-        never = np.array(ks)[~reached] * 1.12 ** (place - len(others) / 2)
-        ax.plot(
-            never,
-            np.full(len(never), 2 * max(ks)),
-            linestyle="none",
-            marker=6,
-            color=style.colour(str(name)),
-            markersize=8,
-        )
+    ours = curves.pop(_OURS)
+    plot_efficiency(ax, [int(k) for k in ours.index], {name: (list(ours), list(curves[name])) for name in curves})
     ax.axhline(1, color="black", linewidth=1, dashes=(1, 2))
-    ax.set(xscale="log", yscale="log", xlabel="samples k", ylabel="samples it needs for MaxRL's pass@k, divided by k")
-    style.plain_ticks(ax)
-    style.plain_x(ax, ks)
-    ax.set_title("efficiency of MaxRL, of mean coverage\n(▲: never reached with the samples drawn)")
+    ax.set_ylabel("samples it needs for MaxRL's pass@k, divided by k")
+    ax.set_title("efficiency of MaxRL, of mean coverage\n(▲: never reached with the samples that were taken)")
     ax.legend(fontsize=10)
 
 
-def _votes(ax: Axes, rows: pd.DataFrame) -> None:
-    """Filled: one answer; open: the majority of all."""
-    single = rows[rows.k == rows.k.min()]
-    names = list(dict.fromkeys(rows.estimator))
-    for place, name in enumerate(names):
-        own = single[single.estimator == name]
-        for metric, face in (("pass_at_k", style.colour(name)), ("majority", "white")):
-            each = evaluate.bootstrap_interval(own[metric].to_numpy(), single_allowed=True)
-            ax.plot([place, place], [each.low, each.high], color=style.colour(name), linewidth=2)
-            ax.plot(place, each.mean, "o", color=style.colour(name), markerfacecolor=face, markersize=8)
+def _plot_votes(ax: Axes, tables: Frames) -> None:
+    """Plot a filled mark for one answer, and an open one for the majority of all."""
+    rows = tables["coverage"]
+    names = methods(rows)
+    for index, name in enumerate(names):
+        single = rows[(rows.estimator == name) & (rows.k == rows.k.min())].pass_at_k
+        votes = tables["votes"][tables["votes"].estimator == name].majority
+        for values, face in ((single, style.colour(name)), (votes, "white")):
+            interval = style.interval_over_seeds(values.to_numpy())
+            ax.plot([index, index], [interval.low, interval.high], color=style.colour(name), linewidth=2)
+            ax.plot(index, interval.mean, "o", color=style.colour(name), markerfacecolor=face, markersize=8)
     ax.set_xticks(range(len(names)), [style.label(name).replace(", ", ",\n") for name in names], fontsize=10)
     ax.set(ylim=(0, 1), ylabel="share of mazes", title="filled: one answer right; open: majority vote right")

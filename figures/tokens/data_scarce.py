@@ -1,60 +1,63 @@
 """Many epochs over a fixed training set: pass rate on it, and pass@k on held-out problems, a row per task."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import style
-from figures.tokens import _panels as token_panels
+from figures.tokens import _panels
+from figures.tokens._panels import Frames
 
-COLUMNS = ("task", "epoch", *token_panels.COLUMNS)
+_WITH_EPOCHS = ("dynamics", "evaluations", "votes")
+COLUMNS = {
+    name: ("task", *columns, *(["epoch"] if name in _WITH_EPOCHS else [])) for name, columns in _panels.COLUMNS.items()
+}
 _NAMES = {"modular_sum": "modular sums with a scratchpad", "countdown": "countdown"}
 
 
 @style.styled
-def draw(rows: pd.DataFrame) -> Figure:
+def plot(tables: Frames, settings: Any) -> Figure:
     """Return, per task, training pass rate and held-out pass@k for three k, against epochs (Fig. 4)."""
-    style.check_columns(rows, COLUMNS)
-    tasks = list(dict.fromkeys(rows.task))
-    figure = Figure(figsize=(17, 4.4 * len(tasks) + 0.8))
-    axes = figure.subplots(len(tasks), 4, squeeze=False)
-    for line, task in zip(axes, tasks, strict=True):
-        own = rows[rows.task == task]
-        _training(line[0], own[own["view"] == "dynamics"])
+    style.check_tables(tables, COLUMNS)
+    figure = Figure(figsize=(17, 4.4 * len(settings.tasks) + 0.8))
+    axes = figure.subplots(len(settings.tasks), 4, squeeze=False)
+    for line, task in zip(axes, settings.tasks, strict=True):
+        own = _panels.select(tables, task=task)
+        _plot_training(line[0], own["dynamics"])
         line[0].set_title(_NAMES.get(task, task))
         for ax, k in zip(line[1:], _ks(own), strict=False):
-            token_panels.curves(ax, own, k, "epoch")
+            _panels.plot_curves(ax, own, k, "epoch")
     for ax in axes.flat:
         ax.set_visible(ax.has_data())
     handles, labels = axes[0, 1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=12)
-    report = token_panels.evaluations(rows)
     figure.suptitle(
-        f"A fixed training set, N = {report.rollouts.iloc[0]:g}: who keeps pass@k on problems never seen?\n"
-        f"pass@k estimated from {report.samples.min():g} samples of each held-out problem "
-        f"({report.samples.max():g} at the end); {style.seeds_text(report.seed.nunique())}"
+        f"A fixed training set, N = {settings.rollouts}: who keeps pass@k on problems never seen?\n"
+        f"pass@k estimated from {settings.samples // 4} samples of each held-out problem "
+        f"({settings.samples} at the end); {style.seeds_text(settings.seeds)}"
     )
     return figure
 
 
-def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+def summarise(tables: Frames, settings: Any) -> pd.DataFrame:
     """Return every method's final held-out pass@k and majority vote by task, with 95% intervals, and the base's."""
-    keys = ["method", "rollouts", "learning_rate"]
-    return pd.concat({task: token_panels.table(own, keys, _ks(own)) for task, own in rows.groupby("task", sort=False)})
+    parts = {task: _panels.select(tables, task=task) for task in settings.tasks}
+    return pd.concat({task: _panels.result_table(own, _ks(own)) for task, own in parts.items()})
 
 
-def _ks(rows: pd.DataFrame) -> list[int]:
-    """Three of the k that every evaluation measured."""
-    usual = token_panels.ks_during(rows)
+def _ks(tables: Frames) -> list[int]:
+    """Return three of the k that every evaluation measured."""
+    usual = _panels.ks_during(tables)
     return sorted({usual[0], usual[len(usual) // 2], usual[-1]})
 
 
-def _training(ax: Axes, rows: pd.DataFrame) -> None:
-    """Mean pass rate of each epoch's rollouts."""
+def _plot_training(ax: Axes, rows: pd.DataFrame) -> None:
+    """Plot the mean pass rate of each epoch's rollouts."""
     epochs = rows.assign(epoch=rows.epoch.sub(1e-9).floordiv(1) + 1)
     means = epochs.groupby(["estimator", "seed", "epoch"], sort=False).pass_rate.mean().reset_index()
-    for name in dict.fromkeys(means.estimator):
-        style.band(
-            ax, means[means.estimator == name], "epoch", "pass_rate", str(name), **token_panels.line_style(str(name))
-        )
+    for name in _panels.methods(means):
+        own = means[means.estimator == name]
+        style.band(ax, own, "epoch", "pass_rate", name, **_panels.line_style(name))
     ax.set(xlabel="epoch", ylabel="pass rate on the training set")

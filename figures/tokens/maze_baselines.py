@@ -1,15 +1,16 @@
 """MaxRL beside remedies for lost diversity: learning curves, final pass@k, and the paper's table as context."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import style
-from figures.tokens import _panels as token_panels
-from figures.tokens._panels import COLUMNS
-from maxrl_lab.evaluate import bootstrap_interval
+from figures.tokens import _panels
+from figures.tokens._panels import COLUMNS, Frames
 
-__all__ = ["COLUMNS", "draw", "summarise"]
+__all__ = ["COLUMNS", "PAPER", "plot", "summarise"]
 PAPER = {
     "rloo": (25.2, 28.7),
     "grpo": (43.6, 49.0),
@@ -22,52 +23,51 @@ PAPER = {
 
 
 @style.styled
-def draw(rows: pd.DataFrame) -> Figure:
+def plot(tables: Frames, settings: Any) -> Figure:
     """Return curves of pass@1 and of the largest k (Fig. 18), our finals, and the paper's (Table 3)."""
-    style.check_columns(rows, COLUMNS)
-    first, last = token_panels.ks(rows, 2)
+    style.check_tables(tables, COLUMNS)
+    first, last = _panels.ks(tables, 2)
     figure = Figure(figsize=(17, 5.6))
     axes = figure.subplots(1, 4, width_ratios=(1, 1, 1.1, 0.8))
-    for ax, k in zip(axes, (first, token_panels.ks_during(rows)[-1]), strict=False):
-        token_panels.curves(ax, rows, k)
-    _finals(axes[2], rows, first, last)
-    _paper(axes[3])
+    for ax, k in zip(axes, (first, _panels.ks_during(tables)[-1]), strict=False):
+        _panels.plot_curves(ax, tables, k)
+    _plot_finals(axes[2], tables, first, last)
+    _plot_paper(axes[3])
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=11)
-    report = token_panels.evaluations(rows)
     figure.suptitle(
-        f"Mazes in tokens, N = {report.rollouts.iloc[0]:g}: MaxRL and remedies for lost diversity; "
-        f"pass@k estimated from {report.samples.max():g} samples at the end; {style.seeds_text(report.seed.nunique())}"
+        f"Mazes in tokens, N = {settings.rollouts}: MaxRL and remedies for lost diversity; "
+        f"{_panels.result_text(settings)}"
     )
     return figure
 
 
-def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+def summarise(tables: Frames, settings: Any) -> pd.DataFrame:  # noqa: ARG001
     """Return every method's final held-out pass@k and majority vote, with 95% intervals over seeds, and the base's."""
-    return token_panels.table(rows, ["method", "rollouts", "learning_rate"], token_panels.ks(rows, 3))
+    return _panels.result_table(tables, _panels.ks(tables, 3))
 
 
-def _finals(ax: Axes, rows: pd.DataFrame, first: int, last: int) -> None:
-    """A line per method: a filled mark at pass@1, an open one at the largest k, with intervals."""
-    found = token_panels.final(rows)
-    names = token_panels.methods(found)
-    for place, name in enumerate(names):
+def _plot_finals(ax: Axes, tables: Frames, first: int, last: int) -> None:
+    """Plot a line per method: a filled mark at pass@1, an open one at the largest k, with intervals."""
+    rows = _panels.final(tables["evaluations"])
+    names = _panels.methods(rows)
+    for index, name in enumerate(names):
         for k, face in ((first, style.colour(name)), (last, "white")):
-            values = found[(found.estimator == name) & (found.k == k)].pass_at_k.to_numpy()
-            each = bootstrap_interval(values, single_allowed=True)
-            ax.plot([each.low, each.high], [place, place], color=style.colour(name), linewidth=2)
-            ax.plot(each.mean, place, "o", color=style.colour(name), markerfacecolor=face, markersize=7)
+            values = rows[(rows.estimator == name) & (rows.k == k)].pass_at_k.to_numpy()
+            interval = style.interval_over_seeds(values)
+            ax.plot([interval.low, interval.high], [index, index], color=style.colour(name), linewidth=2)
+            ax.plot(interval.mean, index, "o", color=style.colour(name), markerfacecolor=face, markersize=7)
     for k, dashes in ((first, (1, 2)), (last, (4, 2))):
-        ax.axvline(token_panels.base(rows, k), color="black", linewidth=1, dashes=dashes)
+        ax.axvline(_panels.base(tables, k), color="black", linewidth=1, dashes=dashes)
     ax.set_yticks(range(len(names)), [_short(name) for name in names], fontsize=9)
     ax.invert_yaxis()
     ax.set(xlim=(0, 1), xlabel=f"filled: pass@{first}; open: pass@{last}", title="ours, after training (lines: base)")
 
 
-def _paper(ax: Axes) -> None:
-    for place, (name, (one, many)) in enumerate(PAPER.items()):
-        ax.plot(one / 100, place, "o", color=style.colour(name), markersize=7)
-        ax.plot(many / 100, place, "o", color=style.colour(name), markerfacecolor="white", markersize=7)
+def _plot_paper(ax: Axes) -> None:
+    for index, (name, (one, many)) in enumerate(PAPER.items()):
+        ax.plot(one / 100, index, "o", color=style.colour(name), markersize=7)
+        ax.plot(many / 100, index, "o", color=style.colour(name), markerfacecolor="white", markersize=7)
     ax.set_yticks(range(len(PAPER)), [style.label(name) for name in PAPER], fontsize=9)
     ax.invert_yaxis()
     ax.set(xlim=(0, 1), xlabel="filled: pass@1; open: pass@128", title="the paper's Table 3, for context")

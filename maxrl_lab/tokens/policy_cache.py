@@ -1,31 +1,25 @@
-"""Trained policies on disk, shared by the experiments: what one of them has trained, the others only read.
+"""Policies on disk by an address, never trusted when damaged: what one experiment has trained, the others only read.
 
-A policy is addressed by what it depends on: its settings, the sources that train it, the versions of torch and numpy,
-the device. The folder opens in `transformers`. All are trained on one thread, side by side (`workers`). Nothing is ever
-removed: the folder may be deleted at any time, and is then made again.
+A policy's address is a hash of all it depends on: the key that the caller gives, the words, the versions of torch and
+numpy, and the device. The folder opens in `transformers`. Nothing is ever removed: the folder may be deleted at any
+time, and its policies are then made again.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-import envs
-import experiments
-import maxrl_lab
 from maxrl_lab.policies.transformer import Transformer
-from maxrl_lab.rows import Row
+from maxrl_lab.rows import Tables
 from maxrl_lab.runs.files import cache_folder, write_atomically
 from maxrl_lab.tokens import pretrained
 
-_TRAINING = ("context.py", "policy_cache.py", "sweep.py", "token_*.py", "workers.py")
-"""The files of this folder that a trained policy depends on."""
-Trained = tuple[Transformer, list[Row]]
+Trained = tuple[Transformer, Tables]
 """A policy and what was measured while it learnt."""
 
 
@@ -34,20 +28,20 @@ def cached(
 ) -> Trained:
     """Return the policy of `key`, made if it is not there; a damaged one is made again.
 
-    `make` is told the address, which names its checkpoint: what other sources or settings left is never continued.
+    `make` is told the address, which names its checkpoint: what another key has left is never continued.
     """
     described = {"kind": kind, "words": list(words), **key, **_circumstances(device)}
     text = json.dumps(described, sort_keys=True)
     folder = cache_folder() / "policies" / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-    found = _read(folder, text)
-    if found is None:
-        policy, rows = make(folder.name)
+    kept = _read(folder, text)
+    if kept is None:
+        policy, tables = make(folder.name)
         pretrained.save(policy.cpu(), folder, words)
-        record = {"key": text, "weights": _digest(folder), "rows": rows}
+        record = {"key": text, "weights": _digest(folder), "tables": tables}
         write_atomically(folder / "record.json", (json.dumps(record) + "\n").encode())
-        found = _read(folder, text) or (policy, rows)
-    policy, rows = found
-    return policy.to(device), rows
+        kept = _read(folder, text) or (policy, tables)
+    policy, tables = kept
+    return policy.to(device), tables
 
 
 def _read(folder: Path, key: str) -> Trained | None:
@@ -55,7 +49,7 @@ def _read(folder: Path, key: str) -> Trained | None:
         record = json.loads((folder / "record.json").read_text())
         if record["key"] != key or record["weights"] != _digest(folder):
             return None
-        return pretrained.load(folder), record["rows"]
+        return pretrained.load(folder), record["tables"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -70,15 +64,4 @@ def _circumstances(device: torch.device) -> dict[str, Any]:
         if device.type == "cuda"
         else f"cpu {torch.backends.cpu.get_cpu_capability()}"
     )
-    return {"sources": _sources(), "torch": torch.__version__, "numpy": np.__version__, "device": name}
-
-
-@lru_cache(maxsize=1)
-def _sources() -> str:
-    """A hash of the code that trains: any change of it makes new policies."""
-    digest = hashlib.sha256()
-    for package, pattern in ((maxrl_lab, "**/*.py"), (envs, "**/*.py"), *((experiments, name) for name in _TRAINING)):
-        root = Path(package.__path__[0])
-        for file in sorted(file for file in root.glob(pattern) if "llm" not in file.relative_to(root).parts):
-            digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
-    return digest.hexdigest()
+    return {"torch": torch.__version__, "numpy": np.__version__, "device": name}

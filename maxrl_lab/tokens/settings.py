@@ -1,88 +1,114 @@
-"""The settings that all token experiments share: the policy, its pretraining, how it is trained and evaluated."""
+"""The settings that all token experiments share: the policy, its pretraining, how it is trained and evaluated.
+
+Trained policies are kept by their settings (`maxrl_lab.tokens.policy_cache`): every setting is part of a policy's
+address unless it is declared here to change nothing about it.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from maxrl_lab import specs
 from maxrl_lab.policies.transformer import Shape
-from maxrl_lab.settings import check_lists, check_rates
+from maxrl_lab.settings import Choice, Count, CountOrZero, Positive, Rates, Settings, Whole, check_lists
 from maxrl_lab.tokens.decoding import EOS
-from maxrl_lab.tokens.writing import Writing
+from maxrl_lab.tokens.writing import PRECISIONS, Writing
 from maxrl_lab.training.methods import parse_method
 
 
 @dataclass(frozen=True)
-class TokenSettings:
-    """The policy, its pretraining, and how it is trained and evaluated."""
+class Policy(Settings):
+    """Policy: a small transformer, like Qwen2."""
 
-    width: int = 64
-    """Of the residual stream."""
-    layers: int = 2
-    """Of the transformer."""
-    heads: int = 2
-    """Query heads; half as many of keys and values."""
-    mlp: int = 128
-    """Hidden units of the SwiGLU."""
-    pretrain_steps: int = 600
-    """Updates on solutions; the policy they end with is where every method starts."""
-    pretrain_batch: int = 32
-    """Problems of each."""
-    pretrain_rate: float = 4e-3
-    """Learning rate of AdamW; cosine after a tenth of warm-up."""
-    steps: int = 30
-    """On-policy updates, one a batch; constant rate after a tenth of warm-up."""
-    prompts: int = 16
-    """Prompts of each."""
-    learning_rates: tuple[float, ...] = (1e-4, 2e-4)
-    """Of AdamW, swept alike for every method."""
-    sweep_rollouts: int = 8
-    """N at which the rate is chosen, for all N: AdamW divides out an estimator's scale."""
-    seeds: int = 3
-    """Reported runs per method."""
-    sweep_seeds: int = 1
-    """Seeds of the sweep; none of them is reported."""
-    held_out: int = 40
-    """Held-out problems."""
-    samples: int = 128
-    """Answers of each at the end; a quarter of them during training."""
-    measurements: int = 3
-    """Evaluations during training, after the first."""
-    precision: str = "float32"
-    """float32, or bfloat16 (faster, and only nearly on-policy)."""
-    memory: float = 1.0
-    """GiB for activations in each process; what does not fit is done in parts."""
-    processes: int = 0
-    """Runs trained side by side, each on one thread; 0: one a core. Changes no result."""
-
-    def __post_init__(self) -> None:
-        """Check counts and ranges."""
-        check_lists(learning_rates=self.learning_rates)
-        check_rates(self.pretrain_rate, *self.learning_rates)
-        for name in ("pretrain_steps", "pretrain_batch", "steps", "prompts", "sweep_rollouts", "seeds", "sweep_seeds"):
-            specs.check_count(name, getattr(self, name))
-        for name in ("held_out", "measurements"):
-            specs.check_count(name, getattr(self, name))
-        specs.check_count("samples", self.samples, minimum=4)
-        specs.check_count("processes", self.processes, minimum=0)
-        self.shape(vocabulary=3, context=8)
-        self.writing(1)
-
-    def writing(self, answer_length: int, temperature: float = 1.0, top_p: float = 1.0) -> Writing:
-        """Return how answers are drawn."""
-        return Writing(answer_length, EOS, temperature, top_p, self.memory, self.precision)
+    width: Count = 64
+    """Width of the residual stream."""
+    layers: Count = 2
+    """Number of layers of the transformer."""
+    heads: Count = 2
+    """Number of query heads; there are half as many heads of keys and values."""
+    mlp: Count = 128
+    """Number of hidden units of each SwiGLU."""
+    precision: Annotated[str, Choice(PRECISIONS)] = "float32"
+    """Precision of the arithmetic: float32, or bfloat16, which is faster and only nearly on-policy."""
 
     def shape(self, vocabulary: int, context: int) -> Shape:
         """Return the size of the policy."""
         kv_heads = max(1, self.heads // 2)
         return Shape(vocabulary, self.width, self.layers, self.heads, kv_heads, self.mlp, context)
 
+
+@dataclass(frozen=True)
+class Pretraining(Settings):
+    """Pretraining: supervised, on solutions of fresh problems; where every method starts."""
+
+    pretrain_steps: Count = 600
+    """Number of updates of the pretraining."""
+    pretrain_batch: Count = 32
+    """Number of problems in each update of the pretraining."""
+    pretrain_rate: Positive = 4e-3
+    """Learning rate of AdamW in pretraining; its schedule is a cosine after a tenth of warm-up."""
+
+
+@dataclass(frozen=True)
+class Training(Settings):
+    """Training: on-policy, with AdamW at a constant rate after a tenth of warm-up."""
+
+    steps: Count = 30
+    """Number of updates, each on its own batch of answers."""
+    prompts: Count = 16
+    """Number of prompts in each update."""
+    learning_rates: Rates = (1e-4, 2e-4)
+    """Learning rates of AdamW that are swept alike for every method."""
+    sweep_rollouts: Count = 8
+    """Number N of rollouts at which the learning rate is chosen for all N: AdamW divides out an estimator's scale."""
+    seeds: Count = 3
+    """Number of reported runs of each method."""
+    sweep_seeds: Count = 1
+    """Number of seeds of the sweep that chooses learning rates; none of them is reported."""
+    memory: Positive = 1.0
+    """GiB for activations in each process; what does not fit is done in parts, which changes results by rounding."""
+    processes: CountOrZero = 0
+    """Number of runs trained side by side, each on one thread, or 0 for one a core; it changes no result."""
+
+
+@dataclass(frozen=True)
+class Evaluation(Settings):
+    """Evaluation: sampled answers to held-out problems."""
+
+    held_out: Count = 40
+    """Number of held-out problems, and of the validation problems that choose learning rates."""
+    samples: Annotated[int, Whole(4)] = 128
+    """Number of answers to each held-out problem at the end; a quarter of them during training."""
+    measurements: Count = 3
+    """Number of evaluations during training after the first."""
+
+
+@dataclass(frozen=True)
+class TokenSettings(Evaluation, Training, Pretraining, Policy):
+    """The policy, its pretraining, and how it is trained and evaluated."""
+
+    def __post_init__(self) -> None:
+        """Check also that the heads divide the width."""
+        super().__post_init__()
+        self.shape(vocabulary=3, context=8)
+
+    def writing(self, answer_length: int, temperature: float = 1.0, top_p: float = 1.0) -> Writing:
+        """Return how answers are sampled."""
+        return Writing(answer_length, EOS, temperature, top_p, self.memory, self.precision)
+
     def check_methods(self, names: Sequence[str], rollouts: Sequence[int]) -> None:
-        """Raise `ValueError` unless every method exists at every N, and none is there twice."""
+        """Raise `InputError` unless every method exists at every N, and none is there twice."""
         check_lists(rollouts=tuple(rollouts))
         for count in (*rollouts, self.sweep_rollouts):
             check_lists(methods=tuple(parse_method(name, count).name for name in names))
 
+
+CHANGE_NO_RUN = frozenset({"learning_rates", "sweep_rollouts", "seeds", "sweep_seeds", "processes"})
+"""Settings that say which runs there are and how many at a time: they change nothing about any one of them.
+
+(`memory` is not among them: it changes the rounding of a gradient, which training amplifies.)
+"""
+CHANGE_NO_BASE = CHANGE_NO_RUN | {"steps", "prompts", "memory", "held_out", "samples", "measurements"}
+"""Settings that pretraining does not read."""
 
 SMALLEST: dict[str, Any] = {
     "width": 16,

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from panels import drawn, line_called, panel, run_smoke
+from panels import drawn, line_called, panel, smoke_tables
 
 from experiments.tokens import coverage as coverage_experiment
 from experiments.tokens import data_scarce as data_scarce_experiment
@@ -15,19 +15,33 @@ from figures import style
 from figures.tokens import coverage, data_scarce, gradient_signal, maze_baselines, maze_scaling, maze_trajectories
 
 
+def tables_of(module, folder, **changes):
+    """Tables and settings of a run near the smoke preset.
+
+    A policy that learnt for a second is right about never, so its values are replaced by ones that can be told apart.
+    """
+    tables, settings = smoke_tables(module, folder, **changes)
+    random = np.random.default_rng(0)
+    for table in tables.values():
+        for column in ("pass_at_k", "pass_rate", "gradient_norm", "majority"):
+            if column in table:
+                table[column] = random.random(len(table))
+    return tables, settings
+
+
 class TestTokenFigures:
-    """Variations of what a user may ask for, and that what is drawn is what the rows say."""
+    """Variations of what a user may ask for, and that what is plotted is what the tables say."""
 
     def test_maze_scaling(self, tmp_path):
-        rows = run_smoke(maze_scaling_experiment, tmp_path, estimators=("rloo", "grpo"))
-        figure = maze_scaling.draw(rows)
+        tables, settings = tables_of(maze_scaling_experiment, tmp_path, estimators=("rloo", "grpo"))
+        figure = maze_scaling.plot(tables, settings)
         drawn(figure)
-        final = rows.query("view == 'evaluation' and stage == 'report' and step == 4 and k == 16")
+        final = tables["evaluations"].query("step == 4 and k == 16")
         own = final[final.estimator == "grpo"].assign(loss=lambda each: -np.log(each.pass_at_k.clip(lower=1e-4)))
         line = line_called(panel(figure, "k = 16"), "GRPO")
         assert line.get_xdata().tolist() == [4, 8]
         assert line.get_ydata().tolist() == pytest.approx(own.groupby("rollouts").loss.mean().tolist())
-        table = maze_scaling.summarise(rows)
+        table = maze_scaling.summarise(tables, settings)
         assert len(table) == 2 * 2 + 1
         assert table.index[-1][0] == "base"
 
@@ -43,38 +57,40 @@ class TestTokenFigures:
         ids=["one N", "one seed", "one method", "two k", "four N, few samples"],
     )
     def test_maze_scaling_variations(self, tmp_path, changes):
-        rows = run_smoke(maze_scaling_experiment, tmp_path, **{"steps": 2, "sweep_rollouts": 8, **changes})
-        figure = maze_scaling.draw(rows)
+        tables, settings = tables_of(maze_scaling_experiment, tmp_path, **{"steps": 2, "sweep_rollouts": 8, **changes})
+        figure = maze_scaling.plot(tables, settings)
         drawn(figure)
         names = changes.get("estimators", ("rloo", "grpo", "maxrl"))
         labels = [line.get_label() for line in figure.axes[0].lines]
         assert labels == [*(style.label(name) for name in names), "base"]
         assert ("one seed, so no interval" in figure.get_suptitle()) == (changes.get("seeds") == 1)
         counts = changes.get("rollouts", (4, 8))
-        assert len(maze_scaling.summarise(rows)) == len(names) * len(counts) + 1
+        assert len(maze_scaling.summarise(tables, settings)) == len(names) * len(counts) + 1
 
     def test_maze_baselines(self, tmp_path):
         methods = ("maxrl", "grpo", "grpo | greedy_gate", "grpo | entropy_bonus:coefficient=0.01")
-        rows = run_smoke(maze_baselines_experiment, tmp_path, methods=methods, steps=2)
-        figure = maze_baselines.draw(rows)
+        tables, settings = tables_of(maze_baselines_experiment, tmp_path, methods=methods, steps=2)
+        figure = maze_baselines.plot(tables, settings)
         drawn(figure)
         lines = figure.axes[0].lines
         assert [line.get_label() for line in lines] == [*map(style.label, methods), "base"]
         assert len({line.get_color() for line in lines}) == 5
-        found = rows.query("view == 'evaluation' and stage == 'report' and k == 1")
+        found = tables["evaluations"].query("k == 1")
         own = found[found.estimator == "grpo | greedy_gate"].groupby("step").pass_at_k.mean()
         assert lines[2].get_xdata().tolist() == own.index.tolist() == [0, 2]
         assert lines[2].get_ydata().tolist() == pytest.approx(own.tolist())
         finals = panel(figure, "ours")
         assert [label.get_text() for label in finals.get_yticklabels()][2] == "GRPO + SELF"
-        table = maze_baselines.summarise(rows)
+        table = maze_baselines.summarise(tables, settings)
         assert sorted(label[0] for label in table.index[:-1]) == sorted(methods)
         assert table.index[-1][0] == "base"
 
     def test_maze_baselines_of_one_method_and_one_seed(self, tmp_path):
-        rows = run_smoke(maze_baselines_experiment, tmp_path, methods=("grpo | token_mean",), seeds=1, samples=4)
-        drawn(maze_baselines.draw(rows))
-        assert len(maze_baselines.summarise(rows)) == 2
+        tables, settings = tables_of(
+            maze_baselines_experiment, tmp_path, methods=("grpo | token_mean",), seeds=1, samples=4
+        )
+        drawn(maze_baselines.plot(tables, settings))
+        assert len(maze_baselines.summarise(tables, settings)) == 2
 
     @pytest.mark.parametrize(
         "changes",
@@ -82,28 +98,30 @@ class TestTokenFigures:
         ids=["all", "without maxrl", "one method and seed", "one sample"],
     )
     def test_coverage(self, tmp_path, changes):
-        rows = run_smoke(coverage_experiment, tmp_path, **changes)
-        figure = coverage.draw(rows)
+        tables, settings = tables_of(coverage_experiment, tmp_path, **changes)
+        figure = coverage.plot(tables, settings)
         seen = drawn(figure)
         names = ["base", *changes.get("estimators", ("rloo", "grpo", "maxrl"))]
         assert [line.get_label() for line in figure.axes[0].lines] == list(map(style.label, names))
         assert any("efficiency" in ax.get_title() for ax in seen) == ("maxrl" in names)
+        rows = tables["coverage"]
         for line, name in zip(figure.axes[0].lines, names, strict=True):
             mean = rows[rows.estimator == name].groupby("k").pass_at_k.mean()
             assert line.get_xdata().tolist() == mean.index.tolist()
             assert line.get_ydata().tolist() == pytest.approx(mean.tolist())
-        assert list(coverage.summarise(rows).index) == names
+        assert list(coverage.summarise(tables, settings).index) == names
 
     def test_efficiency_of_maxrl_by_hand(self):
         # at k = 1 MaxRL has what the other has with 4; at k = 4 more than the other ever gets
         curves = {"maxrl": (0.5, 0.9), "grpo": (0.2, 0.5)}
         rows = pd.DataFrame(
-            {"estimator": name, "seed": 0, "samples": 4, "majority": 0.3, "k": k, "pass_at_k": value}
-            | {"method": name, "rollouts": 8, "learning_rate": 0.1, "temperature": 1.0, "top_p": 1.0}
+            {"estimator": name, "seed": 0, "k": k, "pass_at_k": value}
             for name, values in curves.items()
             for k, value in zip((1, 4), values, strict=True)
         )
-        ax = panel(coverage.draw(rows), "efficiency")
+        votes = pd.DataFrame({"estimator": name, "seed": 0, "majority": 0.3} for name in curves)
+        tables, settings = {"coverage": rows, "votes": votes}, coverage_experiment.PRESETS["smoke"]
+        ax = panel(coverage.plot(tables, settings), "efficiency")
         line = line_called(ax, "GRPO")
         assert (line.get_xdata().tolist(), line.get_ydata().tolist()) == ([1], [4.0])
         (never,) = [each for each in ax.lines if each.get_linestyle() == "None"]
@@ -119,37 +137,37 @@ class TestTokenFigures:
         ids=["all", "one of each", "without maxrl"],
     )
     def test_gradient_signal(self, tmp_path, changes):
-        rows = run_smoke(gradient_signal_experiment, tmp_path, **changes)
-        figure = gradient_signal.draw(rows)
+        tables, settings = tables_of(gradient_signal_experiment, tmp_path, **changes)
+        figure = gradient_signal.plot(tables, settings)
         drawn(figure)
         names = changes.get("estimators", ("rloo", "grpo", "maxrl"))
         # points and the median line of each for mazes, points only for sums
         assert [len(ax.lines) for ax in figure.axes[:3]] == [2 * len(names), len(names), len(names)]
-        sums = rows[(rows["view"] == "sum") & (rows.estimator == names[-1])]
+        sums = tables["sums"][tables["sums"].estimator == names[-1]].sort_values("pass_rate")
         line = line_called(figure.axes[1], style.label(names[-1]))
         assert line.get_xdata().tolist() == pytest.approx(sums.pass_rate.tolist())
         assert line.get_ydata().tolist() == pytest.approx(sums.gradient_norm.tolist())
         # curves of training are means of up to five updates, then over seeds
-        training = rows[(rows["view"] == "dynamics") & (rows.estimator == names[0])]
+        training = tables["dynamics"][tables["dynamics"].estimator == names[0]]
         expected = training.groupby("step").length.mean().expanding().mean()
         line = line_called(panel(figure, "length"), style.label(names[0]))
         assert line.get_ydata().tolist() == pytest.approx(expected.tolist())
-        table = gradient_signal.summarise(rows)
+        table = gradient_signal.summarise(tables, settings)
         assert list(table.columns) == list(names)
 
     @pytest.mark.parametrize("changes", [{}, {"mazes": 1, "estimators": ("rloo",), "kept": 1}], ids=["all", "one"])
     def test_maze_trajectories(self, tmp_path, changes):
-        rows = run_smoke(maze_trajectories_experiment, tmp_path, **changes)
-        figure = maze_trajectories.draw(rows)
+        tables, settings = tables_of(maze_trajectories_experiment, tmp_path, **changes)
+        figure = maze_trajectories.plot(tables, settings)
         drawn(figure)
         names = ["base", *changes.get("estimators", ("rloo", "grpo", "maxrl"))]
-        mazes = rows[rows["view"] == "maze"].maze.tolist()
+        mazes = tables["mazes"].maze.tolist()
         assert len(figure.axes) == len(names) * len(mazes)
-        first = rows[(rows["view"] == "path") & (rows.maze == mazes[0]) & (rows.estimator == "base")]
+        first = tables["paths"].query("maze == @mazes[0] and estimator == 'base'")
         assert len(figure.axes[0].lines) >= min(1, first.path.nunique())
         ends = {tuple(line.get_xydata().shape) for line in figure.axes[0].lines}
         assert ends <= {(len(each), 2) for _, each in first.groupby(["path", "success"])} | {(1, 2)}
-        table = maze_trajectories.summarise(rows)
+        table = maze_trajectories.summarise(tables, settings)
         assert (list(table.index), list(table.columns)) == (sorted(mazes), names)
 
     @pytest.mark.parametrize(
@@ -158,22 +176,23 @@ class TestTokenFigures:
         ids=["all", "one task and seed", "one method, few samples"],
     )
     def test_data_scarce(self, tmp_path, changes):
-        rows = run_smoke(data_scarce_experiment, tmp_path, **changes)
-        figure = data_scarce.draw(rows)
+        tables, settings = tables_of(data_scarce_experiment, tmp_path, **changes)
+        figure = data_scarce.plot(tables, settings)
         drawn(figure)
         tasks = changes.get("tasks", ("modular_sum", "countdown"))
         names = changes.get("estimators", ("rloo", "grpo", "maxrl"))
         assert len(figure.axes) == 4 * len(tasks)
+        both = {name: tables[name] for name in ("evaluations", "dynamics")}
         for place, task in enumerate(tasks):
-            own = rows[(rows.task == task) & (rows.estimator == names[0])]
+            own = {name: rows[(rows.task == task) & (rows.estimator == names[0])] for name, rows in both.items()}
             line = figure.axes[4 * place + 1].lines[0]
-            found = own[(own["view"] == "evaluation") & (own.k == 1)].groupby("epoch").pass_at_k.mean()
+            found = own["evaluations"].query("k == 1").groupby("epoch").pass_at_k.mean()
             assert line.get_xdata().tolist() == found.index.tolist() == [0, 2]
             assert line.get_ydata().tolist() == pytest.approx(found.tolist())
             # two updates an epoch
-            dynamics = own[own["view"] == "dynamics"]
+            dynamics = own["dynamics"]
             means = dynamics.groupby(((dynamics.step - 1) // 2) + 1).pass_rate.mean()
             line = figure.axes[4 * place].lines[0]
             assert line.get_xdata().tolist() == means.index.tolist() == [1, 2]
             assert line.get_ydata().tolist() == pytest.approx(means.tolist())
-        assert len(data_scarce.summarise(rows)) == len(tasks) * (len(names) + 1)
+        assert len(data_scarce.summarise(tables, settings)) == len(tasks) * (len(names) + 1)

@@ -1,0 +1,122 @@
+"""The policies of a study, each trained once: every experiment that asks for the same one reads it from disk.
+
+A policy is addressed by the study's task, by every setting that is not declared to change nothing about it
+(`maxrl_lab.tokens.settings`), by its run, and by the code that trains it: a comment or a docstring changes no address,
+an edited, renamed or removed file does. All policies are trained on one thread, side by side.
+"""
+
+import inspect
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from types import ModuleType
+from typing import Any
+
+from maxrl_lab.errors import InputError
+from maxrl_lab.estimators import Estimator
+from maxrl_lab.policies.transformer import Transformer
+from maxrl_lab.rows import Tables
+from maxrl_lab.runs.fingerprint import fingerprint, hash_of_source
+from maxrl_lab.runs.workers import in_parallel, one_thread
+from maxrl_lab.tokens import pretraining, training
+from maxrl_lab.tokens.policy_cache import Trained, cached
+from maxrl_lab.tokens.settings import CHANGE_NO_BASE, CHANGE_NO_RUN
+from maxrl_lab.tokens.study import Study
+from maxrl_lab.tokens.tasks import TokenTask
+from maxrl_lab.training.sweep import Run
+
+
+def base(study: Study) -> Transformer:
+    """Return the policy pretrained on solutions, where every method starts."""
+
+    def make(address: str) -> Trained:
+        return pretraining.pretrain(study, study.context.checkpoint.stage(address)), {}
+
+    return _cached("base", study, address_of_base(study), make)[0]
+
+
+def trained(study: Study, run: Run, stage: training.Stage) -> Trained:
+    """Return the base policy trained by a run, and the tables of its training."""
+
+    def make(address: str) -> Trained:
+        policy = base(study)
+        return policy, training.train(study, policy, run, stage, study.context.checkpoint.stage(address))
+
+    return _cached("run", study, address_of_run(study, run, stage), make)
+
+
+def train_all(study: Study, runs: Sequence[Run], stage: training.Stage) -> list[Tables]:
+    """Train all runs, side by side; return the tables of each. The policies are then there for `trained`."""
+    base(study)
+    quiet = replace(study, context=replace(study.context, quiet=True))
+    progress = study.context.progress(f"{study.task.name}: {len(runs)} runs, {stage}")
+    on_gpu = study.context.device.type == "cuda"
+    jobs = [(quiet, run, stage) for run in runs]
+    return in_parallel(_train_job, jobs, 1 if on_gpu else study.settings.processes, progress)
+
+
+def _train_job(job: tuple[Study, Run, training.Stage]) -> Tables:
+    return trained(*job)[1]
+
+
+def address_of_base(study: Study) -> dict[str, Any]:
+    """Return all that the pretrained policy depends on."""
+    settings = {name: value for name, value in asdict(study.settings).items() if name not in CHANGE_NO_BASE}
+    return {"task": _task(study.task), "settings": settings, "code": _code(study.task, pretraining)}
+
+
+def address_of_run(study: Study, run: Run, stage: training.Stage) -> dict[str, Any]:
+    """Return all that a trained policy depends on; `InputError` for a method that no name describes."""
+    method = run.method
+    estimator = getattr(method, "estimator", None)
+    if estimator is not None and not isinstance(estimator, Estimator):
+        raise InputError(f"a trained policy is kept by the name of its estimator, got a function: {method.name}")
+    settings = {name: value for name, value in asdict(study.settings).items() if name not in CHANGE_NO_RUN}
+    return {
+        "task": _task(study.task),
+        "settings": settings,
+        "training_set": study.training_set,
+        "stage": stage,
+        "run": {"kind": method.kind, "method": method.name, "rollouts": method.rollouts}
+        | {"learning_rate": run.learning_rate, "seed": run.seed},
+        "code": _code(study.task, pretraining, training),
+    }
+
+
+def _cached(kind: str, study: Study, key: dict[str, Any], make: Callable[[str], Trained]) -> Trained:
+    with one_thread():
+        return cached(kind, key, study.task.vocabulary.words, study.context.device, make)
+
+
+def _task(task: TokenTask) -> dict[str, Any]:
+    """Return the task's key and its plain attributes: numbers, texts, and tuples of them."""
+    plain = {name: value for name, value in vars(task).items() if _is_plain(value)}
+    return {"key": task.key, "answer_length": task.answer_length, "attributes": plain}
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | int | float)
+
+
+def _code(task: TokenTask, *modules: ModuleType) -> dict[str, str]:
+    """Return the hash of every file of the lab that the modules and the task depend on, and of the task's own file."""
+    code: dict[str, str] = {}
+    for module in modules:
+        code |= fingerprint(module.__name__)
+    for kind in type(task).__mro__:
+        if issubclass(kind, TokenTask):
+            code |= fingerprint(kind.__module__) or {f"{kind.__module__}.{kind.__qualname__}": _source(kind)}
+    return code
+
+
+def _source(kind: type) -> str:
+    """Return the hash of the file of a class outside the lab, or of the class alone; empty where no file holds it."""
+    for holder in (sys.modules.get(kind.__module__), kind):
+        try:
+            return hash_of_source(textwrap.dedent(inspect.getsource(holder)))  # type: ignore[arg-type]
+        except (OSError, TypeError):  # no module, or no file
+            continue
+    return ""
