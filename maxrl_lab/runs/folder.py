@@ -62,7 +62,7 @@ def execute(
         wanted.check_settings(Record(folder))
         return tables
     finish_replacement(folder)
-    if force or replacement(folder).exists() or not Record(folder).is_complete():
+    if force or replacement(folder).folder.exists() or not Record(folder).is_complete():
         with _made(folder), locked(folder):
             record = _record_to_work_on(folder, wanted, force)
             if not record.is_complete():
@@ -78,8 +78,9 @@ def execute(
 def _record_to_work_on(folder: Path, wanted: Wanted, force: bool) -> Record:
     """The run to begin or to continue: that of the folder, or one that will replace it."""
     old, new = Record(folder), replacement(folder)
-    if force:
+    if new.folder.exists() and (force or not new.settings.exists()):  # without settings a kill has left it
         shutil.rmtree(new.folder, ignore_errors=True)
+    if force:
         return new if old.exists() else old
     if new.settings.exists() and wanted.is_of(new):
         return new
