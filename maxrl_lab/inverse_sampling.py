@@ -19,14 +19,6 @@ from maxrl_lab import estimators, objectives, specs
 from maxrl_lab.errors import InputError
 
 
-def resolve(text: str) -> int:
-    """Return m from the text form `inverse_sampling:successes=m`; `InputError` for any other text."""
-    name, options = specs.parse(text)
-    specs.lookup({"inverse_sampling": advantages}, "sampling scheme", name)
-    specs.check_options(advantages, "sampling scheme", name, options)
-    return specs.check_count("successes", options["successes"])
-
-
 def advantages(rewards: Tensor, *, successes: int) -> Tensor:
     """Return A with (1/cap) sum_i A_i S_i the average score of the first m successes; float64, (..., cap).
 

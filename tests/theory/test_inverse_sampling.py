@@ -246,29 +246,6 @@ class TestPrecision:
 
 
 class TestErrors:
-    def test_text_form(self):
-        assert inverse_sampling.resolve("inverse_sampling:successes=12") == 12
-
-    @pytest.mark.parametrize(
-        ("text", "message"),
-        [
-            ("maxrl", "unknown sampling scheme 'maxrl'; choose one of: inverse_sampling"),
-            (
-                "inverse_sampling",
-                "sampling scheme 'inverse_sampling' needs the option 'successes', as in 'inverse_sampling:successes=4'",
-            ),
-            (
-                "inverse_sampling:successes=2,k=3",
-                "sampling scheme 'inverse_sampling' has no option 'k'; its options: successes",
-            ),
-            ("inverse_sampling:successes=0", "successes must be a whole number >= 1, got 0"),
-            ("inverse_sampling:successes=1.5", "successes must be a whole number >= 1, got 1.5"),
-        ],
-    )
-    def test_other_text_forms_are_refused(self, refuses, text, message):
-        with refuses(message):
-            inverse_sampling.resolve(text)
-
     def test_counts_and_rewards(self, refuses):
         with refuses("successes must be a whole number >= 1, got 0"):
             inverse_sampling.advantages(torch.ones(3), successes=0)
