@@ -7,6 +7,7 @@ import pytest
 import torch
 from small_problem import CLASSES, INPUTS, SmallProblem
 
+from maxrl_lab import exact
 from maxrl_lab.classification import ClassificationBatch
 from maxrl_lab.training import methods
 from maxrl_lab.training.groups import Group
@@ -144,6 +145,33 @@ class TestAutogradThroughTheClassifier:
         group = Group((classes == single.labels[0, 0]).double()[:, None], single.log_probs[0, 0][classes][:, None])
         loss = group.log_probs.detach().sum((-1, -2)).exp() @ methods.sampled_loss(group, "maxrl_leave_one_out")
         assert torch.allclose(-gradient_of(loss, problem), (1 - fail_at_4) * likelihood, **EXACT)
+
+    @pytest.mark.parametrize("estimator", ["rloo", "grpo", "maxrl", "maxrl_leave_one_out", "pkpo:k=2"])
+    def test_sampled_less_expected_is_variance_alone(self, estimator):
+        # The difference has mean 0 over all 7^4 groups of every input, and is not 0 in the single group.
+        problem, batch = one_run()
+        mean = gradient_of(enumerated_loss(batch, 4, estimator), problem)
+        expected = gradient_of(run_losses(batch, [Expected(estimator, 4)]).sum(), problem)
+        sampled = gradient_of(run_losses(batch, [Sampled(estimator, 4)]).sum(), problem)
+        assert torch.allclose(mean - expected, torch.zeros_like(mean), **EXACT)
+        assert (sampled - expected).norm() > 0.1 * expected.norm()
+
+    @pytest.mark.parametrize("estimator", ["rloo", "grpo", "maxrl", "maxrl_leave_one_out", "pkpo:k=2"])
+    def test_expected_less_exact_is_bias_alone(self, estimator):
+        # (w_N(p) - 1/p) grad p on average over inputs, with w_N(p) summed over K here and grad p by autograd.
+        problem, batch = one_run()
+        expected = gradient_of(-run_losses(batch, [Expected(estimator, 4)]).sum(), problem)
+        likelihood = gradient_of(-run_losses(batch, [Exact("maximum_likelihood")]).sum(), problem)
+        p = batch.log_pass_rate([0]).exp()
+        success, failure = exact.coefficients(estimator, rollouts=4)
+        k = torch.arange(5, dtype=torch.float64)
+        ways = torch.tensor([math.comb(4, successes) for successes in range(5)], dtype=torch.float64)
+        rate = p.detach()[..., None]
+        chances = ways * rate**k * (1 - rate) ** (4 - k)
+        weight = (chances * (k * success / rate - (4 - k) * failure / (1 - rate))).sum(-1) / 4
+        bias = gradient_of(((weight - 1 / p.detach()) * p).mean(), problem)
+        assert torch.allclose(expected - likelihood, bias, **EXACT)
+        assert bias.norm() > 0.05 * likelihood.norm()
 
     def test_algorithm_1_is_not_of_order_n(self):
         problem, batch = one_run()

@@ -7,7 +7,7 @@ import torch
 from small_problem import SmallProblem
 
 from maxrl_lab.classification import ClassificationBatch
-from maxrl_lab.training.methods import Exact, Expected, Sampled
+from maxrl_lab.training.methods import Exact, Expected, Inverse, Sampled
 from maxrl_lab.training.step import run_losses, take_step
 
 
@@ -83,6 +83,20 @@ class TestLosses:
             ([0, 3, 5], 8),
             ([2, 7], 4),
         ]
+
+    def test_one_call_serves_every_method_with_the_same_number_of_rollouts(self):
+        made = [
+            Sampled("maxrl", 8, "token_mean"),
+            Inverse(1, 8),
+            Sampled("grpo", 8),
+            Inverse(2, 8),
+            Expected("rloo", 8),
+        ]
+        batch = recording(SmallProblem([5] * 5))
+        losses = run_losses(batch, made)
+        assert [(sorted(runs), group.rollouts) for runs, group in batch.rolled_out] == [([0, 1, 2, 3], 8)]
+        alone = [run_losses(recording(SmallProblem([5])), [method]) for method in made]
+        assert torch.allclose(losses, torch.cat(alone), rtol=1e-12)
 
     def test_a_family_without_pass_rates_can_still_be_sampled(self):
         class SampledOnly(RecordingBatch):
