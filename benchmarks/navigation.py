@@ -19,10 +19,10 @@ from benchmarks.navigation_peers import ENVS, HIDDEN, LEVEL, MINIGRID_ID, Steps,
 from benchmarks.timing import medians
 from envs import minigrid, toy_text
 from experiments.navigation import navigation
-from experiments.navigation._shared import World
 from maxrl_lab.policies.one_hot import OneHot
 from maxrl_lab.policies.stack import Stack, mlp, seeded
 from maxrl_lab.tabular.batch import TabularBatch
+from maxrl_lab.tabular.study import World
 from maxrl_lab.tabular.tasks import TabularTasks
 from maxrl_lab.training import fit
 from maxrl_lab.training.methods import Method, Sampled

@@ -10,25 +10,32 @@ Learning rates are swept alike for every method and optimiser, on seeds that are
 pass@1 on the training levels. Adam divides out an estimator's constant scale, SGD does not, hence both.
 
     maxrl-lab run navigation        (three to four minutes; `full` wants a GPU)
+
+Tables: `sweep` (the end of every swept run on the training levels), `curves` (a row per reported run, measured step and
+split), `coverage` and `difficulty` (pass@k, and the pass rate by difficulty, of the reported runs at the end).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from envs import minigrid
-from experiments._shared import check_estimators
-from experiments.navigation._shared import VIEW_POLICIES, GridSettings, World, fit_in_blocks, minigrid_world, recipe
-from maxrl_lab import evaluate, specs
+from experiments._shared import Seeds, check_estimators
+from experiments.navigation._shared import VIEW_POLICIES, GridSettings, minigrid_world, optimisation
+from maxrl_lab import evaluate
 from maxrl_lab.errors import InputError
-from maxrl_lab.rows import Row
+from maxrl_lab.policies.stack import Stack
+from maxrl_lab.rows import Row, Tables, append
 from maxrl_lab.runs.context import Context
-from maxrl_lab.settings import check_lists, check_rates
+from maxrl_lab.settings import Choice, Count, Counts, Each, MaybeCounts, MaybeNames, Names, Rates
+from maxrl_lab.settings import Settings as Group
+from maxrl_lab.tabular.study import World, compare_on
 from maxrl_lab.training.methods import Method, Sampled
-from maxrl_lab.training.sweep import Run, choose_learning_rates, reported_runs, swept_runs
+from maxrl_lab.training.sweep import Run
 
 KS = (1, 8, 64, 512)
 """k of the learning curves of pass@k."""
@@ -39,77 +46,86 @@ MINIGRID = ("Fetch-5x5-N2", "LavaGapS7", "MultiRoom-N2-S4", "DoorKey-5x5", "Simp
 
 
 @dataclass(frozen=True)
-class Settings(GridSettings):
-    """Worlds, methods and optimisation."""
+class MiniGrid(Group):
+    """MiniGrid: levels that nobody here made, and the network that reads them."""
 
-    held_out: int = 6
-    """Held-out levels of each distance."""
-    minigrid_names: tuple[str, ...] = MINIGRID
-    """MiniGrid levels (`envs.minigrid.LEVELS`); the flag without values: no MiniGrid."""
-    minigrid_levels: int = 3
-    """Training levels of each name, and as many held-out ones; no two are the same."""
-    minigrid_horizon: int = 48
+    minigrid_names: Annotated[tuple[str, ...], Each(Choice(minigrid.LEVELS), may_be_empty=True)] = MINIGRID
+    """MiniGrid levels that are learnt beside the gridworld; the flag without values leaves MiniGrid out."""
+    minigrid_levels: Count = 3
+    """Number of training levels of each name, and as many held-out ones; no two of them are the same."""
+    minigrid_horizon: Count = 48
     """Step limit H in MiniGrid."""
-    minigrid_rollouts: tuple[int, ...] = (16,)
-    """N in MiniGrid."""
-    minigrid_policy: str = "perceptron"
-    """perceptron: sees view, direction and mission; convolutional: sees the view."""
-    minigrid_width: int = 64
-    """Hidden units of each of the perceptron's two layers, four times the channels of the convolutional one."""
-    estimators: tuple[str, ...] = METHODS
-    """Compared; N in an option stands for the number of rollouts."""
-    rollouts: tuple[int, ...] = (4, 16, 128)
-    """N in the gridworld, with Adam."""
-    sgd_rollouts: tuple[int, ...] = (16,)
-    """N in the gridworld, with SGD; the flag without values: no SGD."""
-    equal_estimators: tuple[str, ...] = ("rloo", "grpo", "maxrl_leave_one_out")
-    """Compared at equal rollouts in all; the flag without values: no such comparison."""
-    equal_rollouts: tuple[int, ...] = (4, 16, 64)
-    """N of that comparison; each has its own number of updates, schedule and learning rate."""
-    equal_total: int = 1200
-    """Rollouts of each level in all in that comparison."""
-    adam_rates: tuple[float, ...] = (0.01, 0.03, 0.1)
-    """Learning rates swept in the gridworld with Adam."""
-    minigrid_rates: tuple[float, ...] = (0.001, 0.003, 0.01)
-    """Learning rates swept in MiniGrid, with Adam."""
-    sgd_rates: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0)
-    """Learning rates swept in the gridworld with SGD, without momentum."""
-    seeds: int = 5
-    """Reported runs per method."""
-    sweep_seeds: int = 2
-    """Seeds of the sweep; none of them is reported."""
-    steps: int = 100
-    """Updates, each on N rollouts of every training level; cosine schedule after a tenth of warm-up."""
-    measurements: int = 10
-    """Evaluations during training."""
-    coverage_ks: tuple[int, ...] = (1, 4, 16, 64, 256, 1024, 4096)
-    """k of the final coverage curve."""
-    runs_at_once: int = 150
-    """Runs trained as one batched program: bounds memory, changes results by rounding only."""
+    minigrid_policy: Annotated[str, Choice(VIEW_POLICIES)] = "perceptron"
+    """Network that acts in MiniGrid: perceptron sees view, direction and mission, convolutional sees the view alone."""
+    minigrid_width: Count = 64
+    """Number of units in each hidden layer of the perceptron, four times the convolutional network's channels."""
+
+
+@dataclass(frozen=True)
+class Methods(Group):
+    """Methods: every estimator at every N, after the same number of updates."""
+
+    estimators: Names = METHODS
+    """Estimators that are compared; N in an option stands for the number of rollouts."""
+    rollouts: Counts = (4, 16, 128)
+    """Numbers N of rollouts of each level in the gridworld, with Adam."""
+    sgd_rollouts: MaybeCounts = (16,)
+    """Numbers N of rollouts in the gridworld with SGD; the flag without values leaves SGD out."""
+    minigrid_rollouts: MaybeCounts = (16,)
+    """Numbers N of rollouts in MiniGrid, with Adam."""
+
+
+@dataclass(frozen=True)
+class EqualRollouts(Group):
+    """Equal rollouts: the same number of rollouts in all, in small groups often or in large ones seldom."""
+
+    equal_estimators: MaybeNames = ("rloo", "grpo", "maxrl_leave_one_out")
+    """Estimators that are compared at equal rollouts; the flag without values leaves this comparison out."""
+    equal_rollouts: MaybeCounts = (4, 16, 64)
+    """Numbers N of rollouts in that comparison; each N has its own number of updates, schedule and learning rate."""
+    equal_total: Count = 1200
+    """Number of rollouts of each level in all in that comparison."""
+
+
+@dataclass(frozen=True)
+class Training(Group):
+    """Training: a cosine schedule after a tenth of warm-up."""
+
+    steps: Count = 100
+    """Number of updates of each run, each on N rollouts of every training level."""
+    adam_rates: Rates = (0.01, 0.03, 0.1)
+    """Learning rates that are swept in the gridworld with Adam."""
+    sgd_rates: Rates = (0.3, 1.0, 3.0, 10.0)
+    """Learning rates that are swept in the gridworld with SGD, without momentum."""
+    minigrid_rates: Rates = (0.001, 0.003, 0.01)
+    """Learning rates that are swept in MiniGrid, with Adam."""
+    runs_at_once: Count = 150
+    """Most runs trained as one batched program; it bounds memory and changes results by rounding only."""
+
+
+@dataclass(frozen=True)
+class Evaluation(Group):
+    """Evaluation: exact pass rates on training and on held-out levels."""
+
+    held_out: Count = 6
+    """Number of held-out levels of each distance."""
+    measurements: Count = 10
+    """Number of evaluations of a reported run after the first."""
+    coverage_ks: Counts = (1, 4, 16, 64, 256, 1024, 4096)
+    """Values of k in the final coverage curve."""
+
+
+@dataclass(frozen=True)
+class Settings(Evaluation, Training, Seeds, EqualRollouts, Methods, MiniGrid, GridSettings):
+    """Worlds, methods, training and evaluation."""
 
     def __post_init__(self) -> None:
-        """Check counts and names."""
+        """Check also that every estimator exists at every N, and that equal rollouts are enough for one update."""
         super().__post_init__()
-        check_lists(estimators=self.estimators, rollouts=self.rollouts, coverage_ks=self.coverage_ks)
-        check_lists(adam_rates=self.adam_rates, sgd_rates=self.sgd_rates, minigrid_rates=self.minigrid_rates)
-        for name in ("held_out", "minigrid_levels", "minigrid_horizon", "minigrid_width", "equal_total"):
-            specs.check_count(name, getattr(self, name))
-        for name in ("seeds", "sweep_seeds", "steps", "measurements", "runs_at_once"):
-            specs.check_count(name, getattr(self, name))
-        for name in ("minigrid_names", "equal_rollouts"):
-            if getattr(self, name):
-                check_lists(**{name: getattr(self, name)})
         for count in self.equal_rollouts:
             if count > self.equal_total:
                 raise InputError(f"equal_rollouts must be at most equal_total = {self.equal_total}, got {count}")
-        for level in self.minigrid_names:
-            specs.lookup(minigrid.LEVELS, "MiniGrid level", level)
-        for count in self.coverage_ks:
-            specs.check_count("coverage_ks", count)
-        specs.lookup(VIEW_POLICIES, "policy", self.minigrid_policy)
-        check_rates(*self.adam_rates, *self.sgd_rates, *self.minigrid_rates)
         for section in self.sections():
-            check_lists(rollouts=section.rollouts)
             check_estimators(section.estimators, section.rollouts)
 
     def sections(self) -> list["Section"]:
@@ -119,9 +135,11 @@ class Settings(GridSettings):
         if self.sgd_rollouts:
             made.append(Section("equal steps", "gridworld", "sgd", self.sgd_rates, self.sgd_rollouts, names, steps))
         for count in self.equal_rollouts if self.equal_estimators else ():
-            own = self.equal_total // count
+            updates = self.equal_total // count
             made.append(
-                Section("equal rollouts", "gridworld", "adam", self.adam_rates, (count,), self.equal_estimators, own)
+                Section(
+                    "equal rollouts", "gridworld", "adam", self.adam_rates, (count,), self.equal_estimators, updates
+                )
             )
         if self.minigrid_names and self.minigrid_rollouts:
             made.append(
@@ -145,6 +163,7 @@ class Section:
     comparison: str
     """`equal steps` or `equal rollouts`."""
     world: str
+    """`gridworld` or `minigrid`."""
     optimiser: str
     rates: tuple[float, ...]
     rollouts: tuple[int, ...]
@@ -153,13 +172,19 @@ class Section:
 
     @property
     def name(self) -> str:
-        """A name for its checkpoints."""
+        """The name of its checkpoints."""
         counts = "-".join(map(str, self.rollouts))
-        return f"{self.comparison.replace(' ', '-')}-{self.world}-{self.optimiser}-N-{counts}"
+        return f"navigation-{self.comparison.replace(' ', '-')}-{self.world}-{self.optimiser}-N-{counts}"
 
+    @cached_property
     def methods(self) -> dict[Method, str]:
-        """Return every estimator at every N, with its name as it is in the settings."""
+        """Every estimator at every N, with its name as it is in the settings."""
         return {Sampled(name, count): name for name in self.estimators for count in self.rollouts}
+
+    def columns(self, run: Run) -> Row:
+        """Return the columns that name the comparison, and the estimator as it is in the settings."""
+        names = {"comparison": self.comparison, "world": self.world, "optimiser": self.optimiser}
+        return {**names, "estimator": self.methods[run.method]}
 
 
 _SMALL = Settings(
@@ -215,73 +240,60 @@ PRESETS = {
 }
 
 
-def run(settings: Settings, context: Context) -> list[Row]:
-    """Return rows of stage sweep, report (curves), coverage and difficulty, for every section."""
+def run(settings: Settings, context: Context) -> Tables:
+    """Return the swept runs' last rows, and the reported runs' curves, final coverage and pass rates by difficulty."""
     sections = settings.sections()
-    worlds = {each.world: settings.make_world(each.world).to(context.device) for each in sections}
-    rows: list[Row] = []
+    worlds = {section.world: settings.make_world(section.world).to(context.device) for section in sections}
+    tables: Tables = {}
     for section in sections:
-        world, methods = worlds[section.world], list(section.methods())
-        swept = swept_runs(methods, section.rates, settings.seeds, settings.sweep_seeds)
-        sweep = _train(swept, "sweep", section, world, settings, context)
-        finals = [row for row in sweep if row["step"] == section.steps and row["split"] == "train"]
-        best = choose_learning_rates(finals, "pass_at_1")
-        reported = reported_runs(methods, best, settings.seeds)
-        rows += finals + _train(reported, "report", section, world, settings, context)
-    return rows
-
-
-def _train(
-    runs: Sequence[Run], stage: str, section: Section, world: World, settings: Settings, context: Context
-) -> list[Row]:
-    return fit_in_blocks(
-        "navigation",
-        f"{section.name}-{stage}",
-        runs,
-        settings.runs_at_once,
-        world,
-        recipe(section.optimiser, section.steps, settings.measurements if stage == "report" else 1),
-        partial(_measure, stage, section, world, settings.coverage_ks),
-        context,
-    )
+        world = worlds[section.world]
+        compared = compare_on(
+            world,
+            list(section.methods),
+            section.rates,
+            optimisation(section.optimiser, section.steps, settings.measurements),
+            seeds=settings.seeds,
+            sweep_seeds=settings.sweep_seeds,
+            score="pass_at_1",
+            final=partial(_final, section),
+            measure=partial(_measure, section, world, settings.coverage_ks),
+            name=section.name,
+            at_once=settings.runs_at_once,
+            context=context,
+        )
+        append(tables, {"sweep": compared.sweep, **compared.report})
+    return tables
 
 
 def _measure(
-    stage: str,
     section: Section,
     world: World,
     coverage_ks: Sequence[int],
     runs: Sequence[Run],
     step: int,
-    rates: dict[str, Tensor],
-) -> list[Row]:
-    """A row per split and run, and at the end of a reported run its coverage and its pass rate by difficulty."""
-    rows = []
-    names = section.methods()
-    for split, tasks in world.splits.items():
-        for each, own in zip(runs, rates[split], strict=True):
-            named = {
-                "comparison": section.comparison,
-                "world": section.world,
-                "optimiser": section.optimiser,
-                "split": split,
-                "estimator": names[each.method],
-                "stage": stage,
-                **each.row(step),
-                "total_rollouts": step * (each.method.rollouts or 0),
-            }
-            rows.append({**named, **_curve(own, each), **_NO_DETAIL})
-            if step == section.steps and stage == "report":
-                detail = _coverage(own, coverage_ks) + _by_difficulty(own, tasks.difficulty)
-                rows += [{**named, **_NO_DETAIL, **columns} for columns in detail]
-    return rows
+    stack: Stack,
+) -> Tables:
+    """Make the curves' rows of every split and run, and at the end its coverage and its pass rate by difficulty."""
+    tables: Tables = {}
+    for split, rates in world.pass_rates(stack, step).items():
+        for run, run_rates in zip(runs, rates, strict=True):
+            made = {"curves": [{"total_rollouts": step * (run.method.rollouts or 0), **_curve(run, run_rates)}]}
+            if step == section.steps:
+                made["coverage"] = _coverage(run_rates, coverage_ks)
+                made["difficulty"] = _by_difficulty(run_rates, world.splits[split].difficulty)
+            for table, rows in made.items():
+                named = {**section.columns(run), "split": split, **run.row(step)}
+                append(tables, {table: [{**named, **row} for row in rows]})
+    return tables
 
 
-_NO_DETAIL: Row = {"k": None, "coverage": None, "difficulty": None, "pass_rate": None}
+def _final(section: Section, run: Run, rates: Tensor) -> Row:
+    """Return the columns of the sweep."""
+    return {**section.columns(run), **_curve(run, rates)}
 
 
-def _curve(rates: Tensor, run: Run) -> Row:
-    """pass@k of the learning curves, and the expected share of tasks with a success among N rollouts."""
+def _curve(run: Run, rates: Tensor) -> Row:
+    """Return pass@k of the learning curves, and the expected share of tasks with a success among N rollouts."""
     curves = dict(zip(KS, evaluate.exact_coverage(rates, KS).tolist(), strict=True))
     signal = float(evaluate.exact_coverage(rates, [run.method.rollouts or 1])[0])
     return {**{f"pass_at_{k}": curve for k, curve in curves.items()}, "signal": signal}
@@ -289,12 +301,11 @@ def _curve(rates: Tensor, run: Run) -> Row:
 
 def _coverage(rates: Tensor, ks: Sequence[int]) -> list[Row]:
     values = evaluate.exact_coverage(rates, ks).tolist()
-    return [{"stage": "coverage", "k": k, "coverage": value} for k, value in zip(ks, values, strict=True)]
+    return [{"k": k, "coverage": value} for k, value in zip(ks, values, strict=True)]
 
 
 def _by_difficulty(rates: Tensor, difficulty: Sequence[str]) -> list[Row]:
     return [
-        {"stage": "difficulty", "difficulty": name, "pass_rate": float(rates[torch.tensor(places)].mean())}
+        {"difficulty": name, "pass_rate": float(rates[torch.tensor([other == name for other in difficulty])].mean())}
         for name in dict.fromkeys(difficulty)
-        if (places := [place for place, each in enumerate(difficulty) if each == name])
     ]

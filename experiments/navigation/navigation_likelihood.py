@@ -1,15 +1,19 @@
 """With an exact likelihood in a real environment: how near does MaxRL come, and what does inverse sampling cost?
 
 The navigation twin of Fig. 2 of arXiv:2602.02710v1: in mazes the probability of reaching the goal is computed exactly,
-so a policy can be trained on the exact gradient of log p. Beside it MaxRL of exact order N (leave-one-out) on growing
-N, and inverse sampling (`maxrl_lab.inverse_sampling`): rollouts are drawn until m have succeeded, at most `cap`, which
-is maximum likelihood up to (1-p)^cap, at a random cost that is large exactly where p is small. Each method is shown
-against updates and against the rollouts it needed; for inverse sampling that is the exact expectation of its cost.
+so a policy can be trained on the exact gradient of log p. It is compared with MaxRL of exact order N (leave-one-out) on
+growing N, and with inverse sampling (`maxrl_lab.inverse_sampling`): rollouts are sampled until m have succeeded, at
+most `cap`, which is maximum likelihood up to (1-p)^cap, at a random cost that is large exactly where p is small. Each
+method is shown against updates and against the rollouts it needed; for inverse sampling that is the exact expectation
+of its cost.
 
-All start from the same parameters. Learning rates are swept alike, on seeds that are not reported, and chosen by the
-mean final log pass rate on the training levels, which all of these methods are after.
+All methods start from the same parameters. Learning rates are swept alike, on seeds that are not reported, and chosen
+by the mean final log pass rate on the training levels, which all of these methods are after.
 
     maxrl-lab run navigation_likelihood        (a minute)
+
+Tables: `sweep` (the end of every swept run on the training levels), `curves` (a row per reported run, measured step and
+split).
 """
 
 from collections.abc import Sequence
@@ -18,60 +22,70 @@ from functools import partial
 
 from torch import Tensor
 
-from experiments._shared import check_estimators
-from experiments.navigation._shared import GridSettings, World, fit_in_blocks, recipe
-from maxrl_lab import evaluate, inverse_sampling, specs
+from experiments._shared import Seeds, check_estimators
+from experiments.navigation._shared import GridSettings, optimisation
+from maxrl_lab import evaluate, inverse_sampling
 from maxrl_lab.errors import InputError
-from maxrl_lab.rows import Row
+from maxrl_lab.policies.stack import Stack
+from maxrl_lab.rows import Row, Tables
 from maxrl_lab.runs.context import Context
-from maxrl_lab.settings import check_lists, check_rates
+from maxrl_lab.settings import Count, Counts, MaybeCounts, Rates
+from maxrl_lab.settings import Settings as Group
+from maxrl_lab.tabular.study import World, compare_on
 from maxrl_lab.training.methods import Exact, Inverse, Method, Sampled
-from maxrl_lab.training.sweep import Run, choose_learning_rates, reported_runs, swept_runs
+from maxrl_lab.training.sweep import Run
 
 
 @dataclass(frozen=True)
-class Settings(GridSettings):
-    """Levels, methods and optimisation."""
+class Methods(Group):
+    """Methods: the exact gradient, a sampled estimator, and inverse sampling."""
 
-    distances: tuple[int, ...] = (2, 4, 6, 8, 10)
-    """Moves from start to goal."""
-    held_out: int = 6
-    """Held-out levels of each distance."""
     estimator: str = "maxrl_leave_one_out"
-    """Sampled at every N."""
-    rollouts: tuple[int, ...] = (4, 16, 64, 256)
-    """N."""
-    successes: tuple[int, ...] = (1, 4)
-    """m of inverse sampling."""
-    cap: int = 256
-    """Most rollouts of a task that inverse sampling draws in one update."""
-    learning_rates: tuple[float, ...] = (0.01, 0.03, 0.1)
-    """Swept alike for every method, with Adam."""
-    seeds: int = 5
-    """Reported runs per method."""
-    sweep_seeds: int = 2
-    """Seeds of the sweep; none of them is reported."""
-    steps: int = 150
-    """Updates; cosine schedule after a tenth of warm-up."""
-    measurements: int = 15
-    """Evaluations during training."""
-    runs_at_once: int = 60
-    """Runs trained as one batched program: bounds memory, changes results by rounding only."""
+    """Estimator that is sampled at every N."""
+    rollouts: Counts = (4, 16, 64, 256)
+    """Numbers N of rollouts of each level."""
+    successes: MaybeCounts = (1, 4)
+    """Numbers m of successes after which inverse sampling ends."""
+    cap: Count = 256
+    """Most rollouts of a level that inverse sampling takes in one update."""
+
+
+@dataclass(frozen=True)
+class Training(Group):
+    """Training: Adam with a cosine schedule after a tenth of warm-up."""
+
+    learning_rates: Rates = (0.01, 0.03, 0.1)
+    """Learning rates that are swept alike for every method."""
+    steps: Count = 150
+    """Number of updates of each run."""
+    runs_at_once: Count = 60
+    """Most runs trained as one batched program; it bounds memory and changes results by rounding only."""
+
+
+@dataclass(frozen=True)
+class Evaluation(Group):
+    """Evaluation: exact pass rates on training and on held-out levels."""
+
+    held_out: Count = 6
+    """Number of held-out levels of each distance."""
+    measurements: Count = 15
+    """Number of evaluations of a reported run after the first."""
+
+
+@dataclass(frozen=True)
+class Settings(Evaluation, Training, Seeds, Methods, GridSettings):
+    """Levels, methods, training and evaluation."""
+
+    distances: Counts = (2, 4, 6, 8, 10)
+    """Numbers of moves from start to goal."""
 
     def __post_init__(self) -> None:
-        """Check counts and names."""
+        """Check also that the estimator exists at every N, and that inverse sampling can end before its cap."""
         super().__post_init__()
-        check_lists(rollouts=self.rollouts, learning_rates=self.learning_rates)
-        for name in ("held_out", "cap", "seeds", "sweep_seeds", "steps", "measurements", "runs_at_once"):
-            specs.check_count(name, getattr(self, name))
-        check_rates(*self.learning_rates)
         check_estimators((self.estimator,), self.rollouts)
-        if self.successes:
-            check_lists(successes=self.successes)
         for count in self.successes:
             if count > self.cap:
                 raise InputError(f"successes must be at most the cap of {self.cap} rollouts, got {count}")
-        self.methods()
 
     def methods(self) -> list[Method]:
         """Return the exact gradient, the estimator at every N, and inverse sampling at every m."""
@@ -119,52 +133,48 @@ PRESETS = {
 }
 
 
-def run(settings: Settings, context: Context) -> list[Row]:
-    """Return the sweep's final rows and the reported curves: a row per run, measured step and split."""
+def run(settings: Settings, context: Context) -> Tables:
+    """Return the swept runs' last rows, and the reported runs' curves."""
     world = settings.world(settings.held_out).to(context.device)
-    swept = swept_runs(settings.methods(), settings.learning_rates, settings.seeds, settings.sweep_seeds)
-    sweep = _train(swept, "sweep", world, settings, context)
-    finals = [row for row in sweep if row["step"] == settings.steps and row["split"] == "train"]
-    best = choose_learning_rates(finals, "log_pass_rate")
-    return finals + _train(reported_runs(settings.methods(), best, settings.seeds), "report", world, settings, context)
-
-
-def _train(runs: Sequence[Run], stage: str, world: World, settings: Settings, context: Context) -> list[Row]:
-    return fit_in_blocks(
-        "navigation_likelihood",
-        stage,
-        runs,
-        settings.runs_at_once,
+    compared = compare_on(
         world,
-        recipe("adam", settings.steps, settings.measurements if stage == "report" else 1),
-        partial(_measure, stage),
-        context,
+        settings.methods(),
+        settings.learning_rates,
+        optimisation("adam", settings.steps, settings.measurements),
+        seeds=settings.seeds,
+        sweep_seeds=settings.sweep_seeds,
+        score="log_pass_rate",
+        final=lambda run, rates: {"cost": mean_cost(run.method, rates), **_metrics(rates)},
+        measure=partial(_measure, world),
+        name="navigation_likelihood",
+        at_once=settings.runs_at_once,
+        context=context,
     )
+    return {"sweep": compared.sweep, **compared.report}
 
 
-def _measure(stage: str, runs: Sequence[Run], step: int, rates: dict[str, Tensor]) -> list[Row]:
-    """A row per split and run; the cost is that of training."""
-    costs = [mean_cost(each.method, own) for each, own in zip(runs, rates["train"], strict=True)]
-    return [
-        {
-            "stage": stage,
-            **each.row(step),
-            "split": split,
-            "cost": cost,
-            "pass_at_1": float(own.mean()),
-            "pass_at_64": float(evaluate.exact_coverage(own, [64])[0]),
-            "log_pass_rate": float(own.log().mean()),
-        }
-        for split, found in rates.items()
-        for each, cost, own in zip(runs, costs, found, strict=True)
+def _measure(world: World, runs: Sequence[Run], step: int, stack: Stack) -> Tables:
+    """Make a row per split and run; the cost is that of training."""
+    rates = world.pass_rates(stack, step)
+    costs = [mean_cost(run.method, run_rates) for run, run_rates in zip(runs, rates["train"], strict=True)]
+    curves = [
+        {**run.row(step), "split": split, "cost": cost, **_metrics(run_rates)}
+        for split, split_rates in rates.items()
+        for run, cost, run_rates in zip(runs, costs, split_rates, strict=True)
     ]
+    return {"curves": curves}
+
+
+def _metrics(rates: Tensor) -> Row:
+    return {
+        "pass_at_1": float(rates.mean()),
+        "pass_at_64": float(evaluate.exact_coverage(rates, [64])[0]),
+        "log_pass_rate": float(rates.log().mean()),
+    }
 
 
 def mean_cost(method: Method, rates: Tensor) -> float | None:
     """Return the exact mean number of rollouts a task and update at these pass rates; None for an exact gradient."""
-    if method.rollouts is None:
-        return None
-    if method.kind != "inverse":
-        return float(method.rollouts)
-    successes = inverse_sampling.resolve(method.name)
-    return float(inverse_sampling.expected_cost(rates, successes=successes, cap=method.rollouts).mean())
+    if isinstance(method, Inverse):
+        return float(inverse_sampling.expected_cost(rates, successes=method.successes, cap=method.cap).mean())
+    return None if method.rollouts is None else float(method.rollouts)

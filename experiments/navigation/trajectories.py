@@ -5,6 +5,10 @@ visits to every cell, exact (`TabularTasks.occupancy`), and sampled paths, right
 was trained on all levels together. Learning rates are swept alike, on a seed that is not reported.
 
     maxrl-lab run trajectories        (ten seconds)
+
+Tables: `sweep` (the end of every swept run), `levels` (the levels that are shown, as text), `policies` (the exact pass
+rate of each method on each of them), `visits` (a row per method, level and free cell) and `paths` (a row per method,
+level, path and time).
 """
 
 from collections.abc import Sequence
@@ -15,41 +19,55 @@ from torch import Tensor
 
 from envs.gridworld.levels import Level
 from experiments._shared import check_estimators
-from experiments.navigation._shared import GridSettings, World, fit_runs, pass_rates, recipe
-from maxrl_lab import specs
-from maxrl_lab.policies.stack import Stack
+from experiments.navigation._shared import GridSettings, optimisation
 from maxrl_lab.randomness import generator
-from maxrl_lab.rows import Row
+from maxrl_lab.rows import Row, Tables, append
 from maxrl_lab.runs.context import Context
-from maxrl_lab.settings import check_lists, check_rates
+from maxrl_lab.settings import Count, Names, Rates
+from maxrl_lab.settings import Settings as Group
+from maxrl_lab.tabular.study import final_rows, pass_rates, train
+from maxrl_lab.tabular.tasks import TabularTasks
 from maxrl_lab.training.methods import Method, Sampled
-from maxrl_lab.training.sweep import Run, choose_learning_rates, reported_runs, swept_runs
+from maxrl_lab.training.sweep import Run, compare
 
 
 @dataclass(frozen=True)
-class Settings(GridSettings):
-    """Levels, methods, and how many paths are kept."""
+class Methods(Group):
+    """Methods: estimators at one N."""
 
-    estimators: tuple[str, ...] = ("rloo", "grpo", "maxrl")
-    """Compared."""
-    rollouts: int = 64
-    """N."""
-    learning_rates: tuple[float, ...] = (0.003, 0.01, 0.03)
-    """Swept alike for every method, with Adam."""
-    steps: int = 150
-    """Updates; cosine schedule after a tenth of warm-up."""
-    sampled: int = 200
-    """Paths drawn per level."""
-    kept: int = 8
-    """Most right paths, and most wrong ones, kept of them."""
+    estimators: Names = ("rloo", "grpo", "maxrl")
+    """Estimators that are compared."""
+    rollouts: Count = 64
+    """Number N of rollouts of each level in each update."""
+
+
+@dataclass(frozen=True)
+class Training(Group):
+    """Training: Adam with a cosine schedule after a tenth of warm-up."""
+
+    learning_rates: Rates = (0.003, 0.01, 0.03)
+    """Learning rates that are swept alike for every method."""
+    steps: Count = 150
+    """Number of updates of each run."""
+
+
+@dataclass(frozen=True)
+class Paths(Group):
+    """Paths: how many are sampled and how many are kept."""
+
+    sampled: Count = 200
+    """Number of paths sampled on each level."""
+    kept: Count = 8
+    """Most right paths, and most wrong ones, that are kept of them."""
+
+
+@dataclass(frozen=True)
+class Settings(Paths, Training, Methods, GridSettings):
+    """Levels, methods, training and paths."""
 
     def __post_init__(self) -> None:
-        """Check counts and names."""
+        """Check also that every estimator exists at N."""
         super().__post_init__()
-        check_lists(estimators=self.estimators, learning_rates=self.learning_rates)
-        for name in ("rollouts", "steps", "sampled", "kept"):
-            specs.check_count(name, getattr(self, name))
-        check_rates(*self.learning_rates)
         check_estimators(self.estimators, (self.rollouts,))
 
     def methods(self) -> list[Method]:
@@ -66,98 +84,75 @@ PRESETS = {
 }
 
 
-def run(settings: Settings, context: Context) -> list[Row]:
-    """Return rows of view `level` (text), `visits` (per method and cell) and `path` (per method, path and time)."""
+def run(settings: Settings, context: Context) -> Tables:
+    """Return the sweep, the levels shown, and what each method's policy does on them."""
     world = settings.world().to(context.device)
+    optimised = optimisation("adam", settings.steps, 1)
     made = settings.make_levels("train", settings.levels)
-    swept = swept_runs(settings.methods(), settings.learning_rates, first_seed=1, seeds=1)
-    rows = [row for row in _train(swept, world, settings, context)[1] if row["step"] == settings.steps]
-    reported = reported_runs(settings.methods(), choose_learning_rates(rows, "pass_at_1"), seeds=1)
-    stack, _ = _train(reported, world, settings, context)
-    rates = pass_rates(stack, world.train, settings.steps).cpu()
-    shown = [place * settings.levels for place in range(len(settings.distances))]
-    rows = [_level_row(place, made[place]) for place in shown]
-    for number, each in enumerate(reported):
-        head = {"method": each.method.name, "rollouts": settings.rollouts, "learning_rate": each.learning_rate}
-        found = _visits(stack, number, world, made, shown) + _paths(stack, number, world, made, shown, settings)
-        rows += [{**head, "pass_rate": float(rates[number, row["level"]]), **row} for row in found]
-    return [{**_COLUMNS, **row} for row in rows]
+    shown = {index: made[index] for index in range(0, len(made), settings.levels)}
+
+    def sweep(runs: Sequence[Run]) -> list[Row]:
+        return final_rows(
+            runs,
+            world,
+            optimised,
+            lambda _run, rates: {"pass_at_1": float(rates.mean())},
+            name="trajectories-sweep",
+            at_once=len(runs),
+            context=context,
+        )
+
+    def report(runs: Sequence[Run]) -> Tables:
+        checkpoint, progress = context.checkpoint.stage("report"), context.progress("trajectories report")
+        stack, _ = train(runs, world, optimised, checkpoint=checkpoint, progress=progress)
+        rates = pass_rates(stack, world.train, settings.steps).cpu()
+        with torch.no_grad():
+            policies = stack.log_policy(world.train.inputs, world.train.rows)
+        tables: Tables = {}
+        for run, policy, run_rates in zip(runs, policies, rates, strict=True):
+            table = {
+                "policies": [{"level": level, "pass_rate": float(run_rates[level])} for level in shown],
+                "visits": _visits(world.train.tables, policy, shown),
+                "paths": _paths(world.train.tables, policy, shown, settings),
+            }
+            names = {"method": run.method.name, "learning_rate": run.learning_rate}
+            append(tables, {name: [{**names, **row} for row in rows] for name, rows in table.items()})
+        return tables
+
+    compared = compare(
+        settings.methods(),
+        settings.learning_rates,
+        seeds=1,
+        sweep_seeds=1,
+        score="pass_at_1",
+        sweep=sweep,
+        report=report,
+    )
+    levels = [{"level": index, "distance": int(level.distance), "text": level.text()} for index, level in shown.items()]
+    return {"sweep": compared.sweep, "levels": levels, **compared.report}
 
 
-_COLUMNS: Row = {
-    **dict.fromkeys(("view", "level", "distance", "text", "method", "rollouts", "learning_rate", "pass_rate")),
-    **dict.fromkeys(("path", "success", "time", "row", "col", "visits")),
-}
-
-
-def _train(runs: Sequence[Run], world: World, settings: Settings, context: Context) -> tuple[Stack, list[Row]]:
-    """Train the runs together; return their policies and how they ended on the training levels."""
-    stage = f"training-{runs[0].seed}"
-
-    def measure(step: int, rates: dict[str, Tensor]) -> list[Row]:
-        found = rates["train"].mean(1).tolist()
-        return [{"stage": stage, **each.row(step), "pass_at_1": rate} for each, rate in zip(runs, found, strict=True)]
-
-    checkpoint, progress = context.checkpoint.stage(stage), context.progress(f"trajectories {stage}")
-    return fit_runs(runs, world, recipe("adam", settings.steps, 1), measure, checkpoint, progress)
-
-
-def _level_row(place: int, level: Level) -> Row:
-    return {"view": "level", "level": place, "distance": int(level.distance), "text": level.text()}
-
-
-def _visits(stack: Stack, number: int, world: World, made: Sequence[Level], shown: Sequence[int]) -> list[Row]:
-    """Expected steps spent on each free cell, of at most H; the start is where they begin, the end is not counted."""
-    tables = world.train.tables
-    with torch.no_grad():
-        policy = stack.log_policy(world.train.inputs, world.train.rows)[number]
-    expected = tables.occupancy(policy)[:-1].sum(0).cpu()
-    rows = []
-    for place in shown:
-        level = made[place]
-        visits = expected[place].view(level.size, level.size) * tables.active[place].view(level.size, level.size).cpu()
-        for row, col in zip(*(~level.walls).nonzero(), strict=True):
-            rows.append(
-                {
-                    "view": "visits",
-                    "level": place,
-                    "distance": int(level.distance),
-                    "row": int(row),
-                    "col": int(col),
-                    "visits": float(visits[row, col]),
-                }
-            )
-    return rows
-
-
-def _paths(
-    stack: Stack, number: int, world: World, made: Sequence[Level], shown: Sequence[int], settings: Settings
-) -> list[Row]:
-    """The first right and the first wrong paths of those sampled."""
-    with torch.no_grad():
-        policy = stack.log_policy(world.train.inputs, world.train.rows)[number]
-        stream = generator("trajectories", device=policy.device)
-        group, paths = world.train.tables.paths(policy, settings.sampled, stream)
-    rows = []
-    for place in shown:
-        for success in (True, False):
-            chosen = (group.rewards[place].bool() == success).nonzero().flatten()[: settings.kept]
-            for path in chosen.tolist():
-                rows += _path_rows(made[place], place, path, success, paths.states[place, path])
-    return rows
-
-
-def _path_rows(level: Level, place: int, path: int, success: bool, states: Tensor) -> list[Row]:
+def _visits(tasks: TabularTasks, policy: Tensor, shown: dict[int, Level]) -> list[Row]:
+    """Return the expected steps spent on each free cell, H at most; the start counts, the end does not."""
+    expected = (tasks.occupancy(policy)[:-1].sum(0) * tasks.active).cpu()
     return [
-        {
-            "view": "path",
-            "level": place,
-            "distance": int(level.distance),
-            "path": path,
-            "success": success,
-            "time": time,
-            "row": state // level.size,
-            "col": state % level.size,
-        }
-        for time, state in enumerate(states.tolist())
+        {"level": index, "row": int(row), "col": int(col), "visits": float(expected[index, row * level.size + col])}
+        for index, level in shown.items()
+        for row, col in zip(*(~level.walls).nonzero(), strict=True)
     ]
+
+
+def _paths(tasks: TabularTasks, policy: Tensor, shown: dict[int, Level], settings: Settings) -> list[Row]:
+    """Return the first right and the first wrong paths of those sampled."""
+    group, paths = tasks.paths(policy, settings.sampled, generator("trajectories", device=policy.device))
+    rows = []
+    for index, level in shown.items():
+        for success in (True, False):
+            kept = (group.rewards[index].bool() == success).nonzero().flatten()[: settings.kept].tolist()
+            for path in kept:
+                cells = [divmod(state, level.size) for state in paths.states[index, path].tolist()]
+                rows += [
+                    {"level": index, "path": path, "success": success, "time": time, "row": row, "col": col}
+                    for time, (row, col) in enumerate(cells)
+                ]
+    return rows

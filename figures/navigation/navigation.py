@@ -1,7 +1,7 @@
 """Learning to navigate with each estimator: curves of exact pass@k, what N and rollouts buy, and on which tasks."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,58 +12,77 @@ from matplotlib.figure import Figure
 from figures import style
 from maxrl_lab import evaluate
 
-COLUMNS = (
-    "comparison", "world", "optimiser", "split", "stage", "estimator", "method", "rollouts", "learning_rate", "seed",
-    "step", "total_rollouts", "pass_at_1", "pass_at_8", "pass_at_64", "pass_at_512", "signal", "k", "coverage",
-    "difficulty", "pass_rate",
-)  # fmt: skip
+_SECTION = ("comparison", "world", "optimiser")
+_RUN = ("estimator", "method", "rollouts", "learning_rate", "seed", "step")
 _KS = (1, 8, 64, 512)
+COLUMNS = {
+    "sweep": (*_SECTION, *_RUN, "pass_at_1"),
+    "curves": (*_SECTION, *_RUN, "split", "total_rollouts", "signal", *(f"pass_at_{k}" for k in _KS)),
+    "coverage": (*_SECTION, *_RUN, "split", "k", "coverage"),
+    "difficulty": (*_SECTION, *_RUN, "split", "difficulty", "pass_rate"),
+}
 _SPLITS = {"train": "training levels", "held_out": "held-out levels"}
 _MARKERS = "osD^vP*"
 
 
 @style.styled
-def draw(rows: pd.DataFrame) -> Figure:
+def plot(tables: Mapping[str, pd.DataFrame], settings: Any) -> Figure:
     """Return a grid of panels: a row of learning curves per world and split, then what explains them."""
-    style.check_columns(rows, COLUMNS)
-    main = rows[rows.comparison == "equal steps"]
-    worlds = [name for name in ("gridworld", "minigrid") if name in set(main.world)]
+    style.check_tables(tables, COLUMNS)
+    curves = tables["curves"]
+    worlds = [name for name in ("gridworld", "minigrid") if name in set(curves.world)]
     figure = Figure(figsize=(18, 4.1 * (2 * len(worlds) + 2)))
     axes = figure.subplots(2 * len(worlds) + 2, 4)
     panels = iter(axes)
     for world in worlds:
         for split in _SPLITS:
-            _curves(next(panels), main[main.world == world], world, split)
-    grid = main[(main.world == "gridworld") & (main.optimiser == "adam")]
-    count = _middle(grid)
-    _against_rollouts(axes[-2, 0], grid, 1)
-    _against_rollouts(axes[-2, 1], grid, 64)
-    _equal_rollouts(axes[-2, 2], rows[rows.comparison == "equal rollouts"])
-    _signal(axes[-2, 3], grid, count)
-    _coverage(axes[-1, 0], grid, count)
-    _efficiency(axes[-1, 1], grid, count)
-    _difficulty(axes[-1, 2], grid, count)
-    _sweep(axes[-1, 3], main[main.world == "gridworld"])
+            _curves(next(panels), _equal_steps(curves, world), world, split)
+    _buy(axes[-2], curves)
+    _explain(axes[-1], {name: _equal_steps(rows, "gridworld") for name, rows in tables.items()})
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=12)
-    seeds = rows[rows.stage == "report"].seed.nunique()
     figure.suptitle(
         f"Gridworld levels from easy to hopeless{', and MiniGrid' if 'minigrid' in worlds else ''}: "
-        f"exact pass rates, no evaluation noise; {style.seeds_text(seeds)}\n"
+        f"exact pass rates, no evaluation noise; {style.seeds_text(settings.seeds)}\n"
         "learning rate swept alike for every method and chosen by final training pass@1",
         fontsize=14,
     )
     return figure
 
 
-def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+def summarise(tables: Mapping[str, pd.DataFrame], settings: Any) -> pd.DataFrame:  # noqa: ARG001
     """Return every method's final pass@1, 64 and 512 on both splits, with 95% intervals over seeds."""
-    report = rows[rows.stage == "report"]
-    final = report[
-        report.step == report.groupby(["comparison", "world", "optimiser", "rollouts"]).step.transform("max")
-    ]
+    curves = tables["curves"]
+    last = curves.groupby(["comparison", "world", "optimiser", "rollouts"]).step.transform("max")
     keys = ["comparison", "world", "optimiser", "rollouts", "method", "learning_rate", "split"]
-    return style.final_table(final, keys, ["pass_at_1", "pass_at_64", "pass_at_512"])
+    return style.final_table(curves[curves.step == last], keys, ["pass_at_1", "pass_at_64", "pass_at_512"])
+
+
+def _equal_steps(rows: pd.DataFrame, world: str) -> pd.DataFrame:
+    return rows[(rows.comparison == "equal steps") & (rows.world == world)]
+
+
+def _adam(rows: pd.DataFrame, split: str) -> pd.DataFrame:
+    return rows[(rows.optimiser == "adam") & (rows.split == split)]
+
+
+def _buy(axes: Sequence[Axes], curves: pd.DataFrame) -> None:
+    """Plot what rollouts buy: the final policies against N, all rollouts counted, and the signal of one group."""
+    train = _adam(_equal_steps(curves, "gridworld"), "train")
+    _against_rollouts(axes[0], train, 1)
+    _against_rollouts(axes[1], train, 64)
+    _equal_rollouts(axes[2], curves[(curves.comparison == "equal rollouts") & (curves.split == "train")])
+    _signal(axes[3], train, _middle(train))
+
+
+def _explain(axes: Sequence[Axes], tables: Mapping[str, pd.DataFrame]) -> None:
+    """Plot the final policies in the gridworld at the middle N: coverage, efficiency, difficulty; and the sweep."""
+    count = _middle(_adam(tables["curves"], "train"))
+    coverage = _adam(tables["coverage"], "held_out")
+    _coverage(axes[0], coverage[coverage.rollouts == count], count)
+    _efficiency(axes[1], coverage[coverage.rollouts == count], count)
+    _difficulty(axes[2], tables["difficulty"][tables["difficulty"].rollouts == count], count)
+    _sweep(axes[3], tables["sweep"])
 
 
 def _middle(rows: pd.DataFrame) -> float:
@@ -85,8 +104,8 @@ def _style(name: str) -> dict[str, Any]:
 
 
 def _curves(axes: Sequence[Axes], rows: pd.DataFrame, world: str, split: str) -> None:
-    """Learning curves of pass@k at the middle N, a panel per k."""
-    shown = rows[(rows.world == world) & (rows.split == split) & (rows.optimiser == "adam") & (rows.stage == "report")]
+    """Plot learning curves of pass@k at the middle N, a panel per k."""
+    shown = _adam(rows, split)
     count = _middle(shown)
     shown = shown[shown.rollouts == count]
     for ax, k in zip(axes, _KS, strict=True):
@@ -97,32 +116,28 @@ def _curves(axes: Sequence[Axes], rows: pd.DataFrame, world: str, split: str) ->
         ax.set_title(f"{world}, {_SPLITS[split]}, N = {count:g}")
 
 
-def _final(rows: pd.DataFrame, split: str, stage: str = "report") -> pd.DataFrame:
-    return rows[(rows.stage == stage) & (rows.split == split) & (rows.step == rows.step.max())]
-
-
 def _against_rollouts(ax: Axes, rows: pd.DataFrame, k: int) -> None:
-    """-log pass@k of the final policies against N: the form of Fig. 3."""
-    final = _final(rows, "train").assign(loss=lambda found: -np.log(found[f"pass_at_{k}"]))
+    """Plot -log pass@k of the final policies against N: the form of Fig. 3."""
+    final = rows[rows.step == rows.step.max()]
+    final = final.assign(loss=-np.log(final[f"pass_at_{k}"]))
     for name in _methods(final):
         style.band(ax, _of(final, name), "rollouts", "loss", name, marker="o", markersize=4, **_style(name))
-    start = rows[(rows.stage == "report") & (rows.split == "train") & (rows.step == 0)]
-    ax.axhline(-np.log(start[f"pass_at_{k}"].mean()), color="black", linewidth=1, dashes=(1, 2))
-    ax.text(rows.rollouts.min(), -np.log(start[f"pass_at_{k}"].mean()), "untrained", fontsize=9, va="bottom")
+    start = -np.log(rows[rows.step == 0][f"pass_at_{k}"].mean())
+    ax.axhline(start, color="black", linewidth=1, dashes=(1, 2))
+    ax.text(rows.rollouts.min(), start, "untrained", fontsize=9, va="bottom")
     ax.set(xscale="log", xlabel="rollouts N", ylabel=f"−log pass@{k} (nats)", title="gridworld, training levels, final")
     style.plain_x(ax, rows.rollouts)
 
 
 def _equal_rollouts(ax: Axes, rows: pd.DataFrame) -> None:
-    """Pass@1 against all rollouts drawn, each N with its own number of updates: small groups often, or large seldom?"""
-    curves = rows[(rows.stage == "report") & (rows.split == "train")]
-    if curves.empty:
+    """Plot pass@1 against all rollouts, each N with its own number of updates: small groups often, or large seldom?"""
+    if rows.empty:
         ax.set_axis_off()
         return
     patterns = itertools.cycle([(1, 1), (4, 1.5), (None, None), (6, 1, 1, 1)])
-    for count, pattern in zip(sorted(curves.rollouts.unique()), patterns, strict=False):
-        for name in _methods(curves):
-            runs = _of(curves[curves.rollouts == count], name)
+    for count, pattern in zip(sorted(rows.rollouts.unique()), patterns, strict=False):
+        for name in _methods(rows):
+            runs = _of(rows[rows.rollouts == count], name)
             label = f"{style.label(name)}, N = {count:g}"
             style.band(ax, runs, "total_rollouts", "pass_at_1", name, label=label, dashes=pattern)
     ax.set(xlabel="rollouts of each level, in all", ylabel="pass@1 (exact)")
@@ -131,8 +146,8 @@ def _equal_rollouts(ax: Axes, rows: pd.DataFrame) -> None:
 
 
 def _signal(ax: Axes, rows: pd.DataFrame, count: float) -> None:
-    """Expected share of training tasks that show a success: Fig. 7."""
-    shown = rows[(rows.stage == "report") & (rows.split == "train") & (rows.rollouts == count)]
+    """Plot the expected share of training tasks that show a success: Fig. 7."""
+    shown = rows[rows.rollouts == count]
     for name in _methods(shown):
         style.band(ax, _of(shown, name), "step", "signal", name, **_style(name))
     ax.set(xlabel="update", ylabel="share of tasks with K ≥ 1 (exact)")
@@ -140,28 +155,25 @@ def _signal(ax: Axes, rows: pd.DataFrame, count: float) -> None:
 
 
 def _coverage(ax: Axes, rows: pd.DataFrame, count: float) -> None:
-    final = _final(rows, "held_out", "coverage")
-    final = final[final.rollouts == count]
-    for name in _methods(final):
-        style.band(ax, _of(final, name), "k", "coverage", name, marker="o", markersize=3, **_style(name))
+    for name in _methods(rows):
+        style.band(ax, _of(rows, name), "k", "coverage", name, marker="o", markersize=3, **_style(name))
     ax.set(xscale="log", xlabel="samples k", ylabel="coverage, pass@k (exact)")
-    style.plain_x(ax, final.k)
+    style.plain_x(ax, rows.k)
     ax.set_title(f"gridworld, held-out levels, final, N = {count:g}")
 
 
 def _efficiency(ax: Axes, rows: pd.DataFrame, count: float) -> None:
-    """How many times more samples GRPO needs for the same held-out coverage: Fig. 5."""
-    final = _final(rows, "held_out", "coverage")
-    table = final[final.rollouts == count].pivot_table(index="k", columns="estimator", values="coverage")
+    """Plot how many times more samples GRPO needs for the same held-out coverage: Fig. 5."""
+    table = rows.pivot_table(index="k", columns="estimator", values="coverage")
     if "grpo" not in table.columns:
         ax.set_axis_off()
         return
     ks = [int(k) for k in table.index]
-    for place, name in enumerate(table.columns):
+    for index, name in enumerate(table.columns):
         ratio = evaluate.scaling_efficiency(table[name].tolist(), table["grpo"].tolist(), ks).numpy()
         reached = np.isfinite(ratio)
         ax.plot(np.array(ks)[reached], ratio[reached], "o-", color=style.colour(name), ms=4)
-        never = np.array(ks)[~reached] * 1.12 ** (place - len(table.columns) / 2)
+        never = np.array(ks)[~reached] * 1.12 ** (index - len(table.columns) / 2)
         ax.plot(never, np.full(len(never), 2 * max(ks)), linestyle="none", marker=6, color=style.colour(name), ms=7)
     ax.set(xscale="log", yscale="log", xlabel="samples k", ylabel="samples GRPO needs / k")
     style.plain_ticks(ax)
@@ -170,10 +182,10 @@ def _efficiency(ax: Axes, rows: pd.DataFrame, count: float) -> None:
 
 
 def _difficulty(ax: Axes, rows: pd.DataFrame, count: float) -> None:
-    """Final pass rate by distance, on training (filled) and held-out levels (open)."""
+    """Plot the final pass rate by distance, on training (filled) and held-out levels (open)."""
     for split, face in (("train", None), ("held_out", "white")):
-        final = _final(rows, split, "difficulty")
-        final = final[final.rollouts == count].assign(distance=lambda found: found.difficulty.astype(float))
+        final = _adam(rows, split)
+        final = final.assign(distance=final.difficulty.astype(float))
         for name, marker in zip(_methods(final), itertools.cycle(_MARKERS), strict=False):
             mean = _of(final, name).groupby("distance").pass_rate.mean()
             pattern = "-" if split == "train" else ":"
@@ -184,22 +196,21 @@ def _difficulty(ax: Axes, rows: pd.DataFrame, count: float) -> None:
 
 
 def _sweep(ax: Axes, rows: pd.DataFrame) -> None:
-    """Final pass@1 against the learning rate: SGD needs another rate for every estimator's scale, Adam does not."""
-    sweep = rows[rows.stage == "sweep"]
-    shared = set.intersection(*(set(found.rollouts) for _, found in sweep.groupby("optimiser")))
+    """Plot final pass@1 against the learning rate: SGD needs another one for every estimator's scale, Adam does not."""
+    shared = set.intersection(*(set(swept.rollouts) for _, swept in rows.groupby("optimiser")))
     if not shared:
         ax.set_axis_off()
         return
     count = min(shared, key=lambda n: abs(n - 16))
     for optimiser, pattern in (("adam", "-"), ("sgd", ":")):
-        shown = sweep[(sweep.optimiser == optimiser) & (sweep.rollouts == count)]
+        shown = rows[(rows.optimiser == optimiser) & (rows.rollouts == count)]
         for name, marker in zip(_methods(shown), itertools.cycle(_MARKERS), strict=False):
-            mean = _of(shown, name).groupby("learning_rate").pass_at_1.mean()
+            mean = style.means(_of(shown, name), "learning_rate", "pass_at_1")
             ax.plot(mean.index, mean, pattern, marker=marker, color=style.colour(name), markersize=4)
     ax.set(xscale="log", xlabel="learning rate", ylabel="sweep: final training pass@1")
     both = (
         "solid: Adam, which divides out constant scale\ndotted: SGD, which does not"
-        if len(set(sweep.optimiser)) > 1
+        if rows.optimiser.nunique() > 1
         else "Adam"
     )
     ax.set_title(f"{both}; N = {count:g}")

@@ -1,5 +1,8 @@
 """Exact bias and variance of every estimator on the levels of a learning policy, and which one is nearest."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
@@ -8,42 +11,39 @@ from matplotlib.figure import Figure
 
 from figures import style
 
-COLUMNS = (
-    "seed", "step", "estimator", "rollouts", "level", "distance", "budget", "pass_rate", "squared_bias", "variance",
-    "mean_squared_error", "budget_mean_squared_error",
-)  # fmt: skip
+COLUMNS = {
+    "rows": (
+        *("seed", "step", "estimator", "rollouts", "level", "distance", "pass_rate"),
+        *("squared_bias", "variance", "mean_squared_error", "budget_mean_squared_error"),
+    )
+}
 _NOBODY = "none: no nearer than a zero gradient"
 _WORTH = 0.99
 """A zero gradient has the error 1; an estimator whose error is not below this is no nearer."""
 _SHOWN = ("rloo", "grpo", "pkpo", "maxrl_order", "maxrl", "maxrl_leave_one_out", "maxrl_no_baseline")
 _INVERSE = "#117733"
+_PARTS = {"squared_bias": "squared bias", "variance": "variance", "mean_squared_error": "their sum"}
 _EDGES = (0, 1e-6, 1e-4, 1e-3, 1e-2, 0.1, 0.3, 0.6, 0.9, 1.0)
 """Bins of the pass rate."""
 
 
 @style.styled
-def draw(rows: pd.DataFrame) -> Figure:
+@style.styled
+def plot(tables: Mapping[str, pd.DataFrame], settings: Any) -> Figure:
     """Return six panels: bias, variance, error at one N; error at equal rollouts; who is nearest; where levels are."""
-    style.check_columns(rows, COLUMNS)
-    counts = sorted(rows.rollouts.dropna().unique())
-    count = min(counts, key=lambda n: abs(n - 16))
-    binned = rows[rows.pass_rate < _EDGES[-2]].assign(bin=lambda found: pd.cut(found.pass_rate, _EDGES))
-    at_n = binned[binned.rollouts == count]
-    budget = int(rows.budget.iloc[0])
+    style.check_tables(tables, COLUMNS)
+    rows = tables["rows"]
+    count = min(settings.rollouts, key=lambda n: abs(n - 16))
+    binned = rows[rows.pass_rate < _EDGES[-2]]
+    binned = binned.assign(bin=pd.cut(binned.pass_rate, _EDGES))
     figure = Figure(figsize=(16, 9.6))
     axes = figure.subplots(2, 3)
-    for ax, column, title in zip(
-        axes[0],
-        ("squared_bias", "variance", "mean_squared_error"),
-        ("squared bias", "variance", "their sum"),
-        strict=True,
-    ):
-        _curves(ax, at_n, column)
-        ax.set_title(f"{title}, one group of N = {count:g}")
-    best = binned[binned.rollouts.isna() | (binned.rollouts == count)]
-    _curves(axes[1, 0], best, "budget_mean_squared_error")
+    for ax, (column, title) in zip(axes[0], _PARTS.items(), strict=True):
+        _curves(ax, binned[binned.rollouts == count], column)
+        ax.set_title(f"{title}, one group of N = {count}")
+    _curves(axes[1, 0], binned[binned.rollouts.isna() | (binned.rollouts == count)], "budget_mean_squared_error")
     axes[1, 0].set_title(
-        f"error at equal rollouts: {budget} per level\n(groups of {count:g}; inverse sampling: expected)"
+        f"error at equal rollouts: {settings.budget} per level\n(groups of {count}; inverse sampling: expected)"
     )
     _winners(axes[1, 1], nearest(rows))
     _where(axes[1, 2], rows)
@@ -53,14 +53,14 @@ def draw(rows: pd.DataFrame) -> Figure:
     figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=9.5)
     figure.suptitle(
         "Distance to the maximum-likelihood gradient through a network that is learning to navigate "
-        f"(exact; {rows.level.nunique()} levels x {rows.step.nunique()} checkpoints x {rows.seed.nunique()} runs)"
+        f"(exact; {rows.level.nunique()} levels x {rows.step.nunique()} checkpoints x {settings.seeds} runs)"
     )
     return figure
 
 
-def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+def summarise(tables: Mapping[str, pd.DataFrame], settings: Any) -> pd.DataFrame:  # noqa: ARG001
     """Return, per bin of the pass rate, on how many levels and checkpoints each estimator is nearest, N free."""
-    won = nearest(rows)
+    won = nearest(tables["rows"])
     return pd.crosstab(won["name"], won["bin"])
 
 
@@ -69,16 +69,16 @@ def nearest(rows: pd.DataFrame) -> pd.DataFrame:
 
     The name is `none` where even the least error is not below that of a zero gradient.
     """
-    chosen = rows.loc[rows.groupby(["seed", "step", "level"]).budget_mean_squared_error.idxmin()]
+    best = rows.loc[rows.groupby(["seed", "step", "level"]).budget_mean_squared_error.idxmin()]
     names = [
         _name(row.estimator, row.rollouts) if row.budget_mean_squared_error < _WORTH else _NOBODY
-        for row in chosen.itertuples()
+        for row in best.itertuples()
     ]
-    return chosen.assign(bin=pd.cut(chosen.pass_rate, _EDGES), name=names)
+    return best.assign(bin=pd.cut(best.pass_rate, _EDGES), name=names)
 
 
 def _name(estimator: str, rollouts: float) -> str:
-    """A name without the options that depend on N, so that it can be counted."""
+    """Return a name without the options that depend on N, so that the rows of all N can be counted together."""
     if np.isnan(rollouts):
         return "inverse sampling"
     short = {"maxrl_order": "MaxRL of order N/2", "pkpo": "PKPO k=N/2"}
@@ -86,7 +86,7 @@ def _name(estimator: str, rollouts: float) -> str:
 
 
 def _curves(ax: Axes, rows: pd.DataFrame, column: str) -> None:
-    """Median over the levels of a bin of p, at the bin's median p."""
+    """Plot the median over the levels of a bin of p, at the bin's median p."""
     for name in dict.fromkeys(rows.estimator):
         if style.base(name) not in (*_SHOWN, "inverse_sampling"):
             continue
@@ -104,28 +104,12 @@ def _curves(ax: Axes, rows: pd.DataFrame, column: str) -> None:
 
 
 def _winners(ax: Axes, won: pd.DataFrame) -> None:
-    """Share of levels on which each estimator is nearest, by pass rate."""
+    """Plot the share of levels on which each estimator is nearest, by pass rate."""
     table = pd.crosstab(won["bin"], won["name"], normalize="index")
     bottom = np.zeros(len(table))
-    order = sorted(table.columns, key=lambda name: (name == _NOBODY, -table[name].sum()))
-    hatches = {4: "..", 16: "//", 64: "", 256: "xx"}
-    for name in order:
-        if name == _NOBODY:
-            ax.bar(range(len(table)), table[name], bottom=bottom, color="#EEEEEE", label=name)
-            bottom += table[name].to_numpy()
-            continue
-        colours = won[won["name"] == name].estimator.map(style.colour)
-        count = won[won["name"] == name].rollouts.iloc[0]
-        inverse = np.isnan(count)
-        ax.bar(
-            range(len(table)),
-            table[name],
-            bottom=bottom,
-            color=_INVERSE if inverse else colours.iloc[0],
-            hatch="**" if inverse else hatches.get(int(count), "++"),
-            edgecolor="white",
-            label=name,
-        )
+    for name in sorted(table.columns, key=lambda name: (name == _NOBODY, -table[name].sum())):
+        look = _look(won[won["name"] == name].iloc[0])
+        ax.bar(range(len(table)), table[name], bottom=bottom, label=name, **look)
         bottom += table[name].to_numpy()
     ticks = [f"{interval.left:g}–{interval.right:g}" for interval in table.index]
     ax.set_xticks(range(len(table)), ticks, rotation=40, ha="right", fontsize=9)
@@ -134,14 +118,24 @@ def _winners(ax: Axes, won: pd.DataFrame) -> None:
     ax.legend(fontsize=7.5, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
+def _look(winner: pd.Series) -> dict[str, Any]:
+    """Return the look of a winner's bars: a colour per estimator, a hatch per N."""
+    if winner["name"] == _NOBODY:
+        return {"color": "#EEEEEE"}
+    if np.isnan(winner.rollouts):
+        return {"color": _INVERSE, "hatch": "**", "edgecolor": "white"}
+    hatch = {4: "..", 16: "//", 64: "", 256: "xx"}.get(int(winner.rollouts), "++")
+    return {"color": style.colour(winner.estimator), "hatch": hatch, "edgecolor": "white"}
+
+
 def _where(ax: Axes, rows: pd.DataFrame) -> None:
-    """Pass rates at the checkpoints, by distance."""
+    """Plot the pass rates at the checkpoints, by distance."""
     levels = rows.drop_duplicates(["seed", "step", "level"])
-    for place, (step, found) in enumerate(levels.groupby("step")):
-        count = levels.step.nunique()
-        colour = colormaps["viridis_r"](place / max(1, count - 1))
-        shift = 0.9 * (place - (count - 1) / 2) / count
-        ax.plot(found.distance + shift, found.pass_rate, "o", ms=4, alpha=0.7, color=colour, label=f"update {step:g}")
+    count = levels.step.nunique()
+    for index, (step, at_step) in enumerate(levels.groupby("step")):
+        colour = colormaps["viridis_r"](index / max(1, count - 1))
+        distances = at_step.distance + 0.9 * (index - (count - 1) / 2) / count
+        ax.plot(distances, at_step.pass_rate, "o", ms=4, alpha=0.7, color=colour, label=f"update {step:g}")
     ax.set(yscale="log", xlabel="moves from start to goal", ylabel="pass rate p")
     ax.set_title("the levels at the checkpoints")
     ax.set_xticks(sorted(levels.distance.unique()))

@@ -1,6 +1,7 @@
 """Sampled MaxRL and inverse sampling beside training on the exact likelihood gradient, by updates and by rollouts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,19 +11,19 @@ from matplotlib.figure import Figure
 
 from figures import style
 
-COLUMNS = (
-    "stage", "method", "rollouts", "learning_rate", "seed", "step", "split", "cost", "pass_at_1", "pass_at_64",
-    "log_pass_rate",
-)  # fmt: skip
+_RUN = ("method", "rollouts", "learning_rate", "seed", "step")
+COLUMNS = {"curves": (*_RUN, "split", "cost", "pass_at_1", "pass_at_64", "log_pass_rate")}
 _INVERSE = ("#009E73", "#56B4E9", "#CC79A7", "#999933")
 
 
 @style.styled
-def draw(rows: pd.DataFrame) -> Figure:
+@style.styled
+def plot(tables: Mapping[str, pd.DataFrame], settings: Any) -> Figure:
     """Return six panels: likelihood and pass@1 by update and by rollouts, held-out pass@64, and the cost."""
-    style.check_columns(rows, COLUMNS)
-    report = with_total_cost(rows[rows.stage == "report"]).assign(loss=lambda found: -found.log_pass_rate)
-    train, held_out = report[report.split == "train"], report[report.split == "held_out"]
+    style.check_tables(tables, COLUMNS)
+    curves = with_total_cost(tables["curves"])
+    curves = curves.assign(loss=-curves.log_pass_rate)
+    train, held_out = curves[curves.split == "train"], curves[curves.split == "held_out"]
     figure = Figure(figsize=(15.5, 9.2))
     axes = figure.subplots(2, 3)
     _panel(axes[0, 0], train, "step", "loss")
@@ -41,27 +42,26 @@ def draw(rows: pd.DataFrame) -> Figure:
         style.plain_ticks(ax)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9.5)
-    seeds = report.seed.nunique()
     figure.suptitle(
         "Levels with an exact likelihood: how near do rollouts come to the exact gradient of log p?\n"
-        f"all pass rates exact; {style.seeds_text(seeds)}; learning rate swept alike for every method"
+        f"all pass rates exact; {style.seeds_text(settings.seeds)}; learning rate swept alike for every method"
     )
     return figure
 
 
-def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+def summarise(tables: Mapping[str, pd.DataFrame], settings: Any) -> pd.DataFrame:
     """Return each method's final metrics on both splits and its total rollouts per level, with 95% intervals."""
-    report = with_total_cost(rows[rows.stage == "report"])
-    final = report[report.step == report.step.max()]
+    curves = with_total_cost(tables["curves"])
+    final = curves[curves.step == settings.steps]
     metrics = ["pass_at_1", "pass_at_64", "log_pass_rate", "total_cost"]
     return style.final_table(final, ["method", "rollouts", "learning_rate", "split"], metrics)
 
 
-def with_total_cost(report: pd.DataFrame) -> pd.DataFrame:
+def with_total_cost(curves: pd.DataFrame) -> pd.DataFrame:
     """Add the rollouts per level since the start: the trapezoidal rule over the measured expected costs per update."""
     keys = ["method", "rollouts", "seed", "split"]
     parts = []
-    for _, run in report.groupby(keys, dropna=False, sort=False):
+    for _, run in curves.groupby(keys, dropna=False, sort=False):
         ordered = run.sort_values("step")
         cost, step = ordered.cost.to_numpy(float), ordered.step.to_numpy(float)
         spent = np.concatenate([[0.0], np.cumsum((cost[1:] + cost[:-1]) / 2 * np.diff(step))])
@@ -70,7 +70,7 @@ def with_total_cost(report: pd.DataFrame) -> pd.DataFrame:
 
 
 def _methods(rows: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, str, object, tuple[float, ...]]]:
-    """Rows, label, colour and pattern of every method: sampled ones light to dark with N."""
+    """Yield rows, label, colour and pattern of every method: sampled ones light to dark with N."""
     sampled = sorted(rows[~rows.method.str.contains("inverse|likelihood")].rollouts.unique())
     inverse = [name for name in rows.method.unique() if style.base(name) == "inverse_sampling"]
     for (name, count, rate), runs in rows.groupby(["method", "rollouts", "learning_rate"], dropna=False, sort=False):
@@ -93,7 +93,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, x: str, y: str) -> None:
 
 
 def _by_cost(ax: Axes, runs: pd.DataFrame, y: str, text: str, colour: object, pattern: tuple[float, ...]) -> None:
-    """Seeds differ in cost: mean metric at mean cost per step; the exact gradient has none and is a line at its end."""
+    """Plot the mean metric at the mean cost of each step; the exact gradient costs no rollouts: a line at its end."""
     if runs.total_cost.isna().any():
         ax.axhline(runs[runs.step == runs.step.max()][y].mean(), color=colour, dashes=(4, 1.5), linewidth=1.2)
         return

@@ -31,7 +31,7 @@ class Move(NamedTuple):
     terminated: bool
 
 
-class World(Protocol):
+class Explorable(Protocol):
     """What `explore` needs of an environment; a snapshot is whatever `moves` needs to start from a state."""
 
     actions: int
@@ -78,7 +78,7 @@ class Table(NamedTuple):
         )
 
 
-def explore(world: World, success: SuccessRule, max_states: int) -> Table:
+def explore(world: Explorable, success: SuccessRule, max_states: int) -> Table:
     """Return the table of all states that can be reached, breadth-first; `InputError` for more than `max_states`."""
     search = _Search(world, max_states)
     start: dict[int, float] = {}
@@ -105,7 +105,7 @@ def explore(world: World, success: SuccessRule, max_states: int) -> Table:
 class _Search:
     """The states seen so far, the states that still wait for their moves, and the distinct observations."""
 
-    def __init__(self, world: World, max_states: int) -> None:
+    def __init__(self, world: Explorable, max_states: int) -> None:
         self.world, self.max_states = world, max_states
         self.numbers: dict[tuple[Hashable, int], int] = {}
         self.waiting: deque[tuple[int, Any]] = deque()

@@ -9,7 +9,7 @@ from gymnasium import wrappers
 
 from maxrl_lab.errors import InputError
 from maxrl_lab.specs import check_count
-from maxrl_lab.tabular.exploring import RUNNING, SUCCESS, Array, SuccessRule, Table, World, explore, outcome_of
+from maxrl_lab.tabular.exploring import RUNNING, SUCCESS, Array, Explorable, SuccessRule, Table, explore, outcome_of
 from maxrl_lab.tabular.gymnasium_worlds import Copies, TransitionTable, action_range, copied, has_table, observer
 from maxrl_lab.tabular.tasks import TabularTasks
 
@@ -55,7 +55,7 @@ def tabulate(
     check_count("seed", seed, 0)
     bare = _without_limits(copied(env))
     rule = success or _rewarded
-    world: World = TransitionTable(bare) if has_table(env) else Copies(copied(bare), key, seed)
+    world: Explorable = TransitionTable(bare) if has_table(env) else Copies(copied(bare), key, seed)
     table = explore(world, rule, max_states)
     if not (table.outcome == SUCCESS).any():
         raise InputError(

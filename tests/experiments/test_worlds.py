@@ -8,9 +8,10 @@ from small_worlds import enumerated_pass_rate
 
 from envs import gridworld, minigrid
 from envs.gridworld import levels
-from experiments.navigation._shared import GridSettings, Tasks, minigrid_world, pass_rates
+from experiments.navigation._shared import GridSettings, minigrid_world
 from maxrl_lab.policies.one_hot import OneHot
 from maxrl_lab.policies.stack import Stack
+from maxrl_lab.tabular.study import Split, pass_rates
 
 SMALL = GridSettings(size=7, distances=(2, 5), levels=2, horizon=8, width=4)
 TINY = GridSettings(layout="open", size=5, distances=(1, 2), levels=1, horizon=4, width=3)
@@ -56,7 +57,8 @@ class TestSettings:
             ({"distances": (2, 0)}, "distances must be a whole number >= 1, got 0"),
             ({"distances": (2, 25)}, "distances must be within the horizon of 24 steps, got 25"),
             ({"horizon": 15}, "distances must be within the horizon of 15 steps, got 16"),
-            ({"size": 0}, "size must be a whole number >= 1, got 0"),
+            ({"size": 4}, "size must be a whole number >= 5, got 4"),
+            ({"size": 34}, "size must be at most 33, got 34"),
             ({"levels": 0}, "levels must be a whole number >= 1, got 0"),
             ({"horizon": 2.5}, "horizon must be a whole number >= 1, got 2.5"),
             ({"width": 0}, "width must be a whole number >= 1, got 0"),
@@ -69,13 +71,9 @@ class TestSettings:
     def test_distance_may_reach_the_horizon(self):
         assert GridSettings(distances=(24,)).horizon == 24
 
-    @pytest.mark.parametrize(
-        ("changes", "message"),
-        [({"size": 4}, "size must lie in 5..33, got 4"), ({"size": 8}, "a Prim maze needs an odd size, got 8")],
-    )
-    def test_sizes_are_refused_when_levels_are_made(self, refuses, changes, message):
-        settings = dataclasses.replace(SMALL, **changes)
-        with refuses(message):
+    def test_an_even_maze_is_refused_when_levels_are_made(self, refuses):
+        settings = dataclasses.replace(SMALL, size=8)
+        with refuses("a Prim maze needs an odd size, got 8"):
             settings.make_levels("train", 1)
 
 
@@ -274,7 +272,7 @@ class TestOnly:
         # Two rows an input: task 1 uses outputs 6, 3, 7, of inputs 3, 1, 3; input 1 becomes 0, input 3 becomes 1.
         tables = gridworld.tasks(SMALL.make_levels("train", 2), horizon=8, radius=None)
         inputs = torch.arange(4.0)[:, None]
-        tasks = Tasks(tables, inputs, torch.tensor([[0, 1, 2], [6, 3, 7]]), ("a", "b"), rows_per_input=2)
+        tasks = Split(tables, inputs, torch.tensor([[0, 1, 2], [6, 3, 7]]), ("a", "b"), rows_per_input=2)
         one = tasks.only(1)
         assert one.inputs.tolist() == [[1.0], [3.0]]
         assert one.rows.tolist() == [[2, 1, 3]]

@@ -11,8 +11,11 @@ import pytest
 import torch
 
 from experiments.navigation import navigation as navigation_experiment
+from experiments.navigation import navigation_bias_variance as bias_variance_experiment
+from experiments.navigation import navigation_likelihood as likelihood_experiment
+from experiments.navigation import trajectories as trajectories_experiment
 from figures import style
-from figures.navigation import navigation, navigation_bias_variance
+from figures.navigation import navigation, navigation_bias_variance, navigation_likelihood, trajectories
 from maxrl_lab.runs.checkpoint import Checkpoint
 from maxrl_lab.runs.context import Context
 
@@ -30,13 +33,20 @@ SMALL = replace(
 )
 
 
+def read_back(tables):
+    """Tables as a figure reads them from a run's folder."""
+    return {
+        name: pd.read_csv(io.StringIO(pd.DataFrame(rows).to_csv(index=False)), keep_default_na=False, na_values=[""])
+        for name, rows in tables.items()
+    }
+
+
 @functools.cache
-def rows_of(settings):
-    """What a run would have written, read back as the figure reads it; run once for each settings."""
+def tables_of(settings, experiment=navigation_experiment):
+    """What a run would have written; run once for each settings."""
     with TemporaryDirectory() as folder:
         context = Context(torch.device("cpu"), Checkpoint(Path(folder) / "checkpoint"), quiet=True)
-        rows = pd.DataFrame(navigation_experiment.run(settings, context))
-    return pd.read_csv(io.StringIO(rows.to_csv(index=False)))
+        return read_back(experiment.run(settings, context))
 
 
 def curves_of(figure, title):
@@ -66,8 +76,8 @@ class TestNavigation:
     )
     def test_variations(self, changes, curves):
         settings = replace(SMALL, **changes)
-        rows = rows_of(settings)
-        figure = navigation.draw(rows)
+        tables = tables_of(settings)
+        figure = navigation.plot(tables, settings)
         assert len(figure.axes) == 4 * 4  # no row of panels for MiniGrid
         for ax in figure.axes[:8]:
             assert len(ax.lines) == curves
@@ -82,12 +92,13 @@ class TestNavigation:
         assert ("one seed, so no interval" in title) == (settings.seeds == 1)
         assert not any("equal rollouts" in ax.get_title() for ax in figure.axes)
         methods = len(settings.estimators) * (len(settings.rollouts) + len(settings.sgd_rollouts))
-        assert len(navigation.summarise(rows)) == 2 * methods
+        assert len(navigation.summarise(tables, settings)) == 2 * methods
         figure.set_layout_engine("none")  # takes long; the smoke run of test_cli.py has it
         figure.savefig(io.BytesIO(), dpi=10)
 
     def test_markers_cycle(self):
-        figure = navigation.draw(rows_of(replace(SMALL, estimators=NINE)))
+        settings = replace(SMALL, estimators=NINE)
+        figure = navigation.plot(tables_of(settings), settings)
         (sweep,) = [ax for ax in figure.axes if ax.get_xlabel() == "learning rate"]
         assert len(sweep.lines) == 9
         assert [line.get_marker() for line in sweep.lines[7:]] == [line.get_marker() for line in sweep.lines[:2]]
@@ -95,7 +106,7 @@ class TestNavigation:
 
     def test_equal_rollouts(self):
         settings = replace(SMALL, equal_estimators=("rloo", "maxrl"), equal_rollouts=(2, 4, 16), equal_total=16)
-        figure = navigation.draw(rows_of(settings))
+        figure = navigation.plot(tables_of(settings), settings)
         (ax,) = [ax for ax in figure.axes if "equal rollouts" in ax.get_title()]
         labels = [f"{style.label(name)}, N = {count}" for count in (2, 4, 16) for name in ("rloo", "maxrl")]
         assert [line.get_label() for line in ax.lines] == labels
@@ -104,45 +115,87 @@ class TestNavigation:
         assert figure.axes[0].lines[0].get_xdata().tolist() == [0, 2]
 
     def test_what_is_drawn_is_what_the_rows_say(self):
-        rows = rows_of(replace(SMALL, seeds=2))
-        figure = navigation.draw(rows)
-        shown = rows.query("stage == 'report' and split == 'held_out' and estimator == 'grpo'")
+        settings = replace(SMALL, seeds=2)
+        tables = tables_of(settings)
+        figure = navigation.plot(tables, settings)
+        shown = tables["curves"].query("split == 'held_out' and estimator == 'grpo'")
         line = figure.axes[5].lines[1]
         assert line.get_label() == "GRPO"
         assert line.get_ydata().tolist() == pytest.approx(shown.groupby("step").pass_at_8.mean().tolist())
 
 
 def levels_and_errors(errors):
-    """Rows of `navigation_bias_variance`: per level the errors of two estimators and of inverse sampling."""
+    """Tables of `navigation_bias_variance`: per level the errors of two estimators and of inverse sampling."""
     kinds = [("rloo", 4.0), ("maxrl", 16.0), ("inverse_sampling:successes=1", float("nan"))]
     rows = [
         {"seed": 0, "step": step, "estimator": name, "rollouts": count, "level": level, "distance": 2 * level + 2}
-        | {"budget": 16, "pass_rate": 10.0 ** -(level + 1), "squared_bias": 0.1, "variance": error}
+        | {"pass_rate": 10.0 ** -(level + 1), "squared_bias": 0.1, "variance": error}
         | {"mean_squared_error": error + 0.1, "budget_mean_squared_error": error}
         for step in (0, 5)
-        for level, own in enumerate(errors)
-        for (name, count), error in zip(kinds, own, strict=True)
+        for level, at_level in enumerate(errors)
+        for (name, count), error in zip(kinds, at_level, strict=True)
     ]
-    return pd.DataFrame(rows)
+    return {"rows": pd.DataFrame(rows)}
 
 
 class TestNearest:
     NOBODY = "none: no nearer than a zero gradient"
+    SETTINGS = bias_variance_experiment.Settings(rollouts=(4, 16), budget=16, seeds=1)
 
     def test_nobody_where_a_zero_gradient_is_as_near(self):
-        rows = levels_and_errors(
+        tables = levels_and_errors(
             [(0.2, 0.5, 0.4), (1.3, 1.0, 2.0), (1.3, 1.01, 0.98), (0.995, 3.0, 3.0), (2.0, 0.9, 1)]
         )
-        found = navigation_bias_variance.nearest(rows)
+        nearest = navigation_bias_variance.nearest(tables["rows"])
         names = ["RLOO, N = 4", self.NOBODY, "inverse sampling", self.NOBODY, "MaxRL, Algorithm 1, N = 16"]
-        assert found["name"].tolist() == 2 * names
-        table = navigation_bias_variance.summarise(rows)
+        assert nearest["name"].tolist() == 2 * names
+        table = navigation_bias_variance.summarise(tables, self.SETTINGS)
         assert table.loc[self.NOBODY].sum() == 4
-        navigation_bias_variance.draw(rows)
+        navigation_bias_variance.plot(tables, self.SETTINGS)
 
     def test_nobody_anywhere(self):
-        rows = levels_and_errors([(1.0, 1.0, 1.0), (7.0, 2.0, 1.5)])
-        assert set(navigation_bias_variance.nearest(rows)["name"]) == {self.NOBODY}
-        figure = navigation_bias_variance.draw(rows)
+        tables = levels_and_errors([(1.0, 1.0, 1.0), (7.0, 2.0, 1.5)])
+        assert set(navigation_bias_variance.nearest(tables["rows"])["name"]) == {self.NOBODY}
+        figure = navigation_bias_variance.plot(tables, self.SETTINGS)
         (ax,) = [ax for ax in figure.axes if "who is nearest" in ax.get_title()]
         assert ax.get_legend_handles_labels()[1] == [self.NOBODY]
+
+
+class TestLikelihood:
+    SETTINGS = likelihood_experiment.PRESETS["smoke"]
+
+    def test_what_is_plotted_is_what_the_rows_say(self):
+        tables = tables_of(self.SETTINGS, likelihood_experiment)
+        figure = navigation_likelihood.plot(tables, self.SETTINGS)
+        curves = tables["curves"].query("split == 'train' and method == 'maxrl_leave_one_out'")
+        (line,) = [line for line in figure.axes[0].lines if "leave-one-out" in line.get_label()]
+        assert line.get_ydata().tolist() == pytest.approx((-curves.groupby("step").log_pass_rate.mean()).tolist())
+        assert len(navigation_likelihood.summarise(tables, self.SETTINGS)) == 3 * 2
+
+    def test_total_cost_is_the_area_under_the_cost(self):
+        # By hand: 4 a level for 2 updates, then from 4 to 8 over 4 updates: 8, and 24 more.
+        run = {"method": "maxrl", "rollouts": 4, "seed": 0, "split": "train"}
+        curves = pd.DataFrame([{**run, "step": step, "cost": cost} for step, cost in ((6, 8.0), (0, 4.0), (2, 4.0))])
+        total = navigation_likelihood.with_total_cost(curves).set_index("step").total_cost
+        assert total.to_dict() == {0: 0.0, 2: 8.0, 6: 32.0}
+
+
+class TestTrajectories:
+    SETTINGS = trajectories_experiment.PRESETS["smoke"]
+
+    def test_a_panel_for_each_method_and_level_tells_its_pass_rate(self):
+        tables = tables_of(self.SETTINGS, trajectories_experiment)
+        figure = trajectories.plot(tables, self.SETTINGS)
+        titles = [ax.get_title() for ax in figure.axes if "moves" in ax.get_title()]
+        rates = tables["policies"].pass_rate
+        assert titles == [f"{distance} moves, p = {rate:.2g}" for distance, rate in zip([2, 4] * 3, rates, strict=True)]
+        table = trajectories.summarise(tables, self.SETTINGS)
+        assert list(table.columns) == list(self.SETTINGS.estimators)
+        assert table["maxrl"].tolist() == tables["policies"].query("method == 'maxrl'").pass_rate.tolist()
+
+    def test_at_most_three_paths_of_a_kind_are_shown(self):
+        tables = tables_of(replace(self.SETTINGS, sampled=60, kept=8), trajectories_experiment)
+        figure = trajectories.plot(tables, self.SETTINGS)
+        for ax in figure.axes[:6]:
+            colours = [line.get_color() for line in ax.lines if line.get_linestyle() == "-"]
+            assert max(colours.count(colour) for colour in set(colours)) <= 3
