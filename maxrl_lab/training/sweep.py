@@ -66,15 +66,15 @@ def compare(
     runs and returns their tables. `swept_as(method)` is the method whose sweep chooses a method's rate: itself, unless
     a sweep at one N serves every N. Raises `InputError` if two methods could not be told apart in a row.
     """
-    swept = list({key_of(each): each for each in map(swept_as, methods)}.values())
+    swept = list({key_of(method): method for method in map(swept_as, methods)}.values())
     if len({key_of(method) for method in methods}) < len(methods):
         raise InputError(f"methods must be distinct, got {', '.join(str(key_of(method)) for method in methods)}")
     trials = swept_runs(swept, rates, seeds, sweep_seeds)
     rows = sweep(trials)
     if len(rows) != len(trials):
-        raise ValueError(f"a sweep of {len(trials)} runs must return as many rows, got {len(rows)}")
-    chosen = choose_learning_rates(rows, score)
-    best = {key_of(method): chosen[key_of(swept_as(method))] for method in methods}
+        raise RuntimeError(f"a sweep of {len(trials)} runs must return as many rows, got {len(rows)}")
+    by_sweep = choose_learning_rates(rows, score)
+    best = {key_of(method): by_sweep[key_of(swept_as(method))] for method in methods}
     runs = reported_runs(methods, best, seeds)
     return Comparison(rows, best, runs, report(runs))
 
