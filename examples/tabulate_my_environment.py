@@ -17,7 +17,7 @@ from maxrl_lab import exact
 from maxrl_lab.tabular.tabulating import tabulate
 
 
-class River(gymnasium.Env[int, int]):
+class River(gymnasium.Env[Any, Any]):
     """Eight stones in a row: step back, step ahead or jump over one. Two stones are loose, and the last is the bank."""
 
     observation_space, action_space = spaces.Discrete(8), spaces.Discrete(3)
