@@ -136,16 +136,14 @@ class Run:
     def show(self, tables: "Mapping[str, pd.DataFrame]") -> None:
         """Save the figure and print the numbers behind it."""
         self.save(tables)
-        module = self.entry.figure()
-        table = module.summarise(tables, self.settings) if hasattr(module, "plot") else module.summarise(tables["rows"])
+        table = self.entry.figure().summarise(tables, self.settings)
         print(table.to_string(float_format=lambda value: f"{value:.4g}"), end="\n\n")
         if note := self._note():
             print(f"note: {note}\n")
 
     def save(self, tables: "Mapping[str, pd.DataFrame]") -> None:
         """Save the figure, marked if other code has made the run."""
-        module = self.entry.figure()
-        figure = module.plot(tables, self.settings) if hasattr(module, "plot") else module.draw(tables["rows"])
+        figure = self.entry.figure().plot(tables, self.settings)
         if note := self._note():
             figure.suptitle(f"{note}\n{figure.get_suptitle()}".strip(), color="#B00020")
         save(figure, self.picture)

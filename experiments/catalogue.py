@@ -1,4 +1,4 @@
-"""Every experiment of the lab in one table: where its claim is computed, what draws it, which figures it answers."""
+"""Every experiment of the lab in one table: its module, what plots it, and the figures of the paper it speaks to."""
 
 import ast
 import importlib

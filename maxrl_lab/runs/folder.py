@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from maxrl_lab.errors import InputError
-from maxrl_lab.rows import Row, Tables
+from maxrl_lab.rows import Tables
 from maxrl_lab.runs.checkpoint import Checkpoint
 from maxrl_lab.runs.files import read_json, write_json
 from maxrl_lab.runs.fingerprint import changed_files
@@ -33,7 +33,7 @@ from maxrl_lab.runs.replacement import finish_replacement, move_up, replacement
 from maxrl_lab.runs.tables import read_table, table_file, write_tables
 
 Given = TypeVar("Given")
-Compute = Callable[[Checkpoint], Tables | list[Row]]
+Compute = Callable[[Checkpoint], Tables]
 
 
 def execute(
@@ -53,8 +53,7 @@ def execute(
     settings or other code is refused with an `InputError` that names the difference, unless `force`: then a new run is
     made beside the old one and takes its place when it is complete. A forced run that was interrupted continues without
     `force`. With `stale` a complete run is returned whatever code has made it. Nothing is left on disk if `compute`
-    raises `InputError` or `OSError` before it has saved anything. A list of rows that `compute` returns counts as the
-    one table `rows`.
+    raises `InputError` or `OSError` before it has saved anything.
     """
     wanted = Wanted(experiment, settings, device, code or {})
     if stale:

@@ -1,30 +1,12 @@
-"""What the tests of figures share: rows of a smoke run as a figure reads them, and how to find what was drawn."""
+"""What the tests of figures share: the tables of a smoke run as a figure reads them, and how to find what was drawn."""
 
 import io
 from dataclasses import replace
 
-import numpy as np
-import pandas as pd
 import torch
 
-from maxrl_lab.runs.checkpoint import Checkpoint
 from maxrl_lab.runs.context import Context
 from maxrl_lab.runs.folder import execute
-from maxrl_lab.runs.tables import TIMING_COLUMNS
-
-
-def run_smoke(module, folder, **changes):
-    """Rows of an experiment near its smoke preset, read back as the figure reads them; without the timings.
-
-    A policy that learnt for a second is right about never, so its values are replaced by ones that can be told apart.
-    """
-    context = Context(torch.device("cpu"), Checkpoint(folder / "checkpoint" / "run"), quiet=True)
-    rows = pd.DataFrame(module.run(replace(module.PRESETS["smoke"], **changes), context))
-    rows = rows.drop(columns=[name for name in TIMING_COLUMNS if name in rows])
-    random = np.random.default_rng(0)
-    for column in {"pass_at_k", "pass_rate", "gradient_norm"} & set(rows):
-        rows[column] = rows[column].where(rows[column].isna(), random.random(len(rows)))
-    return pd.read_csv(io.StringIO(rows.to_csv(index=False)), keep_default_na=False, na_values=[""])
 
 
 def smoke_tables(module, folder, **changes):
