@@ -1,5 +1,1 @@
 """Where rollouts come from: worlds and tasks that know nothing of estimators."""
-
-from envs.registration import register
-
-register()

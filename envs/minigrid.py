@@ -1,8 +1,8 @@
 """MiniGrid levels as exact tables: every state of the real environment, reached with its own `step` (Chevalier-Boisvert
 et al. 2023). Positions inside are MiniGrid's own (column, row).
 
-Nothing is copied while exploring: a snapshot refers to the objects of the level, of which only doors change by
-themselves, and a state is where each object is. Observations are made once per state, by MiniGrid.
+Nothing is copied while exploring: a snapshot refers to the objects of the level, and says where they are and how the
+doors stand, which is all that changes. Observations are made once per state, by MiniGrid.
 """
 
 import os
@@ -64,7 +64,7 @@ MISSION_LENGTH = 64
 """Character codes of the mission in an observation, padded with 0."""
 MAX_STATES = 200_000
 _KINDS = (11, 6, 4)
-"""How many objects, colours and states (of a door, or the agent's direction) MiniGrid has."""
+"""Numbers of kinds of object, of colours, and of states (of a door, or the agent's direction) in MiniGrid."""
 _FORMAT = 1
 
 
@@ -85,17 +85,17 @@ def tasks(
 
     Tables are kept in the folder `cache`, by default $MAXRL_LAB_CACHE, else $XDG_CACHE_HOME/maxrl_lab, else
     ~/.cache/maxrl_lab; they don't depend on the horizon. A damaged or foreign file is replaced, and a folder that can't
-    be written to costs a warning. Raises `ValueError` for an unknown level or view, seeds that are no whole numbers
+    be written to costs a warning. Raises `InputError` for an unknown level or view, seeds that are no whole numbers
     >= 0, and a seed whose level cannot be solved within the horizon.
     """
     lookup(LEVELS, "level", level)
     lookup(VIEWS, "view", view)
-    chosen = [check_count("a seed", seed, 0) for seed in seeds]
-    if not chosen:
+    seeds = [check_count("a seed", seed, 0) for seed in seeds]
+    if not seeds:
         raise InputError("expected at least one seed, got none")
     horizon = check_count("horizon", _make(level).max_steps if horizon is None else horizon)
     folder = cache_folder() if cache is None else Path(cache)
-    return concatenate([_task(level, seed, view, folder, horizon) for seed in chosen])
+    return concatenate([_task(level, seed, view, folder, horizon) for seed in seeds])
 
 
 class _Level:
@@ -106,10 +106,10 @@ class _Level:
 
         env.reset(seed=seed)
         self.env, self.actions = env, int(env.action_space.n)
-        objects = list({id(each): each for each in env.grid.grid if each is not None}.values())
-        self.numbers = {id(each): number for number, each in enumerate([None, *objects])}
-        self.doors = [each for each in objects if each.type == "door"]
-        self.movable = [each for each in objects if each.can_pickup()]
+        objects = list({id(item): item for item in env.grid.grid if item is not None}.values())
+        self.numbers = {id(item): number for number, item in enumerate([None, *objects])}
+        self.doors = [item for item in objects if item.type == "door"]
+        self.movable = [item for item in objects if item.can_pickup()]
         self.full_view = FullyObsWrapper(env).observation if view == "full" else None
         self.view = env.gen_obs
         env.gen_obs = lambda: None  # most of the time of a step, and needed once per state only
@@ -119,12 +119,12 @@ class _Level:
 
     def moves(self, snapshot: Any, action: int) -> Iterable[Move]:
         env = self.env
-        env.agent_pos, env.agent_dir, env.carrying, grid, doors, places = snapshot
+        env.agent_pos, env.agent_dir, env.carrying, grid, doors, positions = snapshot
         env.grid.grid = grid.copy()
         for door, (is_open, is_locked) in zip(self.doors, doors, strict=True):
             door.is_open, door.is_locked = is_open, is_locked
-        for each, place in zip(self.movable, places, strict=True):
-            each.cur_pos = place
+        for item, position in zip(self.movable, positions, strict=True):
+            item.cur_pos = position
         env.step_count = 0  # MiniGrid never runs out of time here, and its rewards of success are > 0 at any step
         _, reward, terminated, _, _ = env.step(action)
         return [Move(1.0, self.key(), float(reward), bool(terminated))]
@@ -132,28 +132,28 @@ class _Level:
     def enter(self, _key: Any, /) -> tuple[Any, Array]:
         env = self.env
         doors = [(door.is_open, door.is_locked) for door in self.doors]
-        places = [each.cur_pos for each in self.movable]
+        positions = [item.cur_pos for item in self.movable]
         # the list itself: `moves` gives the environment another one before it steps
-        snapshot = (env.agent_pos, env.agent_dir, env.carrying, env.grid.grid, doors, places)
+        snapshot = (env.agent_pos, env.agent_dir, env.carrying, env.grid.grid, doors, positions)
         return snapshot, self.observe()
 
     def key(self) -> Hashable:
-        """Where agent and objects are, and the state of the doors; knows only objects that were there at first."""
+        """Return where agent and objects are, and how the doors stand; all objects must have been there at reset."""
         env, numbers = self.env, self.numbers
         column, row = env.agent_pos
         doors = tuple([(door.is_open, door.is_locked) for door in self.doors])
-        cells = tuple([numbers[id(each)] for each in env.grid.grid])
+        cells = tuple([numbers[id(item)] for item in env.grid.grid])
         return int(column), int(row), int(env.agent_dir), numbers[id(env.carrying)], doors, cells
 
     def observe(self) -> Array:
-        """One row of features."""
+        """Return the observation as a row of features."""
         env = self.env
         rest = {"direction": env.agent_dir, "mission": env.mission}
         return flatten(self.view() if self.full_view is None else self.full_view(rest))
 
 
 def flatten(observation: dict[str, Any]) -> Array:
-    """Return the row of features of MiniGrid's observation; `ValueError` if its mission is too long or not ASCII."""
+    """Return the row of features of MiniGrid's observation; `InputError` if its mission is too long or not ASCII."""
     mission = observation["mission"]
     if len(mission) > MISSION_LENGTH or not mission.isascii():
         raise InputError(f"the mission must be at most {MISSION_LENGTH} ASCII characters, got {mission!r}")
@@ -165,7 +165,7 @@ def images(features: Tensor) -> Tensor:
     """Return the pictures in rows of features (O, F), for a convolutional network: (O, 21, size, size) float32.
 
     One plane per kind of object (11), colour (6) and state (4). Direction and mission are left out; so pictures are all
-    that such a network sees. Raises `ValueError` for rows that are no square picture.
+    that such a network sees. Raises `InputError` for rows that are no square picture.
     """
     cells = features.shape[-1] - 1 - MISSION_LENGTH
     size = round((cells / 3) ** 0.5) if cells > 0 else 0
@@ -194,7 +194,7 @@ def _task(level: str, seed: int, view: str, folder: Path, horizon: int) -> Tabul
         table_cache.write(file, table)
     try:
         return table.tasks(horizon)
-    except ValueError as error:
+    except InputError as error:
         raise InputError(f"{level} with seed {seed}: {error}") from None
 
 
@@ -204,5 +204,5 @@ def _explore(level: str, seed: int, view: str) -> Table:
     before = env.np_random.bit_generator.state
     table = explore(world, lambda reward, terminated: terminated and reward > 0, MAX_STATES)
     if env.np_random.bit_generator.state != before:
-        raise InputError(f"{level} draws random numbers when it steps, so that one table does not describe it")
+        raise InputError(f"{level} samples random numbers when it steps, so that one table does not describe it")
     return table

@@ -7,14 +7,13 @@ exponentially with it. Mazes are made with Prim's algorithm, as in App. L of arX
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 
-from envs.gridworld.mazes import MOVES, distances
+from envs.gridworld.mazes import distances, prim_mazes
 from maxrl_lab import specs
 from maxrl_lab.errors import InputError
 from maxrl_lab.randomness import generator
@@ -30,11 +29,12 @@ _TEST_SHARE = 4
 _HOPELESS_AFTER = 2000
 """Tries in a row without a new level after which a request is refused."""
 _OBSTACLE_SHARE = 0.25
+_MAZES_AT_ONCE = 64
 
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """One level. Raises `ValueError` for a start or goal on a wall or pit, or cells outside."""
+    """One level. Raises `InputError` for a start or goal on a wall or pit, or cells outside."""
 
     walls: np.ndarray
     """(size, size) bool."""
@@ -93,7 +93,7 @@ def _hash(text: str) -> int:
 
 
 def parse(text: str) -> Level:
-    """Return the level that `Level.text` describes; `ValueError` for other characters, no square, or no S or G."""
+    """Return the level that `Level.text` describes; `InputError` for other characters, no square, or no S or G."""
     lines = [line.strip() for line in text.strip().splitlines()]
     if wrong := set("".join(lines)) - set("#.OSG"):
         raise InputError(f"a level is written with # wall, . floor, O pit, S start, G goal, got {sorted(wrong)}")
@@ -112,60 +112,50 @@ def _only(cells: np.ndarray, mark: str) -> Cell:
     return row, col
 
 
-def open_room(size: int, random: np.random.Generator) -> np.ndarray:  # noqa: ARG001
-    """Walls (size, size) of one empty room."""
+def open_room(size: int) -> np.ndarray:
+    """Return the walls (size, size) of one empty room."""
     walls = np.ones((size, size), dtype=bool)
     walls[1:-1, 1:-1] = False
     return walls
 
 
-def obstacles(size: int, random: np.random.Generator) -> np.ndarray:
-    """Walls of a room in which a quarter of the cells, at random, are walls."""
-    return open_room(size, random) | (random.random((size, size)) < _OBSTACLE_SHARE)
+def open_rooms(size: int, random: np.random.Generator) -> Iterator[np.ndarray]:  # noqa: ARG001
+    """Yield the walls of one empty room, again and again."""
+    while True:
+        yield open_room(size)
 
 
-def four_rooms(size: int, random: np.random.Generator) -> np.ndarray:
-    """Walls of four rooms around a cross, with a random door in each of its arms (Sutton, Precup & Singh 1999)."""
-    walls = open_room(size, random)
-    middle = size // 2
-    walls[middle, :] = walls[:, middle] = True
-    for low, high in ((1, middle), (middle + 1, size - 1)):
-        walls[middle, random.integers(low, high)] = False
-        walls[random.integers(low, high), middle] = False
-    return walls
+def obstacles(size: int, random: np.random.Generator) -> Iterator[np.ndarray]:
+    """Yield the walls of rooms in which a quarter of the cells, at random, are walls."""
+    while True:
+        yield open_room(size) | (random.random((size, size)) < _OBSTACLE_SHARE)
 
 
-def prim_maze(size: int, random: np.random.Generator) -> np.ndarray:
-    """Walls of a perfect maze on the odd cells, grown by Prim's algorithm; `size` must be odd."""
-    if size % 2 == 0:
-        raise InputError(f"a Prim maze needs an odd size, got {size}")
-    walls = np.ones((size, size), dtype=bool)
-    first = tuple(1 + 2 * random.integers(0, size // 2, 2))
-    walls[first] = False
-    frontier = _walls_around(first, size)
-    while frontier:
-        place = int(random.integers(len(frontier)))
-        frontier[place], frontier[-1] = frontier[-1], frontier[place]
-        between, beyond = frontier.pop()
-        if walls[beyond]:
-            walls[between] = walls[beyond] = False
-            frontier += _walls_around(beyond, size)
-    return walls
+def four_rooms(size: int, random: np.random.Generator) -> Iterator[np.ndarray]:
+    """Yield the walls of four rooms around a cross, a random door in each of its arms (Sutton, Precup & Singh 1999)."""
+    while True:
+        walls = open_room(size)
+        middle = size // 2
+        walls[middle, :] = walls[:, middle] = True
+        for low, high in ((1, middle), (middle + 1, size - 1)):
+            walls[middle, random.integers(low, high)] = False
+            walls[random.integers(low, high), middle] = False
+        yield walls
 
 
-def _walls_around(cell: Cell, size: int) -> list[tuple[Cell, Cell]]:
-    """The walls next to a maze cell with the maze cells behind them."""
-    row, col = cell
-    around = [((row + down, col + right), (row + 2 * down, col + 2 * right)) for down, right in MOVES]
-    return [(between, beyond) for between, beyond in around if min(beyond) > 0 and max(beyond) < size - 1]
+def prim(size: int, random: np.random.Generator) -> Iterator[np.ndarray]:
+    """Yield the walls of perfect mazes on the odd cells, grown by Prim's algorithm; `size` must be odd."""
+    while True:
+        yield from prim_mazes(size, _MAZES_AT_ONCE, random)
 
 
-LAYOUTS: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {
-    "open": open_room,
+LAYOUTS: dict[str, Callable[[int, np.random.Generator], Iterator[np.ndarray]]] = {
+    "open": open_rooms,
     "obstacles": obstacles,
-    "prim": prim_maze,
+    "prim": prim,
     "four_rooms": four_rooms,
 }
+"""Name to an endless stream of walls of a size."""
 
 
 def make_levels(
@@ -175,15 +165,15 @@ def make_levels(
     count: int,
     distance: int | None = None,
     pits: int = 0,
-    split: Literal["train", "test"] = "train",
+    split: str = "train",
     seed: int = 0,
 ) -> list[Level]:
     """Return `count` distinct levels whose start is `distance` moves from the goal (None: any).
 
-    A level belongs to one split by a hash of its map, so none is in both, whatever the seeds. Raises `ValueError`
-    that says what was found if so many distinct levels cannot be made.
+    split: train or test; a level belongs to one of them by a hash of its map, so none is in both, whatever the seeds.
+    Raises `InputError` that says what was found if so many distinct levels cannot be made.
     """
-    make = specs.lookup(LAYOUTS, "layout", layout)
+    specs.lookup(LAYOUTS, "layout", layout)
     if not MIN_SIZE <= specs.check_count("size", size) <= MAX_SIZE:
         raise InputError(f"size must lie in {MIN_SIZE}..{MAX_SIZE}, got {size}")
     # as ints: the key of the random numbers would take numpy's 9 for another number than 9
@@ -193,11 +183,11 @@ def make_levels(
     if split not in ("train", "test"):
         raise InputError(f"split must be 'train' or 'test', got {split!r}")
     random = np.random.default_rng(generator("levels", layout, size, distance or 0, pits, seed).initial_seed())
-    farthest = 0
+    stream, farthest = LAYOUTS[layout](size, random), 0
 
     def sample(_missing: int) -> list[Level | None]:
         nonlocal farthest
-        level, longest_way = _place(make(size, random), distance, pits, random)
+        level, longest_way = _place(next(stream), distance, pits, random)
         farthest = max(farthest, longest_way)
         return [level if level is not None and level.is_held_out == (split == "test") else None]
 

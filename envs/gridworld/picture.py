@@ -19,7 +19,7 @@ _SUBPIXELS = 4
 
 
 class Mark(NamedTuple):
-    """How a kind of cell is drawn: colour and shape, so that neither has to be told apart alone."""
+    """How a kind of cell is painted: colour and shape, so that neither has to be told apart alone."""
 
     colour: tuple[int, int, int]
     covers: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.bool_]]
@@ -45,18 +45,18 @@ def picture(level: Level, agent: Cell | None = None, cell_size: int | None = Non
     """Return the level, and the agent on it, in colours, `cell_size` pixels a cell (None: about 480 in all).
 
     Walls are dark, pits orange crosses, the start a light blue frame, the goal a green square, the agent a blue disc.
-    Raises `ValueError` for cells without a pixel.
+    Raises `InputError` for cells without a pixel.
     """
     pixels = specs.check_count("cell_size", _SIDE // level.size if cell_size is None else cell_size)
     canvas = np.empty((level.size, pixels, level.size, pixels, 3))
     canvas[:] = _LINE
     cells = canvas.swapaxes(1, 2)
-    places: dict[str, Any] = {"floor": ~level.walls, "wall": level.walls, "pit": level.pits}
-    places |= {"start": level.start, "goal": level.goal} | ({} if agent is None else {"rim": agent, "agent": agent})
+    marked: dict[str, Any] = {"floor": ~level.walls, "wall": level.walls, "pit": level.pits}
+    marked |= {"start": level.start, "goal": level.goal} | ({} if agent is None else {"rim": agent, "agent": agent})
     for name, mark in MARKS.items():
-        if name in places:
-            under = cells[places[name]]
-            cells[places[name]] = under + _coverage(mark, pixels)[..., None] * (np.array(mark.colour) - under)
+        if name in marked:
+            under = cells[marked[name]]
+            cells[marked[name]] = under + _coverage(mark, pixels)[..., None] * (np.array(mark.colour) - under)
     return canvas.reshape(level.size * pixels, level.size * pixels, 3).round().astype(np.uint8)
 
 
@@ -72,7 +72,7 @@ def replay(level: Level, states: Sequence[int] | Tensor, cell_size: int | None =
     """Return a picture of every cell that a rollout visits, the first goal or pit being the last.
 
     For `_, paths = tasks(levels, horizon=H).paths(...)` it is `replay(levels[b], paths.states[b, n])`; states rather
-    than actions, since the agent may slip. Raises `ValueError` for states that are no free cells of the level.
+    than actions, since the agent may slip. Raises `InputError` for states that are no free cells of the level.
     """
     cells = np.asarray(states)
     if cells.dtype.kind not in "iu" or cells.ndim != 1:

@@ -20,7 +20,7 @@ def tasks(levels: Sequence[Level], *, horizon: int, slip: float = 0.0, radius: i
     """Return the levels, all of one size, as tabular tasks; state row * size + col.
 
     With probability `slip` the move is one of the four at random. A policy that is not told the level's picture sees
-    `radius` cells in each direction and where the goal lies (`egocentric`); None: no observations. Raises `ValueError`
+    `radius` cells in each direction and where the goal lies (`egocentric`); None: no observations. Raises `InputError`
     if a level cannot be solved within the horizon.
     """
     if not 0 <= slip < 1:
@@ -36,9 +36,9 @@ def tasks(levels: Sequence[Level], *, horizon: int, slip: float = 0.0, radius: i
         chances = slip / actions + (1 - slip) * torch.eye(actions, dtype=torch.float64)
         probabilities = chances.expand(count, states, actions, actions).contiguous()
     start, success = torch.zeros(count, states, dtype=torch.float64), torch.zeros(count, states, dtype=torch.bool)
-    for place, level in enumerate(levels):
-        start[place, level.start[0] * level.size + level.start[1]] = 1
-        success[place, level.goal[0] * level.size + level.goal[1]] = True
+    for task, level in enumerate(levels):
+        start[task, level.start[0] * level.size + level.start[1]] = 1
+        success[task, level.goal[0] * level.size + level.goal[1]] = True
     failure = torch.stack([torch.from_numpy((level.pits | level.walls).flatten()) for level in levels])
     observations, features = (None, None) if radius is None else egocentric(levels, radius)
     return TabularTasks(
@@ -60,9 +60,9 @@ def _successors(walls: np.ndarray) -> np.ndarray:
 def pictures(levels: Sequence[Level]) -> Tensor:
     """Return the levels' walls, pits and goals as planes, (B, 3, size, size) float32."""
     planes = np.zeros((len(levels), 3, levels[0].size, levels[0].size), dtype=np.float32)
-    for place, level in enumerate(levels):
-        planes[place, 0], planes[place, 1] = level.walls, level.pits
-        planes[place, 2][level.goal] = 1
+    for task, level in enumerate(levels):
+        planes[task, 0], planes[task, 1] = level.walls, level.pits
+        planes[task, 2][level.goal] = 1
     return torch.from_numpy(planes)
 
 
@@ -81,7 +81,7 @@ def egocentric(levels: Sequence[Level], radius: int) -> tuple[Tensor, Tensor]:
     goals = torch.tensor([level.goal for level in levels])
     seen = torch.cat([windows, (goals[:, None, None] - cells) / size], -1)
     acting = pictures(levels).sum(1) == 0
-    features, found = seen[acting].unique(dim=0, return_inverse=True)
+    features, acting_rows = seen[acting].unique(dim=0, return_inverse=True)
     rows = torch.zeros(acting.shape, dtype=torch.long)
-    rows[acting] = found
+    rows[acting] = acting_rows
     return rows.flatten(1), features

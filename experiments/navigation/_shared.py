@@ -3,14 +3,15 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
-from envs import gridworld, minigrid
+from envs import minigrid
 from envs.gridworld import levels
 from envs.gridworld.levels import Level
+from envs.gridworld.tables import pictures, tasks
 from maxrl_lab import specs
 from maxrl_lab.errors import InputError
 from maxrl_lab.policies.convolutional import FullyConvolutional, small_cnn
@@ -37,9 +38,9 @@ def _convolutional(settings: "GridSettings") -> View:
     """The picture of the level: one pass over it gives the logits of all cells."""
 
     def see(made: Sequence[Level]) -> Split:
-        tables = gridworld.tasks(made, horizon=settings.horizon, radius=None)
+        tables = tasks(made, horizon=settings.horizon, radius=None)
         rows = torch.arange(tables.shape[0] * tables.shape[1]).view(tables.shape[:2])
-        return Split(tables, gridworld.pictures(made), rows, _distances(made), rows_per_input=rows.shape[1])
+        return Split(tables, pictures(made), rows, _distances(made), rows_per_input=rows.shape[1])
 
     return see, lambda: FullyConvolutional(3, len(levels.ACTIONS), settings.size, settings.width)
 
@@ -48,7 +49,7 @@ def _perceptron(settings: "GridSettings") -> View:
     """The surroundings of each cell: distinct ones are evaluated once."""
 
     def see(made: Sequence[Level]) -> Split:
-        return Split.observed(gridworld.tasks(made, horizon=settings.horizon, radius=_RADIUS), _distances(made))
+        return Split.observed(tasks(made, horizon=settings.horizon, radius=_RADIUS), _distances(made))
 
     hidden = 4 * settings.width
     sizes = [3 * (2 * _RADIUS + 1) ** 2 + 2, hidden, hidden, len(levels.ACTIONS)]
@@ -100,7 +101,7 @@ class GridSettings(GridPolicy, Levels):
             if distance > self.horizon:
                 raise InputError(f"distances must be within the horizon of {self.horizon} steps, got {distance}")
 
-    def make_levels(self, split: Literal["train", "test"], count: int) -> list[Level]:
+    def make_levels(self, split: str, count: int) -> list[Level]:
         """Return `count` levels of each distance, from near to far."""
         return [
             level
@@ -143,12 +144,12 @@ def minigrid_world(
         distinct = _distinct_levels(name, train_levels + held_out_levels, horizon)
         parts["train"] += distinct[:train_levels]
         parts["held_out"] += distinct[train_levels:]
-    tables = {split: concatenate(tasks) for split, tasks in parts.items()}
+    tables = {split: concatenate(made) for split, made in parts.items()}
     encode, network = make(tables["train"], width)
     return World(
         {
-            split: Split.observed(tasks, [name for name in names for _ in range(counts[split])], encode)
-            for split, tasks in tables.items()
+            split: Split.observed(table, [name for name in names for _ in range(counts[split])], encode)
+            for split, table in tables.items()
         },
         network,
     )

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from envs.gridworld import egocentric, pictures, tasks
 from envs.gridworld.levels import make_levels, parse
 from envs.gridworld.mazes import MOVES
+from envs.gridworld.tables import egocentric, pictures, tasks
 from maxrl_lab.randomness import generator
 
 UP, DOWN, LEFT, RIGHT = range(4)

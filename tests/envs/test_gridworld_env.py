@@ -14,10 +14,11 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 from scipy.stats import chisquare
 
-from envs.gridworld import tasks
-from envs.gridworld.environment import GridWorldEnv, GridWorldVectorEnv
+from envs.gridworld.environment import GridWorldEnv
 from envs.gridworld.levels import ACTIONS, make_levels, parse
 from envs.gridworld.picture import MARKS, picture, replay
+from envs.gridworld.tables import tasks
+from envs.gridworld.vector import GridWorldVectorEnv
 from envs.registration import GRID_WORLD, register
 from maxrl_lab.randomness import generator
 
@@ -75,11 +76,14 @@ class TestConventions:
         assert gymnasium.spec(GRID_WORLD) is before
         assert before.max_episode_steps is None  # the environment truncates by itself
 
+    def test_tasks_in_tokens_need_no_gymnasium(self):
+        code = "import sys, envs.maze; sys.exit('gymnasium' in sys.modules)"
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
     def test_the_name_with_the_module_works_in_a_fresh_interpreter(self):
         code = f"""
-import gymnasium, envs.registration
-envs.registration.register()
-print(gymnasium.make("envs:{GRID_WORLD}", size=7).unwrapped)"""
+import gymnasium
+print(gymnasium.make("envs.registration:{GRID_WORLD}", size=7).unwrapped)"""
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.startswith("<GridWorldEnv<")
 
@@ -447,7 +451,7 @@ class TestRender:
     def test_a_window_shows_every_step_closes_and_opens_again(self, headless, monkeypatch):
         import pygame
 
-        monkeypatch.setattr("envs.gridworld.environment._FRAMES_PER_SECOND", 1000)
+        monkeypatch.setattr("envs.gridworld.environment.FRAMES_PER_SECOND", 1000)
         env = gymnasium.make(GRID_WORLD, level_text=TEXT, render_mode="human")
         for _ in range(2):
             env.reset()
@@ -524,11 +528,11 @@ class TestRefuses:
         ("options", "message"),
         [
             ({"layout": "maze"}, "unknown layout 'maze'; choose one of: open, obstacles, prim, four_rooms"),
-            ({"size": 40}, "size must lie in 5..33, got 40"),
+            ({"size": 40}, "size must be at most 33, got 40"),
             ({"size": 8}, "a Prim maze needs an odd size, got 8"),
             ({"levels": 0}, "levels must be a whole number >= 1, got 0"),
-            ({"split": "valid"}, "split must be 'train' or 'test', got 'valid'"),
-            ({"slip": 1.0}, "slip must be a probability below 1, got 1.0"),
+            ({"split": "valid"}, "unknown split 'valid'; choose one of: train, test"),
+            ({"slip": 1.0}, "slip must lie in [0, 1), got 1.0"),
             ({"horizon": 0}, "horizon must be a whole number >= 1, got 0"),
             (
                 {"layout": "open", "size": 5, "distance": 9},

@@ -66,7 +66,7 @@ class TestLayouts:
     @pytest.mark.parametrize("seed", range(3))
     def test_prim_mazes_are_perfect(self, size, seed):
         # A connected graph with one edge fewer than nodes is a tree: one way between any two cells.
-        walls = LAYOUTS["prim"](size, np.random.default_rng(seed))
+        walls = next(LAYOUTS["prim"](size, np.random.default_rng(seed)))
         # Every wall is a part of its own, and all free cells together are one.
         assert connected_components(graph(~walls), directed=False)[0] == walls.sum() + 1
         assert len(edges(~walls)) == (~walls).sum() - 1
@@ -76,7 +76,7 @@ class TestLayouts:
     def test_prim_mazes_do_not_prefer_a_direction(self):
         # Of the 12 inner cells of a 7 x 7 maze's passages, 6 join side by side and 6 above; a maze opens 8 of the 12.
         # Over 500 mazes each opens 4 on average; the standard error is below 0.06, so 5 of them: false alarm < 1e-6.
-        mazes = [~LAYOUTS["prim"](7, np.random.default_rng(seed)) for seed in range(500)]
+        mazes = [~next(LAYOUTS["prim"](7, np.random.default_rng(seed))) for seed in range(500)]
         assert np.mean([maze[1::2, 2:-1:2].sum() for maze in mazes]) == pytest.approx(4, abs=0.3)
         assert np.mean([maze[2:-1:2, 1::2].sum() for maze in mazes]) == pytest.approx(4, abs=0.3)
 
@@ -87,13 +87,13 @@ class TestLayouts:
 
     def test_about_a_quarter_of_a_room_with_obstacles_is_wall(self):
         # 31^2 cells, standard error sqrt(0.25 * 0.75 / 961) = 0.014; five of them: false alarm below 1e-6.
-        walls = LAYOUTS["obstacles"](33, np.random.default_rng(0))[1:-1, 1:-1]
+        walls = next(LAYOUTS["obstacles"](33, np.random.default_rng(0)))[1:-1, 1:-1]
         assert walls.mean() == pytest.approx(0.25, abs=0.07)
 
     @pytest.mark.parametrize("size", SIZES["four_rooms"])
     @pytest.mark.parametrize("seed", range(5))
     def test_four_rooms_have_one_door_in_each_arm_and_are_connected(self, size, seed):
-        walls = LAYOUTS["four_rooms"](size, np.random.default_rng(seed))
+        walls = next(LAYOUTS["four_rooms"](size, np.random.default_rng(seed)))
         middle = size // 2
         arms = [walls[middle, 1:middle], walls[middle, middle + 1 : -1], walls[1:middle, middle]]
         assert [(~arm).sum() for arm in [*arms, walls[middle + 1 : -1, middle]]] == [1, 1, 1, 1]
@@ -173,7 +173,7 @@ class TestSeeds:
         random = np.random.default_rng(0)
         held_out = []
         while len(held_out) < 800:
-            walls = LAYOUTS["prim"](13, random)
+            walls = next(LAYOUTS["prim"](13, random))
             cells = np.argwhere(~walls).tolist()
             level = Level(walls, np.zeros_like(walls), tuple(cells[0]), tuple(cells[-1]))
             held_out.append(level.is_held_out)
@@ -196,7 +196,7 @@ class TestSeeds:
 
     def test_the_split_of_a_level_does_not_depend_on_its_start(self):
         free = [(row, col) for row in range(1, 5) for col in range(1, 5)]
-        walls, pits = LAYOUTS["open"](6, np.random.default_rng(0)), np.zeros((6, 6), dtype=bool)
+        walls, pits = next(LAYOUTS["open"](6, np.random.default_rng(0))), np.zeros((6, 6), dtype=bool)
         splits = {
             goal: {Level(walls, pits, start, goal).is_held_out for start in free if start != goal} for goal in free
         }

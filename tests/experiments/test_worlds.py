@@ -6,8 +6,8 @@ import pytest
 import torch
 from small_worlds import enumerated_pass_rate
 
-from envs import gridworld, minigrid
-from envs.gridworld import levels
+from envs import minigrid
+from envs.gridworld import levels, tables
 from experiments.navigation._shared import GridSettings, minigrid_world
 from maxrl_lab.policies.one_hot import OneHot
 from maxrl_lab.policies.stack import Stack
@@ -106,7 +106,7 @@ class TestLevels:
         world = worlds["convolutional"]
         assert list(world.splits) == ["train", "held_out"]
         for split, tasks in world.splits.items():
-            assert torch.equal(tasks.inputs, gridworld.pictures(made(SMALL, split)))
+            assert torch.equal(tasks.inputs, tables.pictures(made(SMALL, split)))
 
 
 class TestWhatAPolicySees:
@@ -117,7 +117,7 @@ class TestWhatAPolicySees:
             found = stack.log_policy(tasks.inputs, tasks.rows)
             for task, level in enumerate(made(GRID["convolutional"], split)):
                 for run, network in enumerate(stack.networks):
-                    logits = network(gridworld.pictures([level])).view(7, 7, 4)
+                    logits = network(tables.pictures([level])).view(7, 7, 4)
                     for row in range(7):
                         for col in range(7):
                             wanted = logits[row, col].log_softmax(-1)
@@ -270,9 +270,9 @@ class TestOnly:
 
     def test_rows_are_renumbered_by_hand(self):
         # Two rows an input: task 1 uses outputs 6, 3, 7, of inputs 3, 1, 3; input 1 becomes 0, input 3 becomes 1.
-        tables = gridworld.tasks(SMALL.make_levels("train", 2), horizon=8, radius=None)
+        mazes = tables.tasks(SMALL.make_levels("train", 2), horizon=8, radius=None)
         inputs = torch.arange(4.0)[:, None]
-        tasks = Split(tables, inputs, torch.tensor([[0, 1, 2], [6, 3, 7]]), ("a", "b"), rows_per_input=2)
+        tasks = Split(mazes, inputs, torch.tensor([[0, 1, 2], [6, 3, 7]]), ("a", "b"), rows_per_input=2)
         one = tasks.only(1)
         assert one.inputs.tolist() == [[1.0], [3.0]]
         assert one.rows.tolist() == [[2, 1, 3]]
