@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import style
-from maxrl_lab import evaluate
+from figures.efficiency import plot_efficiency
 
 _SECTION = ("comparison", "world", "optimiser")
 _RUN = ("estimator", "method", "rollouts", "learning_rate", "seed", "step")
@@ -164,20 +164,13 @@ def _coverage(ax: Axes, rows: pd.DataFrame, count: float) -> None:
 
 def _efficiency(ax: Axes, rows: pd.DataFrame, count: float) -> None:
     """Plot how many times more samples GRPO needs for the same held-out coverage: Fig. 5."""
-    table = rows.pivot_table(index="k", columns="estimator", values="coverage")
+    table = rows.groupby(["k", "estimator"]).coverage.mean().unstack()
     if "grpo" not in table.columns:
         ax.set_axis_off()
         return
-    ks = [int(k) for k in table.index]
-    for index, name in enumerate(table.columns):
-        ratio = evaluate.scaling_efficiency(table[name].tolist(), table["grpo"].tolist(), ks).numpy()
-        reached = np.isfinite(ratio)
-        ax.plot(np.array(ks)[reached], ratio[reached], "o-", color=style.colour(name), ms=4)
-        never = np.array(ks)[~reached] * 1.12 ** (index - len(table.columns) / 2)
-        ax.plot(never, np.full(len(never), 2 * max(ks)), linestyle="none", marker=6, color=style.colour(name), ms=7)
-    ax.set(xscale="log", yscale="log", xlabel="samples k", ylabel="samples GRPO needs / k")
-    style.plain_ticks(ax)
-    style.plain_x(ax, ks)
+    grpo = table["grpo"].tolist()
+    plot_efficiency(ax, [int(k) for k in table.index], {name: (table[name].tolist(), grpo) for name in table.columns})
+    ax.set_ylabel("samples GRPO needs / k")
     ax.set_title(f"held-out, N = {count:g}: efficiency over GRPO, of mean coverage\n(▲: GRPO gets there at no k shown)")
 
 
