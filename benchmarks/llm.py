@@ -28,16 +28,16 @@ SCORE = "_generate_and_score_completions"
 WRAPPED = (SCORE, "_calculate_rewards")
 """The two methods that the subclass wraps."""
 STEPS = 2
-"""Of each trainer in a round."""
+"""Number of steps of each trainer in a round."""
 
 
 class Times(NamedTuple):
-    """Seconds of a step: in all, `_generate`, what is left without scoring, the subclass's lines; answer tokens."""
+    """Seconds of a step: all of it, `_generate`, the rest without scoring, the subclass's lines; answer tokens."""
 
     step: float
     sampling: float
     update: float
-    own: float
+    added: float
     tokens: float
 
 
@@ -55,7 +55,7 @@ def make_trainer(
     """Return a trainer whose reward is right for odd sums of ids, with the `clock` of its steps and `answers` seen."""
     from datasets import Dataset
 
-    from maxrl_lab.llm.trl import trainer as trl
+    from maxrl_lab.llm.trl import settings
 
     clock, answers = token_peers.make_clock(), []
 
@@ -63,7 +63,7 @@ def make_trainer(
         answers.extend(completion_ids)
         return [float(sum(ids) % 2) for ids in completion_ids]
 
-    args = trl.settings(
+    args = settings(
         folder,
         num_generations=flags.rollouts,
         per_device_train_batch_size=flags.micro_batch,
@@ -80,21 +80,21 @@ def make_trainer(
 
 def measure(trainer: Any, base: type, stopwatch: Stopwatch) -> Times:
     """Train some steps; return the mean times of one."""
-    for each in (trainer.clock.ends, trainer.answers, stopwatch.seconds):
-        each.clear()
+    for record in (trainer.clock.ends, trainer.answers, stopwatch.seconds):
+        record.clear()
     llm_cross_check.train_quietly(trainer)
     seconds, step = stopwatch.seconds, sum(after - before for before, after in pairwise(trainer.clock.ends))
-    own = sum(seconds[type(trainer), name] - seconds[base, name] for name in WRAPPED)
+    added = sum(seconds[type(trainer), name] - seconds[base, name] for name in WRAPPED)
     written = sum(map(len, trainer.answers))
-    parts = (step, seconds[base, "_generate"], step - seconds[type(trainer), SCORE], own, written)
-    return Times(*(each / STEPS for each in parts))
+    parts = (step, seconds[base, "_generate"], step - seconds[type(trainer), SCORE], added, written)
+    return Times(*(part / STEPS for part in parts))
 
 
 def compare(flags: Any) -> dict[str, list[Times]]:
     """Return the times of both trainers, round by round, after one unmeasured round."""
     from trl import GRPOTrainer
 
-    from maxrl_lab.llm.trl.trainer import EstimatorTrainer
+    from maxrl_lab.llm.trl import EstimatorTrainer
 
     stopwatch = Stopwatch()
     for owner in (GRPOTrainer, EstimatorTrainer):
@@ -104,7 +104,7 @@ def compare(flags: Any) -> dict[str, list[Times]]:
     model, *others = (
         maze_policy(flags.prompts) if flags.model is None else token_peers.saved_model(flags.model, flags.prompts)
     )
-    found: dict[str, list[Times]] = defaultdict(list)
+    times: dict[str, list[Times]] = defaultdict(list)
     with TemporaryDirectory() as folder:
         kinds = {"GRPOTrainer": GRPOTrainer, "EstimatorTrainer": partial(EstimatorTrainer, estimator="maxrl")}
         trainers = {
@@ -112,23 +112,23 @@ def compare(flags: Any) -> dict[str, list[Times]]:
         }
         for turn in range(flags.rounds + 1):
             for name, trainer in trainers.items():
-                times = measure(trainer, GRPOTrainer, stopwatch)
-                found[name] += [times] if turn else []
-    return found
+                measured = measure(trainer, GRPOTrainer, stopwatch)
+                times[name] += [measured] if turn else []
+    return times
 
 
-def report(found: dict[str, list[Times]]) -> None:
+def report(by_trainer: dict[str, list[Times]]) -> None:
     """Print the round with the median step of each trainer, and what the subclass adds."""
-    for name, rounds in found.items():
+    for name, rounds in by_trainer.items():
         times = statistics.median_low(rounds)
         print(f"{name}: {times.step:.3f} s a step")
         for part in ("sampling", "update"):
             seconds = getattr(times, part)
             print(f"  {part:<9}{seconds:8.3f} s {seconds / times.step:6.1%} {times.tokens / seconds:8.0f} tokens/s")
-    plain, ours = (statistics.median(times.step for times in found[name]) for name in found)
-    own = statistics.median(times.own for times in found["EstimatorTrainer"])
-    print(f"EstimatorTrainer takes {ours / plain:.3f} of GRPOTrainer's step; its own lines {1e3 * own:.2f} ms of it,")
-    print(f"  {own / ours:.4%}")
+    plain, ours = (statistics.median(times.step for times in by_trainer[name]) for name in by_trainer)
+    added = statistics.median(times.added for times in by_trainer["EstimatorTrainer"])
+    print(f"EstimatorTrainer takes {ours / plain:.3f} of GRPOTrainer's step; its own lines {1e3 * added:.2f} ms of it,")
+    print(f"  {added / ours:.4%}")
 
 
 def main() -> None:
@@ -139,6 +139,7 @@ def main() -> None:
     for name, default in (("prompts", 8), ("rollouts", 8), ("answer", 30), ("micro-batch", 16), ("rounds", 3)):
         parser.add_argument(f"--{name}", type=int, default=default)
     flags = parser.parse_args()
+    llm_cross_check.ask_nobody()
     if flags.cross_check:
         llm_cross_check.report()
         return

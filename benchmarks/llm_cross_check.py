@@ -2,8 +2,8 @@
 
     python -m benchmarks.llm --cross-check        (five minutes; needs the extra `llm`)
 
-`gradients`: on the same answers, the gradients of a step; they should differ by rounding. `curves`: each trainer draws
-its own answers and trains for a while; their pass rates should differ by chance, which an interval bounds.
+`gradients`: on the same answers, the gradients of a step; they should differ by rounding. `curves`: each trainer
+samples its own answers and trains for a while; their pass rates should differ by chance, which an interval bounds.
 """
 
 import copy
@@ -15,12 +15,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from maxrl_lab.training.methods import Sampled
-from maxrl_lab.training.step import run_losses, take_step
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # `rollout_func` is a feature it warns about
-
 import numpy as np
 import torch
 from scipy import stats
@@ -30,14 +24,18 @@ from envs.maze import Maze
 from maxrl_lab.policies.stack import seeded
 from maxrl_lab.policies.transformer import PAPER_MAZE, Shape, Transformer
 from maxrl_lab.randomness import generator
-from maxrl_lab.tokens import answers, pretrained
-from maxrl_lab.tokens import batch as tokens
+from maxrl_lab.tokens import pretrained, qwen2
+from maxrl_lab.tokens.batch import TokenBatch, Verify
 from maxrl_lab.tokens.decoding import PAD, Vocabulary, padded
+from maxrl_lab.tokens.scoring import read, score
 from maxrl_lab.tokens.tasks import Problems, TokenTask
+from maxrl_lab.tokens.writing import Prompts, Writing, write
 from maxrl_lab.training import fit
+from maxrl_lab.training.methods import Sampled
+from maxrl_lab.training.step import run_losses, take_step
 
-Verify = Callable[[list[int], Tensor, Tensor], Tensor]
-"""Places of B problems, answers (B, N, T) and lengths (B, N) to (B, N) bool: which are right."""
+VerifyAt = Callable[[list[int], Tensor, Tensor], Tensor]
+"""Indices of B problems, answers (B, N, T) and lengths (B, N) to (B, N) bool: which are right."""
 Named = dict[str, Tensor]
 """Tensors under the names of `Qwen2ForCausalLM`."""
 
@@ -47,13 +45,13 @@ class Judge:
 
     __name__ = "judge"
 
-    def __init__(self, verify: Verify, rollouts: int) -> None:
+    def __init__(self, verify: VerifyAt, rollouts: int) -> None:
         self.verify, self.rollouts = verify, rollouts
         self.pass_rates: list[float] = []
 
     def __call__(self, completion_ids: list[list[int]], place: list[int], **_: Any) -> list[float]:
         """Return 0 or 1 for each of the answers, N in a row for each problem."""
-        written, lengths = (each.unflatten(0, (-1, self.rollouts)) for each in padded(completion_ids))
+        written, lengths = (part.unflatten(0, (-1, self.rollouts)) for part in padded(completion_ids))
         rewards = self.verify(place[:: self.rollouts], written, lengths).flatten().float()
         self.pass_rates.append(float(rewards.mean()))
         return rewards.tolist()
@@ -61,24 +59,24 @@ class Judge:
 
 @dataclass(frozen=True)
 class Update:
-    """What both trainers are told."""
+    """The settings of both trainers."""
 
     estimator: str = "maxrl"
     prompts: int = 16
-    """B."""
+    """Number B of problems in each update."""
     rollouts: int = 8
-    """N."""
+    """Number N of answers to each problem."""
     answer_length: int = 18
-    """T."""
+    """Largest number T of tokens in an answer."""
     temperature: float = 1.0
     learning_rate: float = 5e-4
     clip: float = 1.0
-    """Bound on the gradient's norm."""
+    """Largest norm that a gradient may have; 0 is no bound."""
     updates: int = 1
 
-    def writing(self) -> tokens.Writing:
-        """Return how the lab draws and scores answers."""
-        return tokens.Writing(self.answer_length, temperature=self.temperature)
+    def writing(self) -> Writing:
+        """Return how the lab samples and scores answers."""
+        return Writing(self.answer_length, temperature=self.temperature)
 
 
 def trl_trainer(
@@ -94,14 +92,14 @@ def trl_trainer(
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-    from maxrl_lab.llm.trl import trainer as trl
+    from maxrl_lab.llm.trl import EstimatorTrainer, settings
 
     pretrained.save(policy, folder, words.words)
     rows = zip(problems.prompts.tolist(), problems.lengths.tolist(), strict=True)
     texts = [" ".join(words.decode(ids[:length])) for ids, length in rows]
     count = update.prompts * update.rollouts
     accumulated = 2 if count % 2 == 0 else 1
-    args = trl.settings(
+    args = settings(
         folder / "out",
         num_generations=update.rollouts,
         per_device_train_batch_size=count // accumulated,
@@ -116,7 +114,7 @@ def trl_trainer(
         max_grad_norm=update.clip,
         **QUIET,
     )
-    return trl.EstimatorTrainer(
+    return EstimatorTrainer(
         AutoModelForCausalLM.from_pretrained(folder),
         judge,
         args,
@@ -140,40 +138,44 @@ QUIET = {
 }
 
 
-def lab_gradient(batch: tokens.TokenBatch, estimator: str, rollouts: int) -> Named:
+def lab_gradient(batch: TokenBatch, estimator: str, rollouts: int) -> Named:
     """Return the gradient of the lab's step on a batch."""
     batch.policy.zero_grad()
     run_losses(batch, [Sampled(estimator, rollouts)]).sum().backward()
     twin = copy.deepcopy(batch.policy)
-    for each, own in zip(twin.parameters(), batch.policy.parameters(), strict=True):
-        each.data = torch.zeros_like(own) if own.grad is None else own.grad.clone()
-    return pretrained.to_qwen2(twin)
+    for copied, trained in zip(twin.parameters(), batch.policy.parameters(), strict=True):
+        copied.data = torch.zeros_like(trained) if trained.grad is None else trained.grad.clone()
+    return qwen2.to_qwen2(twin)
 
 
-def trl_gradient(batch: tokens.TokenBatch, words: Vocabulary, update: Update) -> Named:
-    """Return the gradient of TRL's step on the answers that the lab draws of the batch."""
+def trl_gradient(batch: TokenBatch, words: Vocabulary, update: Update) -> Named:
+    """Return the gradient of TRL's step on the answers that the lab samples for the batch."""
     from transformers import TrainerCallback
 
-    found: Named = {}
+    gradients: Named = {}
 
     class Keep(TrainerCallback):
         def on_pre_optimizer_step(self, *_: Any, model: Any, **__: Any) -> None:
-            found.update((name, each.grad.clone()) for name, each in model.named_parameters())
+            gradients.update((name, weights.grad.clone()) for name, weights in model.named_parameters())
 
     stream = generator("answers", batch.seed, batch.step, update.rollouts)
-    written = tokens.write(batch.policy, batch.prompts, update.rollouts, batch.writing, stream)
+    written = write(batch.policy, batch.prompts, update.rollouts, batch.writing, stream)
     rows = zip(written.tokens.flatten(0, 1).tolist(), written.lengths.flatten().tolist(), strict=True)
-    drawn = [ids[:length] for ids, length in rows]
+    sampled = [ids[:length] for ids, length in rows]
 
     def same(prompts: list[str], trainer: Any) -> dict[str, Any]:
-        return {"prompt_ids": trainer.processing_class(prompts)["input_ids"], "completion_ids": drawn, "logprobs": None}
+        return {
+            "prompt_ids": trainer.processing_class(prompts)["input_ids"],
+            "completion_ids": sampled,
+            "logprobs": None,
+        }
 
     problems = Problems(*batch.prompts, np.arange(len(batch.prompts.tokens)))
     judge = Judge(lambda _, *answer: batch.verify(*answer), update.rollouts)
     with TemporaryDirectory() as folder:
         others = {"rollout_func": same, "callbacks": [Keep()]}
         train_quietly(trl_trainer(batch.policy, words, problems, judge, update, Path(folder), **others))
-    return found
+    return gradients
 
 
 def without_padding(gradient: Named) -> Named:
@@ -186,12 +188,12 @@ def without_padding(gradient: Named) -> Named:
     return gradient | {"model.embed_tokens.weight": embedding}
 
 
-def apart(found: Named, wanted: Named) -> float:
+def apart(gradient: Named, wanted: Named) -> float:
     """Return the norm of the difference over the norm of `wanted`, all tensors together."""
-    if found.keys() != wanted.keys():
-        raise ValueError(f"expected the tensors {', '.join(wanted)}, got {', '.join(found)}")
-    gap = sum(float((found[name] - wanted[name]).double().square().sum()) for name in wanted)
-    return float((gap / sum(float(each.double().square().sum()) for each in wanted.values())) ** 0.5)
+    if gradient.keys() != wanted.keys():
+        raise ValueError(f"expected the tensors {', '.join(wanted)}, got {', '.join(gradient)}")
+    gap = sum(float((gradient[name] - wanted[name]).double().square().sum()) for name in wanted)
+    return float((gap / sum(float(tensor.double().square().sum()) for tensor in wanted.values())) ** 0.5)
 
 
 def odd(written: Tensor, lengths: Tensor) -> Tensor:
@@ -208,8 +210,8 @@ def paper_gaps(estimators: Sequence[str], prompts: int = 4) -> dict[str, float]:
     gaps = {}
     for name in estimators:
         update = Update(name, prompts, answer_length=task.answer_length, clip=0.0)
-        held = tokens.Prompts(problems.prompts, problems.lengths)
-        batch = tokens.TokenBatch(policy, held, odd, update.writing(), seed=0, step=0)
+        held = Prompts(problems.prompts, problems.lengths)
+        batch = TokenBatch(policy, held, odd, update.writing(), seed=0, step=0)
         both = trl_gradient(batch, task.vocabulary, update), lab_gradient(batch, name, update.rollouts)
         gaps[name] = apart(*map(without_padding, both))
     return gaps
@@ -223,8 +225,8 @@ def briefly_pretrained(task: TokenTask, steps: int = 300, size: int = 32) -> Tra
     for step in range(steps):
         problems = task.problems(size, seed=1, step=step)
         solutions, lengths = task.solutions(problems.content, np.random.default_rng(step))
-        prefix = answers.read(policy, problems.prompts, problems.lengths)
-        log_probs, _ = answers.score(policy, prefix, solutions[:, None], lengths[:, None])
+        prefix = read(policy, problems.prompts, problems.lengths)
+        log_probs, _ = score(policy, prefix, solutions[:, None], lengths[:, None])
         optimiser.zero_grad()
         (-log_probs.mean()).backward()
         optimiser.step()
@@ -234,20 +236,20 @@ def briefly_pretrained(task: TokenTask, steps: int = 300, size: int = 32) -> Tra
 def lab_curve(task: TokenTask, policy: Transformer, update: Update, seed: int) -> list[float]:
     """Return the pass rate of every update of the lab's trainer; the policy itself stays as it is."""
     policy = copy.deepcopy(policy)
-    recipe = fit.Optimisation(update.updates, "adam")  # AdamW without decay
-    optimiser = fit.make_optimiser(recipe, [policy], [update.learning_rate])
+    optimisation = fit.Optimisation(update.updates, "adam")  # AdamW without decay
+    optimiser = fit.make_optimiser(optimisation, [policy], [update.learning_rate])
     method, curve = Sampled(update.estimator, update.rollouts), []
     for step in range(update.updates):
         problems = task.problems(update.prompts, seed=seed, step=step)
-        held = tokens.Prompts(problems.prompts, problems.lengths)
+        held = Prompts(problems.prompts, problems.lengths)
         verify = _verifier(task, problems)
-        batch = tokens.TokenBatch(policy, held, verify, update.writing(), seed, step)
+        batch = TokenBatch(policy, held, verify, update.writing(), seed, step)
         take_step(run_losses(batch, [method]), optimiser, update.clip)
         curve.append(batch.seen["pass_rate"])
     return curve
 
 
-def _verifier(task: TokenTask, problems: Problems) -> tokens.Verify:
+def _verifier(task: TokenTask, problems: Problems) -> Verify:
     return lambda written, lengths: task.verify(problems.content, written, lengths)
 
 
@@ -256,7 +258,7 @@ def trl_curve(task: TokenTask, policy: Transformer, update: Update, seed: int) -
     parts = [task.problems(update.prompts, seed=seed, step=step) for step in range(update.updates)]
     prompts = [ids[:length] for part in parts for ids, length in zip(part.prompts.tolist(), part.lengths, strict=True)]
     content = np.concatenate([part.content for part in parts])
-    judge = Judge(lambda places, *answer: task.verify(content[places], *answer), update.rollouts)
+    judge = Judge(lambda indices, *answer: task.verify(content[indices], *answer), update.rollouts)
     torch.manual_seed(seed)
     with TemporaryDirectory() as folder:
         problems = Problems(*padded(prompts), content)
@@ -274,11 +276,11 @@ class Comparison(NamedTuple):
     """Pass rates of both trainers over seeds, and what separates them."""
 
     lab: np.ndarray
-    """(R, updates)."""
+    """Pass rates of the lab's trainer, (R, updates)."""
     trl: np.ndarray
-    """(R, updates)."""
+    """Pass rates of TRL's trainer, (R, updates)."""
     last: int
-    """Updates at the end that count."""
+    """Number of updates at the end that are compared."""
     level: float
     """Probability that the interval holds the true difference."""
 
@@ -302,17 +304,25 @@ def curves(seeds: int = 8, update: Update | None = None, last: int = 10, level: 
     return Comparison(*map(np.array, both), last, level)
 
 
+def ask_nobody() -> None:
+    """Keep the Hugging Face hub from being asked, and TRL from warning of `rollout_func`, in this process."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read once, when huggingface_hub is imported
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+
+
 def report() -> None:
     """Print both comparisons."""
     print("gradients of a step, TRL against the lab, same answers: |difference| / |gradient|", flush=True)
     for name, gap in paper_gaps(("maxrl", "grpo", "rloo")).items():
         print(f"  {name:<8} {gap:.1e}", flush=True)
-    found = curves()
-    difference, half_width = found.difference()
-    print(f"pass rates of {len(found.lab)} seeds, {found.lab.shape[1]} updates of maxrl on 7 x 7 mazes, N = 8")
-    for name in ("lab", "trl"):
-        print(f"  {name}: " + " ".join(f"{rate:.2f}" for rate in getattr(found, name).mean(0)))
+    comparison = curves()
+    difference, half_width = comparison.difference()
     print(
-        f"  TRL less lab over the last {found.last} updates: {difference:+.3f} +- {half_width:.3f} "
-        f"({found.level:.0%} interval, Student's t over seeds); the lab gains {found.gain():+.2f}"
+        f"pass rates of {len(comparison.lab)} seeds, {comparison.lab.shape[1]} updates of maxrl on 7 x 7 mazes, N = 8"
+    )
+    for name in ("lab", "trl"):
+        print(f"  {name}: " + " ".join(f"{rate:.2f}" for rate in getattr(comparison, name).mean(0)))
+    print(
+        f"  TRL less lab over the last {comparison.last} updates: {difference:+.3f} +- {half_width:.3f} "
+        f"({comparison.level:.0%} interval, Student's t over seeds); the lab gains {comparison.gain():+.2f}"
     )

@@ -7,6 +7,7 @@ half as long again.
 import os
 import re
 
+import extra_tests
 import pytest
 import torch
 from hypothesis import settings
@@ -14,6 +15,9 @@ from hypothesis import settings
 if "OMP_NUM_THREADS" not in os.environ:
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"  # of interpreters that tests start
+
+NOT_COLLECTED = extra_tests.left_out()
+collect_ignore = [file for files in NOT_COLLECTED.values() for file in files]
 
 settings.register_profile("same_every_time", derandomize=True, deadline=None, database=None)
 settings.load_profile("same_every_time")
@@ -31,3 +35,9 @@ def own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MAXRL_LAB_CACHE", str(tmp_path_factory.mktemp("own_cache")))
         yield
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Say in one line which tests need an extra that is not installed."""
+    if line := extra_tests.line(NOT_COLLECTED, config.args):
+        terminalreporter.write_line(line)

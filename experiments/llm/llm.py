@@ -1,10 +1,10 @@
-"""Does a real language model learn more from right and wrong with MaxRL than with GRPO? SmolLM2-135M on arithmetic.
+"""Does a small language model learn more from right and wrong answers with MaxRL than with GRPO?
 
-The scheme of Sec. 6.3 and 6.4 of arXiv:2602.02710v1 at the smallest scale: every weight of an instruction-tuned model
-is trained on-policy with TRL, whose advantages an estimator of the lab computes instead; unbiased pass@k on held-out
-problems is measured before and after, with intervals over problems. `quick` shows on a laptop, in 20 minutes, that the
-path works: a few updates, one seed, one task. `full` is for a GPU. The experiment needs `make llm`. Recipes of the
-paper's own size are in `maxrl_lab.llm.jobs.recipes`.
+SmolLM2-135M learns arithmetic. This is the scheme of Sec. 6.3 and 6.4 of arXiv:2602.02710v1 at the smallest scale:
+every weight of an instruction-tuned model is trained on-policy with TRL, whose advantages an estimator of the lab
+computes instead; unbiased pass@k on held-out problems is measured before and after, with intervals over problems.
+`quick` shows on a laptop, in 20 minutes, that the path works: a few updates, one seed, one task. `full` is for a GPU.
+The experiment needs `make llm`. Recipes of the paper's own size are in `maxrl_lab.llm.jobs.recipes`.
 
     maxrl-lab run llm        (20 minutes on 2 cores)
 """

@@ -8,9 +8,10 @@ import torch
 from small_policy import small_policy
 
 from benchmarks import llm_cross_check as cross
-from maxrl_lab.tokens import batch as tokens
+from maxrl_lab.tokens.batch import TokenBatch
 from maxrl_lab.tokens.decoding import Vocabulary
 from maxrl_lab.tokens.simple import SimpleTask
+from maxrl_lab.tokens.writing import Prompts
 
 
 class Digits(SimpleTask):
@@ -36,8 +37,8 @@ def small_batch(update):
     problems = task.problems(update.prompts)
     assert len(set(problems.lengths.tolist())) > 2
     policy = small_policy(len(task.vocabulary), dtype=torch.float32, context=64)
-    held = tokens.Prompts(problems.prompts, problems.lengths)
-    return tokens.TokenBatch(policy, held, cross.odd, update.writing(), seed=0, step=0), task.vocabulary
+    held = Prompts(problems.prompts, problems.lengths)
+    return TokenBatch(policy, held, cross.odd, update.writing(), seed=0, step=0), task.vocabulary
 
 
 class TestFirstStep:

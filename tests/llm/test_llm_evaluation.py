@@ -17,11 +17,11 @@ import torch
 import transformers
 from scipy import stats
 
-import maxrl_lab.llm
 from maxrl_lab import evaluate as metrics
-from maxrl_lab.llm.models import evaluation
-from maxrl_lab.llm.models.evaluation import Completion, Sampling, TransformersEngine, VllmEngine
-from maxrl_lab.llm.models.sampling import draw, encode
+from maxrl_lab.llm.models import engines, evaluation, vllm_engine
+from maxrl_lab.llm.models.sampling import Completion, Sampling, encode, sample_tokens
+from maxrl_lab.llm.models.transformers_engine import TransformersEngine
+from maxrl_lab.llm.models.vllm_engine import VllmEngine
 from maxrl_lab.runs.checkpoint import Checkpoint
 
 WORDS, PAD, END, ASSISTANT = 24, 0, 5, 3
@@ -245,7 +245,7 @@ def test_prompts_and_settings_that_cannot_be_are_refused(model, tokenizer, refus
     with refuses("a prompt needs at least one token, got ''"):
         engine.complete([""])
     with refuses("a model in memory needs its tokenizer, got none"):
-        evaluation.engine(model, None, greedy())
+        engines.engine(model, None, greedy())
     for name, value, wanted in (
         ("samples", 0, "a whole number >= 1"),
         ("answer_length", 0, "a whole number >= 1"),
@@ -280,8 +280,8 @@ def test_the_nucleus_is_the_smallest_set_that_holds_top_p():
     }
     for top_p, drawn in table.items():
         numbers = torch.tensor(list(drawn))
-        assert draw(logits.expand(len(drawn), 3), numbers, 1.0, top_p).tolist() == list(drawn.values())
-    assert draw(logits.expand(2, 3), torch.tensor([0.0, 0.99]), 0.0, 1.0).tolist() == [1, 1]
+        assert sample_tokens(logits.expand(len(drawn), 3), numbers, 1.0, top_p).tolist() == list(drawn.values())
+    assert sample_tokens(logits.expand(2, 3), torch.tensor([0.0, 0.99]), 0.0, 1.0).tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("spread", [0.1, 5.0])  # the nucleus is most of the vocabulary; some tokens
@@ -289,7 +289,7 @@ def test_draws_from_a_large_vocabulary_against_a_slow_loop(spread):
     numbers = torch.Generator().manual_seed(5)
     logits = spread * torch.randn(40, 1000, generator=numbers)
     uniforms = torch.rand(40, generator=numbers)
-    for row, uniform, token in zip(logits, uniforms, draw(logits, uniforms, 0.7, 0.9).tolist(), strict=True):
+    for row, uniform, token in zip(logits, uniforms, sample_tokens(logits, uniforms, 0.7, 0.9).tolist(), strict=True):
         p = (row.double() / 0.7).softmax(-1).numpy()
         order = np.argsort(-p)
         inside = set(order[: int(np.searchsorted(p[order].cumsum(), 0.9)) + 1].tolist())
@@ -351,7 +351,7 @@ def test_rows_by_hand(tmp_path):
         (3, 0, False, 0, 0.5, 0.5),
         (4, 3, True, 2, 9 / 4, 0.0),
     ]
-    assert all((row["samples"], row["temperature"], row["top_p"]) == (4, 0.6, 0.95) for row in rows)
+    assert all(set(row) == set(columns) for row in rows)  # what all rows share is not repeated in each
 
 
 def test_equal_texts_are_verified_once(tmp_path):
@@ -365,17 +365,23 @@ def test_equal_texts_are_verified_once(tmp_path):
     assert sorted(seen) == sorted({(f"p{place}", text.strip("[]")) for place, row in enumerate(TEXTS) for text in row})
 
 
-def test_the_lab_s_own_rewards_are_the_default(tmp_path, monkeypatch):
-    rewards = ModuleType("maxrl_lab.llm.rewards")
-    rewards.is_right, rewards.decoded = (lambda text, _: text == "4"), decoded
-    monkeypatch.setitem(sys.modules, "maxrl_lab.llm.rewards", rewards)
-    monkeypatch.setattr(maxrl_lab.llm, "rewards", rewards, raising=False)
-    rows = evaluation.evaluate(scripted(TEXTS), PROBLEMS, Checkpoint(tmp_path / "own"))
-    assert [row["correct"] for row in rows] == [0, 1, 1, 0, 1]
+def test_the_lab_s_own_rewards_are_the_default(tmp_path):
+    """The last of `\\boxed{4}` and `\\boxed{5}` counts, where a problem of GSM8K has the answer 4.0."""
+    texts = [[r"\boxed{4}", r"\boxed{5} \boxed{4}", r"\boxed{4} \boxed{5}", "4"]]
+    problem = {"prompt": "p", "answer": "4.0", "source": "gsm8k", "entry": "", "extraction": "boxed"}
+    (row,) = evaluation.evaluate(scripted(texts), [problem], Checkpoint(tmp_path / "rows"))
+    assert (row["correct"], row["vote_right"], row["distinct"]) == (2, True, 2)
     # one given, the other the default
-    rows = evaluation.evaluate(scripted(TEXTS), PROBLEMS, Checkpoint(tmp_path / "given"), is_right)
-    assert [row["correct"] for row in rows] == [2, 2, 1, 0, 3]
-    assert [row["distinct"] for row in rows] == [2, 2, 1, 0, 2]
+    (row,) = evaluation.evaluate(scripted(texts), [problem], Checkpoint(tmp_path / "given"), lambda *_: True)
+    assert (row["correct"], row["vote_right"], row["distinct"]) == (4, True, 2)
+
+
+def test_no_answer_is_no_candidate_of_the_vote(tmp_path):
+    """Three of four samples say nothing; the vote is that of the one that does, and without any it is wrong."""
+    rows = evaluation.evaluate(
+        scripted([["", "", "", "4"], ["", "", "", ""]]), PROBLEMS[:2], Checkpoint(tmp_path / "rows"), is_right, decoded
+    )
+    assert [row["vote_right"] for row in rows] == [True, False]
 
 
 def failing(engine, after):
@@ -472,9 +478,9 @@ def test_problems_that_cannot_be_are_refused(tmp_path, refuses):
 # summaries
 
 
-def row_of(problem, correct, samples=5, **more):
-    head = {"problem": problem, "samples": samples, "correct": correct, "vote_right": correct > 2}
-    return {**head, "distinct": 2, "tokens_mean": 10.0 * problem, "cut_off": 0.25, **more}
+def row_of(problem, correct):
+    head = {"problem": problem, "correct": correct, "vote_right": correct > 2}
+    return {**head, "distinct": 2, "tokens_mean": 10.0 * problem, "cut_off": 0.25}
 
 
 def subsets(correct, samples, k):
@@ -487,7 +493,7 @@ def subsets(correct, samples, k):
 def test_a_summary_against_all_subsets():
     correct, ks = (0, 1, 5, 2, 2, 3), (1, 2, 5)
     rows = [row_of(place, each) for place, each in enumerate(correct)]
-    found = evaluation.summary(rows, iter(ks))
+    found = evaluation.summary(rows, 5, iter(ks))
     oracle = np.array([[subsets(each, 5, k) for k in ks] for each in correct])
     low, high = metrics.bootstrap_interval(oracle)[1:]
     assert [row["k"] for row in found] == list(ks)
@@ -495,48 +501,32 @@ def test_a_summary_against_all_subsets():
         assert row["pass_at_k"] == pytest.approx(oracle[:, place].mean(), rel=1e-12)
         assert (row["low"], row["high"]) == pytest.approx((low[place], high[place]), rel=1e-12)
         assert row["low"] < row["pass_at_k"] < row["high"]
-        assert (row["problems"], row["samples"], row["cut_off"]) == (6, 5, 0.25)
+        assert (row["problems"], row["cut_off"]) == (6, 0.25)
         assert row["majority"] == pytest.approx(2 / 6)
         assert row["tokens_mean"] == pytest.approx(25.0)
-    narrow = evaluation.summary(rows, ks, confidence=0.5)
+    narrow = evaluation.summary(rows, 5, ks, confidence=0.5)
     assert all(each["high"] - each["low"] < row["high"] - row["low"] for each, row in zip(narrow, found, strict=True))
 
 
 def test_the_interval_is_over_problems():
     # problems that are all alike tell nothing apart; one problem has no interval, however many its samples
-    (same,) = evaluation.summary([row_of(place, 2) for place in range(8)], [1])
+    (same,) = evaluation.summary([row_of(place, 2) for place in range(8)], 5, [1])
     assert (same["low"], same["pass_at_k"], same["high"]) == pytest.approx((0.4, 0.4, 0.4))
-    (one,) = evaluation.summary([row_of(0, 2)], [1])
+    (one,) = evaluation.summary([row_of(0, 2)], 5, [1])
     assert math.isnan(one["low"])
     assert math.isnan(one["high"])
     # solved always or never, half and half: the t interval is 1/2 ± 1.98 · 1/2 / √99
-    (split,) = evaluation.summary([row_of(place, 5 * (place % 2)) for place in range(100)], [1])
+    (split,) = evaluation.summary([row_of(place, 5 * (place % 2)) for place in range(100)], 5, [1])
     assert (split["low"], split["high"]) == pytest.approx((0.4, 0.6), abs=0.015)
-
-
-def test_efficiency_by_hand(refuses):
-    # 4 samples, one problem. 2 right: pass@1, 2, 4 = 1/2, 5/6, 1; 1 right: 1/4, 1/2, 1.
-    ours, baseline = [row_of(0, 2, 4)], [row_of(0, 1, 4)]
-    found = evaluation.efficiency(ours, baseline, [1, 2, 4])
-    # 1/2 is reached at 2; 5/6 is 2/3 of the way from 1/2 at 2 to 1 at 4, in log k: 2 · 2^(2/3), of k = 2; 1 at 4
-    assert [row["efficiency"] for row in found] == pytest.approx([2, 2 ** (2 / 3), 1])
-    assert [row["k"] for row in found] == [1, 2, 4]
-    # over problems: the mean curve counts
-    pair = [row_of(0, 4, 4), row_of(1, 0, 4)], [row_of(0, 0, 4), row_of(1, 4, 4)]
-    assert [row["efficiency"] for row in evaluation.efficiency(*pair, [1])] == [1.0]
-    with refuses("expected rows of the same problems, got 1 and 2 that differ"):
-        evaluation.efficiency(ours, pair[0], [1])
 
 
 def test_rows_that_have_no_summary_are_refused(refuses):
     with refuses("expected rows and at least one k, got 0 rows and 1 ks"):
-        evaluation.summary([], [1])
+        evaluation.summary([], 5, [1])
     with refuses("expected rows and at least one k, got 1 rows and 0 ks"):
-        evaluation.summary([row_of(0, 1)], [])
-    with refuses("expected the same number of samples in every row, got [4, 5]"):
-        evaluation.summary([row_of(0, 1), row_of(1, 1, 4)], [1])
+        evaluation.summary([row_of(0, 1)], 5, [])
     with refuses("pass@k needs k <= samples, got k = 6 with 5 samples"):
-        evaluation.summary([row_of(0, 1)], [6])
+        evaluation.summary([row_of(0, 1)], 5, [6])
 
 
 # folders, and vLLM
@@ -548,12 +538,12 @@ def test_a_folder_is_read_from_safetensors_only(model, tokenizer, tmp_path):
     expected = TransformersEngine(model, tokenizer, greedy()).complete(PROMPTS)
     for given in (None, tokenizer):
         for path in (tmp_path / "safe", str(tmp_path / "safe")):
-            assert evaluation.engine(path, given, greedy()).complete(PROMPTS) == expected
+            assert engines.engine(path, given, greedy()).complete(PROMPTS) == expected
     model.config.save_pretrained(tmp_path / "pickled")
     torch.save(model.state_dict(), tmp_path / "pickled" / "pytorch_model.bin")
     tokenizer.save_pretrained(tmp_path / "pickled")
     with pytest.raises(ValueError, match=r"\Acould not load the model '.*safetensors"):
-        evaluation.engine(tmp_path / "pickled", tokenizer, greedy())
+        engines.engine(tmp_path / "pickled", tokenizer, greedy())
 
 
 @pytest.fixture
@@ -623,11 +613,11 @@ def test_a_closed_engine_holds_no_model(vllm, tokenizer):
 
 def test_vllm_is_chosen_for_a_folder_on_a_gpu(vllm, monkeypatch, tokenizer, tmp_path, refuses):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert isinstance(evaluation.engine("folder", None, Sampling(), "cuda:0"), VllmEngine)
-    assert isinstance(evaluation.engine(make_model(), tokenizer, Sampling(), "cuda"), TransformersEngine)
+    assert isinstance(engines.engine("folder", None, Sampling(), "cuda:0"), VllmEngine)
+    assert isinstance(engines.engine(make_model(), tokenizer, Sampling(), "cuda"), TransformersEngine)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match=r"\Acould not load the model '"):  # transformers looks into the folder
-        evaluation.engine(tmp_path, tokenizer, Sampling(), "cuda")
-    monkeypatch.setattr("maxrl_lab.llm.engines.find_spec", lambda _: None)
+        engines.engine(tmp_path, tokenizer, Sampling(), "cuda")
+    monkeypatch.setattr(vllm_engine, "find_spec", lambda _: None)
     with refuses("vllm is not installed; it comes with: pip install vllm"):
         VllmEngine("folder", Sampling())

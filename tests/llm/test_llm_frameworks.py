@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from maxrl_lab import audit, estimators
-from maxrl_lab.llm.frameworks import calls as calls
+from maxrl_lab.llm.frameworks import __main__ as command
+from maxrl_lab.llm.frameworks import calls
 from maxrl_lab.llm.frameworks import table as frameworks
+from maxrl_lab.llm.frameworks.entries import ENTRIES, Entry
 
 COMMITTED = Path(frameworks.__file__).with_name("FRAMEWORKS.md")
 FAST = (2, 4, 8)
@@ -81,7 +83,7 @@ def test_moved_internals_are_an_error(monkeypatch):
 
 
 def test_the_command_line_can_name_one():
-    function = audit.load("maxrl_lab.llm.framework_calls:verl_rloo", 4)
+    function = audit.load("maxrl_lab.llm.frameworks.calls:verl_rloo", 4)
     assert audit.audit(function, rollouts=4).text().startswith("verl_rloo at N = 4 rollouts\n  optimises expected_rew")
 
 
@@ -89,7 +91,7 @@ def test_a_failing_row_says_why():
     def gone(rewards):
         raise RuntimeError("no such | thing\nsecond line")
 
-    (row,) = frameworks.rows(frameworks.Entry(gone), (2, 4))
+    (row,) = frameworks.table_lines(Entry(gone), (2, 4))
     assert row[:6] == ["gone", "fails", "fails", "", "", ""]
     assert "no such / thing" in row[6]
     assert "second line" not in row[6]
@@ -120,18 +122,18 @@ def test_the_committed_table_is_what_the_installed_frameworks_do():
     """Without the columns of larger N, which take most of a minute; those are the slow test's."""
     table = [line.strip("| ").split(" | ") for line in COMMITTED.read_text().splitlines() if line.startswith("| ")]
     kept = [0, *(table[0].index(f"N = {count}") for count in FAST), *range(1 + len(frameworks.ROLLOUTS), len(table[0]))]
-    fresh = [row for entry in frameworks.ENTRIES for row in frameworks.rows(entry, FAST)]
+    fresh = [row for entry in ENTRIES for row in frameworks.table_lines(entry, FAST)]
     committed = [cells + [""] * (len(table[0]) - len(cells)) for cells in table[2:]]  # empty cells at the end
     assert fresh == [[cells[place] for place in kept] for cells in committed]
 
 
 def test_the_committed_preface_is_the_current_one():
-    counted = frameworks._binary(frameworks.ENTRIES)
+    counted = frameworks._binary(ENTRIES)
     preface = frameworks.PREFACE.format(versions="", edge=frameworks.EDGE_ROLLOUTS, binary=counted)
     assert lines(COMMITTED.read_text())[: len(lines(preface))] == lines(preface)
 
 
 @pytest.mark.slow
 def test_the_command_writes_the_committed_file(tmp_path):
-    frameworks.main(["--write", str(tmp_path / "table.md")])
+    command.main(["--write", str(tmp_path / "table.md")])
     assert lines((tmp_path / "table.md").read_text()) == lines(COMMITTED.read_text())

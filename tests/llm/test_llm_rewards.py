@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,8 +11,8 @@ import pytest
 import reasoning_gym
 from reasoning_gym.factory import DATASETS
 
-from maxrl_lab.llm.problems import equality, rewards, tasks
-from maxrl_lab.llm.problems.rewards import boxed, decoded, extract, is_right
+from maxrl_lab.llm.problems import equality, rewards, tasks, verifier
+from maxrl_lab.llm.problems.rewards import is_right
 
 
 def problem(answer, source="gsm8k", entry="", extraction="boxed"):
@@ -24,106 +25,21 @@ def puzzle(task, answer, metadata=None, extraction="boxed"):
 
 
 @pytest.mark.parametrize(
-    ("text", "content"),
-    [
-        (r"so \boxed{12}.", "12"),
-        (r"\boxed{1} then \boxed{2}", "2"),
-        (r"\boxed{\frac{1}{2}} }", r"\frac{1}{2}"),
-        (r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
-        (r"\boxed{a\}b}", r"a\}b"),
-        (r"\boxed{\boxed{3}}", "3"),
-        (r"\boxed{}", ""),
-        (r"\boxed{1} and \boxed{2", None),
-        (r"\boxed{1\}", None),
-        (r"\boxed{1\\", None),
-        ("12", None),
-        ("", None),
-        (r"\boxed{" + "1" * 1000 + "}", "1" * 1000),
-        (r"\boxed{" + "1" * 1001 + "}", None),
-    ],
-)
-def test_boxed_is_the_last_balanced_box(text, content):
-    assert boxed(text) == content
-
-
-@pytest.mark.parametrize(
-    ("how", "text", "answer"),
-    [
-        ("line", "\n \n 12. \n13", "12"),
-        ("line", "  \n", None),
-        ("line", "a.b", "a.b"),
-        ("tag", "<answer>1</answer> <answer> 2\n</answer> x", "2"),
-        ("tag", "<answer>1</answer> <answer>2", "1"),
-        ("tag", "</answer><answer>2", None),
-        ("tag", "<answer> </answer>", None),
-        ("number", "from 3 to 1,234,567.50 apples", "1,234,567.50"),
-        ("number", "it is -4", "-4"),
-        ("number", "5-3", "3"),
-        ("number", "x = (2)-3", "3"),
-        ("number", "so 3/4.", "3/4"),
-        ("number", "1,2345", "2345"),
-        ("number", "about .5", ".5"),
-        ("number", "none", None),
-        ("boxed", r"\boxed{ }", None),
-    ],
-)
-def test_extract(how, text, answer):
-    assert extract(text, how) == answer
-
-
-def test_an_unknown_extraction_is_named():
-    with pytest.raises(ValueError, match=r"unknown extraction 'regex'; choose one of: boxed, line, tag, number"):
-        extract("1", "regex")
-
-
-LONG = 10**6
-
-
-@pytest.mark.parametrize("how", rewards.EXTRACTIONS)
-@pytest.mark.parametrize(
-    "text",
-    [
-        "\\boxed{" * (LONG // 7),
-        "\\boxed{" + "{" * LONG,
-        "\\boxed{" + "\\" * LONG,
-        "<answer>" * (LONG // 8),
-        "</answer>" * (LONG // 9),
-        "1" * LONG,
-        "1," * (LONG // 2),
-        "1,111" + ",111" * (LONG // 4) + "1",
-        "-" * LONG,
-        "." * LONG,
-        " " * LONG,
-        "\n" * LONG,
-        "1/" * (LONG // 2),
-    ],
-    ids=lambda text: text[:9].strip() or "blank",
-)
-def test_a_million_characters_take_no_time_and_are_wrong(how, text):
-    start = time.perf_counter()
-    assert not is_right(text, problem("77", extraction=how))
-    assert time.perf_counter() - start < 5
-
-
-@pytest.mark.parametrize(
     ("answer", "reference", "equal"),
     [
-        ("18", "18", True),
-        ("18.00", "18", True),
-        ("$1,800$", "1800", True),
-        (r"\$1{,}800", "1800", True),
         ("1,80", "180", False),
-        ("-18", "18", False),
-        ("0.5", "1/2", True),
-        (r"\frac{1}{2}", "0.50", True),
-        (r"-\dfrac{1}{2}", "-1/2", True),
         ("1 1/2", "11/2", False),  # a space between digits carries meaning
         ("1/0", "1", False),
-        (r"50\%", "50", True),
-        ("(1, 2)", "(1,2)", True),
+        (r"50\%", r"0.5\%", False),
+        ("x>1", r"(1,\infty)", True),
+        ("x>1", "(1,2)", False),
+        (r"1 < x \le 3", "(1,3]", True),
+        (r"x \le 2", r"(-\infty, 2]", True),
         ("(2, 1)", "(1,2)", False),
         (r"\{2, 1\}", r"\{1,2\}", True),
         ("x = 5", "5", True),
+        ("x = 5", "y = 5", False),
+        ("y = 2x + 3", "2x + 3", True),
         (r"\frac{\sqrt{2}}{2}", r"\frac{1}{\sqrt{2}}", True),
         (r"2\sqrt{3}", r"\sqrt{12}", True),
         (r"2\sqrt{3}", r"\sqrt{13}", False),
@@ -131,40 +47,47 @@ def test_a_million_characters_take_no_time_and_are_wrong(how, text):
         (r"\text{Monday}", r"\text{monday}", True),
         ("banana", "5", False),
         ("5 or 7", "5", False),
-        ("", "5", False),
     ],
 )
 def test_equality_of_mathematics(answer, reference, equal):
-    assert equality.same(answer, reference) is equal
+    """Whichever of the two is the answer."""
+    assert equality.matches(answer, reference) is equal
+    assert equality.matches(reference, answer) is equal
+
+
+@pytest.mark.parametrize(("equation", "side"), [("2x + y = 7", "7"), ("2 + 3 = 5", "5"), ("3x - 4y + 5 = 0", "0")])
+def test_an_answer_may_repeat_the_question_but_not_leave_half_of_an_equation_out(equation, side):
+    assert equality.matches(equation, side)
+    assert not equality.matches(side, equation)
 
 
 def test_one_box_does_not_hold_two_answers():
-    assert not equality.same(r"5} \boxed{7", "7")
-    assert not equality.same(r"5} \boxed{7", "5")
+    assert not equality.matches(r"5} \boxed{7", "7")
+    assert not equality.matches(r"5} \boxed{7", "5")
 
 
 @pytest.mark.parametrize("endless", ["9^{9^{9^9}}", pytest.param(r"\binom{10000000}{5000000}", marks=pytest.mark.slow)])
 def test_a_comparison_that_does_not_end_is_wrong_and_the_next_one_is_right(endless):
     start = time.perf_counter()
     assert not is_right(rf"\boxed{{{endless}}}", problem("5"))
-    assert time.perf_counter() - start < 2 * equality.SECONDS + 4
-    assert equality.same(rf"\frac{{\sqrt{{2}}}}{{{len(endless)}}}", rf"\frac{{2}}{{{len(endless)}\sqrt{{2}}}}")
+    assert time.perf_counter() - start < 2 * verifier.SECONDS + 4
+    assert equality.matches(rf"\frac{{\sqrt{{2}}}}{{{len(endless)}}}", rf"\frac{{2}}{{{len(endless)}\sqrt{{2}}}}")
 
 
 def test_any_thread_may_ask():
     def ask(number):
-        return equality.same(rf"\frac{{{number}}}{{\sqrt{{7}}}}", rf"\frac{{{number + number % 2}\sqrt{{7}}}}{{7}}")
+        return equality.matches(rf"\frac{{{number}}}{{\sqrt{{7}}}}", rf"\frac{{{number + number % 2}\sqrt{{7}}}}{{7}}")
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(ask, range(2, 14))) == [True, False] * 6
 
 
 def test_a_killed_process_is_started_again():
-    assert equality.same(r"\sqrt{18}", r"3\sqrt{2}")
-    process = equality._process_of(equality.os.getpid())._process
+    assert equality.matches(r"\sqrt{18}", r"3\sqrt{2}")
+    process = verifier._process_of(os.getpid())._process
     process.kill()
     process.wait()
-    assert equality.same(r"\sqrt{50}", r"5\sqrt{2}")
+    assert equality.matches(r"\sqrt{50}", r"5\sqrt{2}")
 
 
 def hostile(path):
@@ -201,7 +124,7 @@ def test_math_verify_never_reaches_parse_expr(monkeypatch):
     seen = []
     monkeypatch.setattr("math_verify.parser.parse_expr", lambda text, **_: seen.append(text))
     for text in ("1+1", "(1+2)*3", "answer: 3*4", "1/2 and 3-4", "final answer is 1+1. I hope"):
-        equality._math_verify(text, "5")
+        verifier._math_verify(text, "5")
     assert not seen
     math_verify.parse("1+1", extraction_config=[math_verify.ExprExtractionConfig()])
     assert seen == ["1+1"]  # the control: the other extraction does
@@ -290,22 +213,6 @@ def test_a_broken_entry_is_an_error_not_a_wrong_answer(entry):
 def test_a_problem_without_reference_is_an_error():
     with pytest.raises(ValueError, match="a problem of 'gsm8k' has no reference answer"):
         is_right(r"\boxed{1}", problem(" "))
-
-
-@pytest.mark.parametrize(
-    ("texts", "vote"),
-    [
-        ([r"\boxed{1,234}", r"\boxed{$1234$}", r"\boxed{ 1234. }"], "1234"),
-        ([r"\boxed{x = 5}", r"\boxed{x=5}"], "x=5"),
-        ([r"\boxed{(1, 2)}", r"\boxed{\left(1,2\right)}"], "(1,2)"),
-        ([r"\boxed{0.50}"], "0.50"),
-        ([r"\boxed{1/2}"], "1/2"),
-        ([r"\boxed{1 1/2}"], "1 1/2"),
-        (["no box", r"\boxed{}", r"\boxed{$}"], None),
-    ],
-)
-def test_decoded_merges_only_typography(texts, vote):
-    assert {decoded(text, problem("1")) for text in texts} == {vote}
 
 
 def test_the_reward_function_of_trl_takes_texts_and_conversations():

@@ -23,13 +23,16 @@ from small_llm_folder import (
     small_tokenizer,
 )
 
-from maxrl_lab.llm.jobs import recipe, training
-from maxrl_lab.llm.jobs.recipe import MODELS, Recipe, Size, memory
-from maxrl_lab.llm.models import evaluation, weights
+from maxrl_lab.llm.jobs import evaluating, inputs, memory, training
+from maxrl_lab.llm.jobs.memory import Size
+from maxrl_lab.llm.jobs.processes import check_devices
+from maxrl_lab.llm.jobs.recipe import Recipe
+from maxrl_lab.llm.models import engines, evaluation, weights
+from maxrl_lab.llm.models.loading import Policy, add_end
+from maxrl_lab.llm.models.transformers_engine import TransformersEngine
 from maxrl_lab.llm.problems import data
-from maxrl_lab.llm.trl import trainer as trl
+from maxrl_lab.llm.trl import config as trl
 from maxrl_lab.runs.checkpoint import Checkpoint
-from maxrl_lab.runs.tables import TIMING_COLUMNS
 
 CPU = torch.device("cpu")
 SUMS = "reasoning_gym/chain_sum"
@@ -66,136 +69,18 @@ def small(folder):
 
 
 def policy_of(made):
-    return training.load_policy(made, CPU)
+    return inputs.load_policy(made, CPU)
 
 
 def trained(made, folder, estimator="maxrl", seed=0, policy=None):
-    """The state and the rows of a run in `folder`."""
-    policy, rows = training.train(
-        made, estimator, policy or policy_of(made), training.training_set(made, seed), folder, seed=seed
+    """The state and a row an update of a run in `folder`."""
+    result = training.train(
+        made, estimator, policy or policy_of(made), inputs.training_set(made, seed), folder, seed=seed
     )
-    return {name: each.detach().clone() for name, each in policy.model.named_parameters()}, rows
+    return {name: each.detach().clone() for name, each in result.policy.model.named_parameters()}, result.updates
 
 
-def untimed(rows):
-    return [{name: value for name, value in row.items() if name not in TIMING_COLUMNS} for row in rows]
-
-
-# recipes
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        *(
-            ({name: 0}, f"{name} must be a whole number >= 1, got 0")
-            for name in ("prompts", "rollouts", "steps", "answer_length", "prompt_length", "micro_batch", "save_every")
-        ),
-        *(
-            ({name: -1}, f"{name} must be a whole number >= 0, got -1")
-            for name in ("train_problems", "test_problems", "lora", "shots")
-        ),
-        *(
-            ({name: value}, f"{name} must be positive and finite, got {value}")
-            for name in ("learning_rate", "clip", "temperature")
-            for value in (0.0, -1.0, math.inf, math.nan)
-        ),
-        ({"precision": "float16"}, "unknown precision 'float16'; choose one of: float32, bfloat16"),
-        ({"extraction": "last"}, "unknown extraction 'last'; choose one of: boxed, line, tag, number"),
-        *(
-            ({name: 0}, f"{SUMS} makes its problems: train_problems and test_problems must be at least 1")
-            for name in MADE
-        ),
-        ({"source": "gsm8k", "shots": 2}, "shots are for reasoning_gym/TASK; 'gsm8k' takes none"),
-        (
-            {"vllm": True, "end": "\n"},
-            "vLLM ends answers by the model's own tokens only, got vllm with end = '\\n'",
-        ),
-        ({"micro_batch": 3}, "micro_batch must divide the 1024 rollouts of an update, got 3"),
-        ({"config": "[1]"}, "config must be a JSON object, got '[1]'"),
-        (
-            {"config": "{"},
-            "config must be JSON, got '{': Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
-        ),
-        ({"samples": 0}, "samples must be a whole number >= 1, got 0"),
-        ({"test_top_p": 0.0}, "top_p must lie in (0, 1], got 0.0"),
-        ({"test_temperature": -1.0}, "temperature must be finite and not negative, got -1.0"),
-    ],
-)
-def test_a_recipe_that_cannot_be_is_one_line(changes, message, refuses):
-    with refuses(message):
-        Recipe(**{**MADE, **changes})
-
-
-def test_a_collection_needs_no_number_of_problems():
-    made = Recipe(source="gsm8k")
-    assert (made.train_problems, made.test_problems) == (0, 0)
-
-
-def test_estimators_are_checked_at_n(refuses):
-    Recipe(**MADE, rollouts=4).check("pkpo:k=4")
-    with refuses("pkpo with k=8 needs at least 8 rollouts in a group, got N = 4"):
-        Recipe(**MADE, rollouts=4).check("pkpo:k=8")
-
-
-def test_evaluation_samples_as_the_recipe_says():
-    found = Recipe(**MADE, samples=5, test_temperature=0.9, test_top_p=0.8, answer_length=7).sampling(seed=3)
-    asked = (found.samples, found.temperature, found.top_p, found.answer_length, found.seed)
-    assert asked == (5, 0.9, 0.8, 7, 3)
-
-
-def test_tokens_and_micro_batches_of_an_update(refuses):
-    made = Recipe(**MADE, prompts=6, rollouts=8, micro_batch=4, prompt_length=10, answer_length=20)
-    assert made.tokens_per_step == 48 * 30
-    assert [made.accumulation(processes) for processes in (1, 2, 3, 12)] == [12, 6, 4, 1]
-    with refuses("6 x 8 rollouts do not split over 5 devices in micro-batches of 4"):
-        made.accumulation(5)
-    with refuses("6 x 8 rollouts do not split over 24 devices in micro-batches of 4"):
-        made.accumulation(24)
-
-
-def bytes_of(*arguments):
-    return {name: each * GIB for name, each in memory(*arguments).items()}
-
-
-def test_memory_of_the_embedded_model_by_hand():
-    # 4 + 12 bytes a parameter; 32 x 1024 tokens x 30 layers x (10 x 576 + 4 x 1536 + 3 x 192 = 12480) x 4 bytes
-    expected = {
-        "weights": 538.0e6,
-        "gradients and optimiser": 1614.0e6,
-        "activations": 49_073_356_800,
-    }
-    assert bytes_of(Recipe(**MADE)) == pytest.approx({**expected, "total": sum(expected.values())})
-
-
-def test_memory_of_eight_gpus_by_hand():
-    made = Recipe(
-        model="Qwen/Qwen3-1.7B-Base",
-        source="gsm8k",
-        answer_length=4096,
-        micro_batch=4,
-        precision="bfloat16",
-        checkpointing=True,
-        vllm=True,
-    )
-    # tokens 4 x 4608 = 18432; a layer 10 x 2048 + 4 x 6144 + 3 x 1024 = 48128, beside 28 x 2048 inputs; 2 bytes
-    expected = {
-        "weights": 4 * 1.721e9 / 8,
-        "gradients and optimiser": 12 * 1.721e9 / 8,
-        "activations": 2 * 18432 * (28 * 2048 + 48128),
-        # not sharded; keys and values of 64 rollouts, 2 bytes each
-        "vLLM": 2 * 1.721e9 + 64 * 4608 * 28 * 2 * 1024 * 2,
-    }
-    assert bytes_of(made, 8) == pytest.approx({**expected, "total": sum(expected.values())})
-
-
-def test_memory_of_heads_wider_than_the_model_by_hand():
-    """Qwen3-4B: 32 heads of 128 beside a width of 2560; a layer keeps 8 x 2560 + 2 x 4096 + 4 x 9728 + 3 x 1024."""
-    found = bytes_of(Recipe(model="Qwen/Qwen3-4B-Base", source="gsm8k", micro_batch=2, answer_length=488, lora=8))
-    assert found["activations"] == pytest.approx(4 * 2 * 1000 * 36 * 70656)
-    # a pair of matrices beside each of a layer's seven: q and o 2560 + 4096, k and v 2560 + 1024, three of 2560 + 9728
-    adapters = 8 * 36 * (2 * 6656 + 2 * 3584 + 3 * 12288)
-    assert found["gradients and optimiser"] == pytest.approx(16 * adapters)
+# models
 
 
 def test_memory_of_adapters_is_that_of_peft_s(small, monkeypatch):
@@ -203,41 +88,11 @@ def test_memory_of_adapters_is_that_of_peft_s(small, monkeypatch):
 
     made = replace(small, lora=3)
     model = get_peft_model(small_model(), training._adapters(made))
-    adapters = sum(each.numel() for each in model.parameters() if each.requires_grad)
-    monkeypatch.setattr(recipe, "MODELS", {made.model: Size(5000, 1, 16, 24, len(VOCABULARY), 8, 16)})
-    found = bytes_of(made)
-    assert found["gradients and optimiser"] == pytest.approx(16 * adapters)
-    assert found["weights"] == pytest.approx(4 * 5000)
-
-
-def test_sizes_of_models_are_those_of_their_parameters():
-    """Llama and Qwen3 count by their shapes; Qwen3-4B has 32 heads of 128, wider than the model."""
-    assert {name: size.query_width - size.width for name, size in MODELS.items() if size.query_width != size.width} == {
-        "Qwen/Qwen3-4B-Base": 4096 - 2560
-    }
-    for name, size in MODELS.items():
-        norms = 2 * size.width + (2 * 128 if "Qwen" in name else 0)
-        layer = 2 * size.width * size.query_width + 2 * size.width * size.kv_width + 3 * size.width * size.mlp + norms
-        counted = size.vocabulary * size.width + size.layers * layer + size.width
-        assert size.parameters == pytest.approx(counted, rel=3e-4)
-
-
-def test_memory_of_an_unknown_model_is_refused(small):
-    with pytest.raises(ValueError, match=r"unknown size of model '.*'; choose one of: embedded, Hugging"):
-        memory(small)
-
-
-def test_a_shrunk_recipe_is_the_same_job():
-    made = Recipe(source="gsm8k", lora=4, token_mean=True, vllm=True, precision="bfloat16", tests=("gsm8k",))
-    found = recipe.shrunk(made)
-    assert found.prompts * found.rollouts * found.steps <= 16
-    assert not found.vllm
-    names = ("source", "lora", "token_mean", "precision", "tests", "end", "template", "learning_rate")
-    assert all(getattr(found, name) == getattr(made, name) for name in names)
-    assert recipe.shrunk(Recipe(source="gsm8k", end="\n")).end == "\n"
-
-
-# models
+    adapters = sum(weights.numel() for weights in model.parameters() if weights.requires_grad)
+    monkeypatch.setattr(memory, "MODELS", {made.model: Size(5000, 1, 16, 24, len(VOCABULARY), 8, 16)})
+    parts = memory.memory(made)
+    assert parts["gradients and optimiser"] * GIB == pytest.approx(16 * adapters)
+    assert parts["weights"] * GIB == pytest.approx(4 * 5000)
 
 
 def test_a_folder_is_loaded_in_float32(small, folder):
@@ -355,17 +210,17 @@ def test_the_end_of_an_answer_is_the_model_s_and_one_s_own(small, refuses):
 
 
 def test_all_of_a_model_s_own_ends_stay():
-    policy = training.Policy(small_model(), small_tokenizer())
+    policy = Policy(small_model(), small_tokenizer())
     policy.model.generation_config.eos_token_id = [7, 2, 9]
     policy.tokenizer.pad_token = None
-    training.add_end(policy, "\n")
+    add_end(policy, "\n")
     assert policy.model.generation_config.eos_token_id == [2, 7, 9, VOCABULARY.index("\n")]
     assert policy.tokenizer.pad_token == END
-    training.add_end(policy, "\n")  # again, and nothing comes twice
+    add_end(policy, "\n")  # again, and nothing comes twice
     assert policy.model.generation_config.eos_token_id == [2, 7, 9, VOCABULARY.index("\n")]
-    other = training.Policy(small_model(), small_tokenizer())
+    other = Policy(small_model(), small_tokenizer())
     other.model.generation_config.eos_token_id = None
-    training.add_end(other, "")
+    add_end(other, "")
     assert other.model.generation_config.eos_token_id == [2]
     assert other.tokenizer.pad_token == PAD
 
@@ -375,25 +230,25 @@ def test_all_of_a_model_s_own_ends_stay():
 
 def test_training_and_test_share_no_question(small):
     many = replace(small, train_problems=60, test_problems=20)
-    (held_out,) = training.held_out_sets(many).values()
+    (held_out,) = inputs.held_out_sets(many).values()
     assert len(held_out) == 20
     for seed in (0, 1):
-        problems = training.training_set(many, seed)
+        problems = inputs.training_set(many, seed)
         assert len(set(problems["prompt"])) == 60
         assert not set(problems["prompt"]) & set(held_out["prompt"])
-    first, second = (training.training_set(many, seed)["prompt"][:] for seed in (0, 1))
+    first, second = (inputs.training_set(many, seed)["prompt"][:] for seed in (0, 1))
     assert first != second
     assert set(held_out["extraction"]) == {"line"}
 
 
 def test_test_collections_are_the_source_s_own_or_those_that_are_named(small):
-    assert list(training.held_out_sets(small)) == [SUMS]
+    assert list(inputs.held_out_sets(small)) == [SUMS]
     tests = ("reasoning_gym/gcd", SUMS)
-    found = training.held_out_sets(replace(small, tests=tests))
+    found = inputs.held_out_sets(replace(small, tests=tests))
     assert tuple(found) == tests
     assert all(set(problems["source"]) == {name} for name, problems in found.items())
     # `config` is the source's; another task has its own settings
-    assert found[SUMS][:] == training.held_out_sets(small)[SUMS][:]
+    assert found[SUMS][:] == inputs.held_out_sets(small)[SUMS][:]
 
 
 def test_worked_examples_come_before_the_question(small):
@@ -401,8 +256,8 @@ def test_worked_examples_come_before_the_question(small):
     shown = data.reasoning_gym_problems("chain_sum", 2, 2047, json.loads(DIGITS), "train")
     lines = "".join(f"Q: {each['question']} {each['answer']}\n" for each in shown)  # each as the question itself
     for problems, plain in (
-        (training.training_set(made, 0), training.training_set(small, 0)),
-        (training.held_out_sets(made)[SUMS], training.held_out_sets(small)[SUMS]),
+        (inputs.training_set(made, 0), inputs.training_set(small, 0)),
+        (inputs.held_out_sets(made)[SUMS], inputs.held_out_sets(small)[SUMS]),
     ):
         assert problems["prompt"][:] == [f"{lines}Q: {question}" for question in plain["prompt"]]
         assert problems["answer"][:] == plain["answer"][:]
@@ -410,12 +265,12 @@ def test_worked_examples_come_before_the_question(small):
     assert lines.count("\n") == 2
     for each in shown:
         assert eval(each["question"].split(":")[1].strip(" =")) == int(each["answer"])
-        assert each["question"] not in training.held_out_sets(small)[SUMS]["prompt"][:]
+        assert each["question"] not in inputs.held_out_sets(small)[SUMS]["prompt"][:]
 
 
 def test_a_chat_is_a_user_s_turn(small):
-    (first, *_) = training.training_set(replace(small, chat=True), 0)["prompt"]
-    assert first == [{"role": "user", "content": training.training_set(small, 0)["prompt"][0]}]
+    (first, *_) = inputs.training_set(replace(small, chat=True), 0)["prompt"]
+    assert first == [{"role": "user", "content": inputs.training_set(small, 0)["prompt"][0]}]
 
 
 # settings
@@ -490,40 +345,41 @@ def test_the_trainer_takes_the_first_visible_gpu(device, visible, processes, adv
     monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
     monkeypatch.setenv("WORLD_SIZE", str(processes))
     if advice is None:
-        training.check_devices(torch.device(device))
+        check_devices(torch.device(device))
         return
     with refuses(
         f"expected one visible GPU, or a process for each (accelerate launch), got {device} of {visible}; "
         f"set CUDA_VISIBLE_DEVICES={advice}"
     ):
-        training.check_devices(torch.device(device))
+        check_devices(torch.device(device))
 
 
 def test_the_engine_is_for_a_policy_or_for_its_place(small, folder, monkeypatch):
-    found = training.engine(small, policy_of(small))
-    assert isinstance(found, evaluation.TransformersEngine)
-    assert found.sampling == small.sampling()
+    engine = evaluating.engine(small, policy_of(small))
+    assert isinstance(engine, TransformersEngine)
+    assert engine.sampling == small.sampling()
     asked = []
-    monkeypatch.setattr(evaluation, "engine", lambda *given: asked.append(given))
-    policy = training.Policy("a model", "its tokenizer")
+    monkeypatch.setattr(engines, "engine", lambda *given: asked.append(given))
+    policy = Policy("a model", "its tokenizer")
     for cuda in (False, True):
         monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: cuda)
-        for place in (policy, folder, "name/on-the-hub"):
-            training.engine(small, place)
+        for model in (policy, folder, "name/on-the-hub"):
+            evaluating.engine(small, model)
     assert [given[:2] for given in asked] == 2 * [policy, (folder, None), ("name/on-the-hub", None)]
     assert [given[3] for given in asked] == ["cpu"] * 3 + ["cuda"] * 3
-    assert training.place_of(small) == str(folder)
+    assert inputs.location(small) == str(folder)
 
 
 def test_rows_of_the_log_by_hand():
     logged = {theirs: place / 10 for place, theirs in enumerate(training.LOGGED)}
     first = {**logged, "step": 1, "num_tokens": 60.0, "sample_time": 1.0, "step_time": 4.0}
     second = {**logged, "step": 2, "num_tokens": 100.0, "sample_time": 0.5, "step_time": 2.0}
-    found = training.update_rows([first, {"train_runtime": 3.0}, second])
-    common = {ours: place / 10 for place, ours in enumerate(training.LOGGED.values())}
-    assert found == [
-        {"step": 1, **common, "seconds_sample": 1.0, "seconds_update": 3.0, "tokens_per_second": 15.0},
-        {"step": 2, **common, "seconds_sample": 0.5, "seconds_update": 1.5, "tokens_per_second": 20.0},
+    history = [first, {"train_runtime": 3.0}, second]
+    common = {ours: index / 10 for index, ours in enumerate(training.LOGGED.values())}
+    assert training.update_rows(history) == [{"step": 1, **common}, {"step": 2, **common}]
+    assert training.timing_rows(history) == [
+        {"step": 1, "seconds_sample": 1.0, "seconds_update": 3.0, "tokens_per_second": 15.0},
+        {"step": 2, "seconds_sample": 0.5, "seconds_update": 1.5, "tokens_per_second": 20.0},
     ]
 
 
@@ -542,22 +398,26 @@ def whole(small, place):
     return trained(small, place)
 
 
-def test_a_row_an_update_with_what_happened(small, whole):
+def test_a_row_an_update_with_what_happened(small, place, whole):
     state, rows = whole
+    finished = training.train(small, "maxrl", policy_of(small), inputs.training_set(small, 0), place, seed=0)
+    assert finished.updates == rows
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
-    length = len(training.training_set(small, 0)["prompt"][0])  # all prompts have as many characters
-    assert {len(each) for each in training.training_set(small, 0)["prompt"]} == {length}
+    length = len(inputs.training_set(small, 0)["prompt"][0])  # all prompts have as many characters
+    assert {len(each) for each in inputs.training_set(small, 0)["prompt"]} == {length}
     for row in rows:
-        assert set(row) == {"step", *training.LOGGED.values(), "seconds_sample", "seconds_update", "tokens_per_second"}
+        assert set(row) == {"step", *training.LOGGED.values()}
         assert all(math.isfinite(value) for value in row.values())
         assert (32 * row["pass_rate"]) % 1 == 0
         assert row["with_success"] == 1 - row["none_right"] / 4 >= row["pass_rate"] >= row["all_right"] / 4
         assert 1 <= row["length"] <= 2
         assert 0 <= row["cut_off"] <= 1
         assert 0 < row["entropy"] < math.log(len(VOCABULARY))
-        assert row["seconds_sample"] > 0 < row["seconds_update"]
-        seconds = row["seconds_sample"] + row["seconds_update"]
-        assert row["tokens_per_second"] * seconds == pytest.approx(32 * (length + row["length"]), rel=1e-6)
+    for row, times in zip(rows, finished.timings, strict=True):
+        assert times["step"] == row["step"]
+        assert times["seconds_sample"] > 0 < times["seconds_update"]
+        seconds = times["seconds_sample"] + times["seconds_update"]
+        assert times["tokens_per_second"] * seconds == pytest.approx(32 * (length + row["length"]), rel=1e-6)
     assert any(row["pass_rate"] > 0 for row in rows)
     # a gradient wherever a group has both kinds of answers
     assert [row["gradient_norm"] > 0 for row in rows] == [row["none_right"] + row["all_right"] < 4 for row in rows]
@@ -599,8 +459,7 @@ def test_a_killed_training_ends_as_if_it_had_not_been(call, small, whole, tmp_pa
         trained(made, tmp_path)
     state, rows = trained(made, tmp_path)
     assert len(calls) == call + 5 - call  # and what was done is not done again
-    assert untimed(rows) == untimed(whole[1])
-    assert all(row["tokens_per_second"] > 0 for row in rows)
+    assert rows == whole[1]
     assert all(torch.equal(each, whole[0][name]) for name, each in state.items())
 
 
@@ -608,7 +467,7 @@ def test_bfloat16_arithmetic_is_not_left_behind(small, tmp_path, monkeypatch):
     """A killed training ends as if it had not been, and its policy is sampled in float32, as it is when read again."""
     made = replace(small, precision="bfloat16", steps=2, save_every=1)
     own, calls = training.rewards.correct, []
-    problems, ids = training.training_set(made, 0), torch.arange(5, 25)[None]
+    problems, ids = inputs.training_set(made, 0), torch.arange(5, 25)[None]
 
     @functools.wraps(own)
     def killed(*arguments, **named):
@@ -618,9 +477,9 @@ def test_bfloat16_arithmetic_is_not_left_behind(small, tmp_path, monkeypatch):
         return own(*arguments, **named)
 
     def ended(place):
-        policy, rows = training.train(made, "maxrl", policy_of(made), problems, tmp_path / place, seed=0)
+        policy, rows, _ = training.train(made, "maxrl", policy_of(made), problems, tmp_path / place, seed=0)
         with torch.no_grad():
-            return untimed(rows), policy.model.eval()(ids).logits
+            return rows, policy.model.eval()(ids).logits
 
     monkeypatch.setattr(training.rewards, "correct", killed)
     rows, logits = ended("whole")
@@ -652,8 +511,8 @@ def test_the_estimator_and_the_loss_decide_the_gradient(small, whole, tmp_path):
     _, (other,) = trained(made, tmp_path / "reinforce", "reinforce")
     _, (mean,) = trained(replace(made, token_mean=True), tmp_path / "mean")
     for row in (other, mean):
-        assert {**untimed([reference])[0], "gradient_norm": 0, "weight": 0} == {
-            **untimed([row])[0],
+        assert {**[reference][0], "gradient_norm": 0, "weight": 0} == {
+            **[row][0],
             "gradient_norm": 0,
             "weight": 0,
         }
@@ -694,8 +553,8 @@ def test_options_train(changes, small, whole, tmp_path):
 def test_adapters_are_trained_and_evaluated(small, tmp_path):
     """The weights stay, the adapters move, evaluation is of both, and both come back after a kill."""
     made = replace(small, lora=4, learning_rate=0.1, save_every=2, samples=20, test_temperature=1.0)
-    problems = training.training_set(made, 0)
-    policy, rows = training.train(made, "maxrl", policy_of(made), problems, tmp_path / "run", seed=0)
+    problems = inputs.training_set(made, 0)
+    policy, rows, _ = training.train(made, "maxrl", policy_of(made), problems, tmp_path / "run", seed=0)
     adapters = {name for name, each in policy.model.named_parameters() if each.requires_grad}
     assert len(adapters) == 2 * 7  # two matrices beside each of a layer's seven
     assert all("lora" in name for name in adapters)
@@ -704,24 +563,24 @@ def test_adapters_are_trained_and_evaluated(small, tmp_path):
         assert "lora" in name or torch.equal(each, before[name.replace(".base_layer", "")]), name
 
     def evaluated(policy, name):
-        sets = training.held_out_sets(made)
-        return evaluation.evaluate(training.engine(made, policy), list(sets[SUMS]), Checkpoint(tmp_path / name))
+        sets = inputs.held_out_sets(made)
+        return evaluation.evaluate(evaluating.engine(made, policy), list(sets[SUMS]), Checkpoint(tmp_path / name))
 
     found = evaluated(policy, "trained")
     assert found != evaluated(policy_of(made), "base")
-    again, same = training.train(made, "maxrl", policy_of(made), problems, tmp_path / "run", seed=0)
+    again, same, _ = training.train(made, "maxrl", policy_of(made), problems, tmp_path / "run", seed=0)
     assert same == rows
     assert evaluated(again, "again") == found
-    merged = training.Policy(policy.model.merge_and_unload(), policy.tokenizer)
+    merged = Policy(policy.model.merge_and_unload(), policy.tokenizer)
     assert evaluated(merged, "merged") == found
 
 
 def test_evaluation_counts_right_samples(small, tmp_path):
     """The untrained model writes each of six digits about as often, and a line's end; the rest is rare."""
     made = replace(small, samples=200, test_temperature=1.0, test_top_p=1.0, test_problems=12)
-    problems = training.held_out_sets(made)[SUMS]
+    problems = inputs.held_out_sets(made)[SUMS]
     rows = evaluation.evaluate(
-        training.engine(made, policy_of(made)), list(problems), Checkpoint(tmp_path / "rows"), key="base"
+        evaluating.engine(made, policy_of(made)), list(problems), Checkpoint(tmp_path / "rows"), key="base"
     )
     assert [row["problem"] for row in rows] == list(range(12))
     for answer, row in zip(problems["answer"], rows, strict=True):
@@ -734,13 +593,13 @@ def test_evaluation_counts_right_samples(small, tmp_path):
 
 def test_a_prompt_beyond_the_context_is_one_line(small, tmp_path, refuses):
     made = replace(small, answer_length=CONTEXT)
-    length = len(training.held_out_sets(made)[SUMS]["prompt"][0])
+    length = len(inputs.held_out_sets(made)[SUMS]["prompt"][0])
     with refuses(
         f"the model's context holds {CONTEXT} tokens, got a prompt of {length} and answers of up to {CONTEXT}"
     ):
         evaluation.evaluate(
-            training.engine(made, policy_of(made)),
-            list(training.held_out_sets(made)[SUMS]),
+            evaluating.engine(made, policy_of(made)),
+            list(inputs.held_out_sets(made)[SUMS]),
             Checkpoint(tmp_path / "r"),
             key="base",
         )

@@ -37,6 +37,7 @@ from small_llm import (
 from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
 from trl import GRPOTrainer
 
+from maxrl_lab.llm.trl import check_settings, settings
 from maxrl_lab.llm.trl import trainer as trl
 from maxrl_lab.llm.trl.config import RULES
 
@@ -224,7 +225,7 @@ class TestSeveralProcesses:
         common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(listener.getsockname()[1]), "WORLD_SIZE": "2"}
         listener.close()
         common |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "tests/small_llm.py", str(tmp_path)]
+        command = [sys.executable, "tests/support/small_llm.py", str(tmp_path)]
         workers = [
             subprocess.Popen(
                 command,
@@ -305,19 +306,19 @@ class TestSettings:
         with pytest.raises(ValueError, match=rf"\A{name} must be {re.escape(message)}.*{re.escape(allow)}\Z"):
             small_trainer(tmp_path / "out", **changes)
         assert not list(tmp_path.iterdir())
-        trl.check_settings(small_settings(tmp_path, **changes), allow=(name,))
+        check_settings(small_settings(tmp_path, **changes), allow=(name,))
 
     @pytest.mark.parametrize(
         "extra", [{"do_sample": False}, {"typical_p": 0.9}, {"min_new_tokens": 3}, {"no_repeat_ngram_size": 2}]
     )
     def test_other_ways_to_change_the_distribution_are_refused(self, extra, tmp_path):
         with pytest.raises(ValueError, match=r"\Ageneration_kwargs must be none of "):
-            trl.check_settings(small_settings(tmp_path, generation_kwargs=extra))
-        trl.check_settings(small_settings(tmp_path, generation_kwargs={"use_cache": False}))
+            check_settings(small_settings(tmp_path, generation_kwargs=extra))
+        check_settings(small_settings(tmp_path, generation_kwargs={"use_cache": False}))
 
     def test_no_number_of_likely_tokens_is_transformers_50(self, tmp_path, refuses):
         with pytest.raises(ValueError, match=r"\Atop_k must be 0, got None: answers would be drawn"):
-            trl.check_settings(small_settings(tmp_path, top_k=None))
+            check_settings(small_settings(tmp_path, top_k=None))
 
     @pytest.mark.parametrize(
         ("name", "value"),
@@ -364,15 +365,12 @@ class TestSettings:
         assert stats.chisquare(found, expected).pvalue > 0.01
 
     def test_without_a_batch_are_a_group_a_device(self, tmp_path):
-        """And those of the README's snippet are whole."""
-        readme = (ROOT / "README.md").read_text()
-        (asked,) = set(re.findall(r"args=(settings\([^)]*\))", readme))
-        args = eval(asked.replace('"out"', "place"), {"settings": trl.settings, "place": tmp_path})
+        args = settings(tmp_path, num_generations=16)
         assert (args.num_generations, args.per_device_train_batch_size, args.generation_batch_size) == (16, 16, 16)
-        trl.check_settings(args)
-        args = trl.settings(tmp_path, num_generations=4, per_device_train_batch_size=8)
+        check_settings(args)
+        args = settings(tmp_path, num_generations=4, per_device_train_batch_size=8)
         assert (args.num_generations, args.per_device_train_batch_size, args.generation_batch_size) == (4, 8, 8)
-        trl.check_settings(trl.settings(tmp_path))
+        check_settings(settings(tmp_path))
 
     def test_a_mixture_of_experts_brings_its_own_balancing_loss(self, tmp_path):
         config = Qwen2MoeConfig(
@@ -392,9 +390,9 @@ class TestSettings:
         """TRL's own defaults scale rewards and average over tokens: nobody gets that by accident."""
         args = small_settings(tmp_path, scale_rewards="group", loss_type="dapo")
         with pytest.raises(ValueError, match=r"\Ascale_rewards must be"):
-            trl.check_settings(args)
+            check_settings(args)
         with pytest.raises(ValueError, match=r"\Aloss_type must be"):
-            trl.check_settings(args, allow=("scale_rewards",))
+            check_settings(args, allow=("scale_rewards",))
 
     def test_unknown_names_are_not_allowed(self, tmp_path, refuses):
         with refuses(f"unknown setting to allow 'losstype'; choose one of: {', '.join(RULES)}"):
@@ -644,7 +642,7 @@ class TestWhatTrlMustKeep:
     """`maxrl_lab.llm.trl` wraps private methods of TRL's; these say what has moved, if something has."""
 
     def hint(self, what):
-        return f"TRL {version('trl')}: {what}; maxrl_lab/llm/trl.py relies on it, see its docstring"
+        return f"TRL {version('trl')}: {what}; maxrl_lab/llm/trl/trainer.py relies on it, see its docstring"
 
     def test_the_installed_version_is_in_the_range_of_the_extra(self):
         tomllib = pytest.importorskip("tomllib", reason="Python 3.11")

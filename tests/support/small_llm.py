@@ -1,6 +1,6 @@
 """A language model that TRL trains in a second, and a trainer that keeps what reaches its loss.
 
-Shared by the tests of `maxrl_lab.llm.trl`. Run as `python tests/small_llm.py FOLDER` by the test of several processes.
+The tests of `maxrl_lab.llm.trl` share it; that of several processes runs `python tests/support/small_llm.py FOLDER`.
 """
 
 import os
@@ -16,7 +16,7 @@ from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, TrainerCallback
 
-from maxrl_lab.llm.trl import trainer as trl
+from maxrl_lab.llm.trl import EstimatorTrainer, settings
 
 PAD, BOS, END = 0, 1, 2
 WORDS = ("<pad>", "<bos>", "<eos>", *"abcdefgh")
@@ -71,7 +71,7 @@ class Parity:
         return rewards
 
 
-class Watched(trl.EstimatorTrainer):
+class Watched(EstimatorTrainer):
     """Keeps what reaches the loss: (generation, prompt ids, answer ids, advantage) of every row, batch by batch."""
 
     def __init__(self, *args, **others):
@@ -107,7 +107,7 @@ class _KeepGradients(TrainerCallback):
 
 def small_settings(folder, **changes):
     """Three groups of 4 a step, in two micro-batches of 6, by plain gradient descent without clipping."""
-    return trl.settings(
+    return settings(
         folder,
         **{
             "num_generations": 4,

@@ -1,6 +1,6 @@
 """A language model of 5 000 weights as a folder that `Recipe.model` names: a token a character, answers mostly a digit.
 
-Shared by the tests of `maxrl_lab.llm.training` and of the experiment `llm`.
+Shared by the tests of `maxrl_lab.llm.jobs` and of the experiment `llm`.
 """
 
 import torch
@@ -13,7 +13,7 @@ LIKELY = "123456"
 """What the untrained model answers nearly always, each of them about as often, and then the end of the line."""
 CONTEXT = 256
 DIGITS = '{"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}'
-"""Of reasoning_gym/chain_sum: sums and differences of two digits, many of which one digit answers."""
+"""Settings of reasoning_gym/chain_sum: sums and differences of two digits, many of which one digit answers."""
 
 
 def save_folder(folder):

@@ -134,7 +134,9 @@ def _training(name: str, job: Job, folder: Path) -> list[str]:
     """Train, be killed, be refused with another estimator, continue, and end."""
     watch = _Watch()
     _interrupted(lambda: run(name, job, folder, "cpu", callbacks=[watch.callback(kill=True)]))
-    require((folder / "checkpoint/trainer/checkpoint-1/maxrl_lab.json").exists(), "a checkpoint after the first update")
+    require(
+        (folder / "checkpoint/run/trainer/checkpoint-1/maxrl_lab.json").exists(), "a checkpoint after the first update"
+    )
     refusal = _refused(lambda: run(name, _another_estimator(job), folder, "cpu"))
     tables = run(name, job, folder, "cpu", callbacks=[watch.callback(kill=False)])
     require(watch.begun == [0, 1], f"the second session must begin after update 1, began at {watch.begun}")

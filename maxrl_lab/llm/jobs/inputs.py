@@ -17,8 +17,9 @@ _SHOTS_SEED = data.MAX_SEED
 
 def load_policy(recipe: Recipe, device: torch.device) -> Policy:
     """Return the recipe's model in float32, whose answers the recipe's `end` also ends; `InputError` as in `load`."""
+    model = location(recipe)
     try:
-        policy = load(location(recipe))
+        policy = load(model)
     except InputError as error:
         raise InputError(f"{error}; offline: --model {EMBEDDED}, or a local folder") from None
     add_end(policy, recipe.end)

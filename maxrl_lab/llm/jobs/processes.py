@@ -2,6 +2,7 @@
 
 import os
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 
@@ -30,14 +31,17 @@ class Processes:
         state = need("accelerate").PartialState(cpu=device == "cpu", timeout=patience)
         self.is_first, self.device = bool(state.is_main_process), state.device
 
-    def agree(self, train: bool = False) -> bool:
-        """Return the first process's word on whether all train now; it is given once, later words change nothing."""
+    def agree(self, state: Path | None = None) -> Path | None:
+        """Return the first process's word: where all of them train now, or None if they do not train.
+
+        The word is given once; later ones change nothing.
+        """
         if self._together and not self._decided:
-            word = [train]
+            word = [state]
             need("accelerate.utils").broadcast_object_list(word, from_process=0)
-            train = word[0]
+            (state,) = word
         self._decided = True
-        return train
+        return state
 
 
 def check_devices(device: torch.device) -> None:

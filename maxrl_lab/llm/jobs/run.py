@@ -1,6 +1,5 @@
 """The run of a recipe with TRL: its policy is evaluated, trained with one estimator, saved, and evaluated again."""
 
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,49 +17,65 @@ from maxrl_lab.llm.jobs.recipes import Job
 from maxrl_lab.llm.models import engines, sampling
 from maxrl_lab.rows import Row, Tables
 from maxrl_lab.runs.checkpoint import Checkpoint
-from maxrl_lab.runs.folder import execute
+from maxrl_lab.runs.fingerprint import fingerprint
+from maxrl_lab.runs.folder import execute, made_in
 
 POLICY = "policy"
 """The folder of the trained policy, inside of the run's."""
 
 
 def run(
-    name: str, job: Job, folder: Path, device: str, *, force: bool = False, callbacks: Sequence[Any] = ()
+    name: str,
+    job: Job,
+    folder: Path,
+    device: str,
+    *,
+    force: bool = False,
+    stale: bool = False,
+    callbacks: Sequence[Any] = (),
 ) -> dict[str, pd.DataFrame] | None:
     """Return the tables of a run in `folder`, continued or taken from there; None in processes but the first.
 
     The tables are `problems` (a row for each held-out problem, before and after the training), `training` and `timings`
-    (a row for each update). `callbacks` are transformers', for the training.
+    (a row for each update). `force` and `stale` are as in `runs.folder.execute`; `callbacks` are transformers', for the
+    training.
     """
     if job.vllm and find_spec("vllm") is None:
         raise InputError(f"{name} samples answers with vLLM, which is not installed: pip install vllm, or --vllm False")
     processes = Processes(device)
     check_devices(processes.device)
     if not processes.is_first:
-        if processes.agree():
-            train(job, folder, processes.device, callbacks)
+        if (state := processes.agree()) is not None:
+            train(job, Checkpoint(state), processes.device, callbacks)
         return None
 
     def compute(checkpoint: Checkpoint) -> Tables:
-        if force:
-            shutil.rmtree(folder / POLICY, ignore_errors=True)
         before = evaluate(job, job.model, "before", checkpoint, processes.device)
         done = checkpoint.stage("training-tables")
-        if (state := done.load()) is None:
-            processes.agree(train=True)
-            state = train(job, folder, processes.device, callbacks)
-            done.save(state)
-        after = evaluate(job, str(folder / POLICY), "after", checkpoint, processes.device)
-        return {"problems": before + after, **state}
+        if (trained := done.load()) is None:
+            processes.agree(checkpoint.path)
+            trained = train(job, checkpoint, processes.device, callbacks)
+            done.save(trained)
+        after = evaluate(job, str(made_in(checkpoint) / POLICY), "after", checkpoint, processes.device)
+        return {"problems": before + after, **trained}
 
     try:
-        return execute(folder, f"recipe {name}", job, compute, device=str(processes.device), force=force)
+        return execute(
+            folder,
+            f"recipe {name}",
+            job,
+            compute,
+            device=str(processes.device),
+            code=fingerprint(__name__),
+            force=force,
+            stale=stale,
+        )
     finally:
-        processes.agree(train=False)
+        processes.agree(None)
 
 
-def train(job: Job, folder: Path, device: torch.device, callbacks: Sequence[Any]) -> Tables:
-    """Return the tables `training` and `timings`; the policy is in `folder` / POLICY afterwards.
+def train(job: Job, checkpoint: Checkpoint, device: torch.device, callbacks: Sequence[Any]) -> Tables:
+    """Return the tables `training` and `timings`; the policy is in the run's folder, in `POLICY`, afterwards.
 
     All processes do this together.
     """
@@ -71,9 +86,9 @@ def train(job: Job, folder: Path, device: torch.device, callbacks: Sequence[Any]
         job.estimator,
         policy,
         short_enough(problems, policy.tokenizer, job.prompt_length),
-        folder / "checkpoint" / "trainer",
+        checkpoint.path / "trainer",
         seed=job.seed,
-        keep=folder / POLICY,
+        keep=made_in(checkpoint) / POLICY,
         callbacks=callbacks,
     )
     return {"training": trained.updates, "timings": trained.timings}

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
             print(f"ok: {line}", flush=True)
         return 0
     out = flags.out or Path("results/recipes") / name / file_name(f"{job.estimator}-{job.seed}")
-    tables = run(name, job, out, flags.device, force=flags.force)
+    tables = run(name, job, out, flags.device, force=flags.force, stale=flags.stale)
     if tables is not None:
         print(describe.results(tables["problems"], job.samples))
         print(f"rows: {out / 'problems.csv'}, {out / 'training.csv'}\npolicy: {out / POLICY}")
@@ -57,7 +57,9 @@ def read(arguments: Sequence[str]) -> tuple[str, Job, Any]:
     what.add_argument("--dry-run", action="store_true", help="run all of it with a tiny random model, on the CPU")
     parser.add_argument("--out", type=Path, help="folder of the run (default: results/recipes/NAME/ESTIMATOR-SEED)")
     parser.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:1")
-    parser.add_argument("--force", action="store_true", help="replace a run that is there already")
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument("--force", action="store_true", help="make the run anew, and then replace the one that is there")
+    way.add_argument("--stale", action="store_true", help="show a run that other code has made")
     defaults = job_of(name)
     add_settings(parser, defaults)
     flags = parser.parse_args(list(arguments[1:]))

@@ -16,7 +16,7 @@ _WHOLE_OR_DECIMAL = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)")
 _RATIO = re.compile(r"[-+]?[0-9]+/[0-9]+")
 _FRAC = re.compile(r"([-+]?)\\[dt]?frac\{([0-9]+)\}\{([0-9]+)\}")
 _THOUSANDS = re.compile(r"[-+]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?")
-_PERCENT = re.compile(r"\\?%\s*\.?\s*\Z")
+_PERCENT = re.compile(r"%[\s$.]*\Z")
 _NEEDLESS_SPACE = re.compile(r"[^\S\n]+(?![A-Za-z0-9])|(?<![A-Za-z0-9])[^\S\n]+")
 _TYPOGRAPHY = (("\\left", ""), ("\\right", ""), ("\\!", ""), ("\\,", ""), ("\\;", ""), ("\\ ", " "), ("{,}", ","))
 

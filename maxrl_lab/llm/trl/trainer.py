@@ -28,13 +28,11 @@ from torch import Tensor
 
 from maxrl_lab import estimators, exact, probe
 from maxrl_lab.errors import InputError
-from maxrl_lab.llm.trl.config import RULES, check_model, check_settings, refusal, settings
+from maxrl_lab.llm.trl.config import RULES, check_model, check_settings, refusal
 from maxrl_lab.runs.files import first_difference, write_json
 
 # isort: split
 from trl import GRPOConfig, GRPOTrainer  # after `config`, which says how to install it
-
-__all__ = ["EstimatorTrainer", "check_settings", "settings"]
 
 RECORD = "maxrl_lab.json"
 """A file that is written last into every checkpoint, with its estimator; a checkpoint without it is not complete."""
