@@ -53,6 +53,7 @@ def summarise(tables: Mapping[str, pd.DataFrame], settings: Any) -> pd.DataFrame
     """Return each method's final metrics on both splits and its total rollouts per level, with 95% intervals."""
     curves = with_total_cost(tables["curves"])
     final = curves[curves.step == settings.steps]
+    final = final.assign(total_cost=final.total_cost.where(final.rollouts.notna(), 0))  # an exact gradient needs none
     metrics = ["pass_at_1", "pass_at_64", "log_pass_rate", "total_cost"]
     return style.final_table(final, ["method", "rollouts", "learning_rate", "split"], metrics)
 

@@ -170,7 +170,10 @@ class TestLikelihood:
         curves = tables["curves"].query("split == 'train' and method == 'maxrl_leave_one_out'")
         (line,) = [line for line in figure.axes[0].lines if "leave-one-out" in line.get_label()]
         assert line.get_ydata().tolist() == pytest.approx((-curves.groupby("step").log_pass_rate.mean()).tolist())
-        assert len(navigation_likelihood.summarise(tables, self.SETTINGS)) == 3 * 2
+        summary = navigation_likelihood.summarise(tables, self.SETTINGS)
+        assert len(summary) == 3 * 2
+        assert not any("diverged" in text for text in summary.to_numpy().flatten())
+        assert summary.loc["maximum_likelihood"].total_cost.unique().tolist() == ["0.0000 [0.0000, 0.0000]"]
 
     def test_total_cost_is_the_area_under_the_cost(self):
         # By hand: 4 a level for 2 updates, then from 4 to 8 over 4 updates: 8, and 24 more.
