@@ -10,8 +10,11 @@ CHECKOUT = Path(__file__).parents[1]
 
 EXTRAS: dict[str, tuple[str, ...]] = {
     "lab": ("pandas", "sklearn", "matplotlib", "tqdm", "gymnasium", "minigrid"),
-    "llm": ("transformers", "trl", "accelerate", "datasets", "peft", "gguf", "math_verify", "reasoning_gym"),
-    "verl": ("verl", "ray", "cachetools", "fastapi", "uvicorn"),
+    "llm": (
+        *("transformers", "trl", "accelerate", "datasets", "peft", "gguf", "math_verify", "reasoning_gym"),
+        *("tokenizers", "huggingface_hub"),
+    ),
+    "verl": ("verl", "ray", "hydra", "omegaconf", "cachetools", "fastapi", "uvicorn"),
     "benchmark": ("navix", "jax"),
 }
 """Extra to the modules that it adds to those of the extras before it."""
