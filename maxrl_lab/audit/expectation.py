@@ -21,8 +21,8 @@ def check(
     """Return the audit of `function` at N = `rollouts`, or fail the test with the curve that was found.
 
     `objective` is as in `objectives.resolve`, `N` standing for `rollouts`. `scale="any"` allows any positive constant
-    factor; a number asks for that factor. `tolerance` bounds the relative deviation (default 1e-4). `batched` is as in
-    `audit.audit`.
+    factor; a number asks for that factor. `tolerance` bounds the relative deviation; by default it is
+    `Report.tolerance`, min(1e-4, 0.1/N). `batched` is as in `audit.audit`.
     """
     __tracebackhide__ = True
     factor = None if scale == "any" else scale
