@@ -28,7 +28,6 @@ _EDGES = (0, 1e-6, 1e-4, 1e-3, 1e-2, 0.1, 0.3, 0.6, 0.9, 1.0)
 
 
 @style.styled
-@style.styled
 def plot(tables: Mapping[str, pd.DataFrame], settings: Any) -> Figure:
     """Return six panels: bias, variance, error at one N; error at equal rollouts; who is nearest; where levels are."""
     style.check_tables(tables, COLUMNS)

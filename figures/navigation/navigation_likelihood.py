@@ -17,7 +17,6 @@ _INVERSE = ("#009E73", "#56B4E9", "#CC79A7", "#999933")
 
 
 @style.styled
-@style.styled
 def plot(tables: Mapping[str, pd.DataFrame], settings: Any) -> Figure:
     """Return six panels: likelihood and pass@1 by update and by rollouts, held-out pass@64, and the cost."""
     style.check_tables(tables, COLUMNS)

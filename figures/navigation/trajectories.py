@@ -25,7 +25,6 @@ _PATHS = 3
 
 
 @style.styled
-@style.styled
 def plot(tables: Mapping[str, pd.DataFrame], settings: Any) -> Figure:
     """Return the grid of levels and methods."""
     style.check_tables(tables, COLUMNS)
