@@ -25,7 +25,7 @@ MAX_NUMBERS, MAX_LARGEST = 4, 100
 _PATIENCE = 20_000
 """Expressions sampled without a target in range after which a request is refused."""
 _ROWS = 2**17
-"""Expressions that are evaluated at once."""
+"""Most expressions that are evaluated at once."""
 
 
 class Countdown(TokenTask):
@@ -33,7 +33,7 @@ class Countdown(TokenTask):
 
     Content: the numbers in ascending order, and the target, (B, numbers + 1): the same numbers in another order are
     the same problem, in the same split. The target is the value of a random expression, so one that is reached in many
-    ways is drawn more often. `operations` are some of + - * /. Raises `ValueError` for settings out of range.
+    ways is drawn more often. `operations` are some of + - * /. Raises `InputError` for settings out of range.
     """
 
     name = "countdown"
@@ -53,7 +53,7 @@ class Countdown(TokenTask):
 
     @property
     def key(self) -> tuple[str | int, ...]:
-        """Name and settings."""
+        """The name and the settings."""
         return (self.name, self.numbers, self.largest, self.operations)
 
     def sample(self, count: int, random: np.random.Generator) -> np.ndarray:
@@ -124,29 +124,29 @@ class Countdown(TokenTask):
         if not right.any(1).all():
             *given, target = content[~right.any(1)][0].tolist()
             raise InputError(f"expected problems with a solution, got {target} from {given}")
-        chosen = (right + random.random(right.shape)).argmax(1)
-        return np.asarray(codes[np.arange(len(codes)), chosen])
+        picked = (right + random.random(right.shape)).argmax(1)
+        return np.asarray(codes[np.arange(len(codes)), picked])
 
     @cached_property
     def _codes(self) -> np.ndarray:
-        """(V,) the value of each number, -1, -2, -3, -4 for + - * /, and 0 for every other token."""
+        """The codes of all tokens (V,): a number's value, -1, -2, -3, -4 for + - * /, and 0 for every other token."""
         codes = np.zeros(len(self.vocabulary), dtype=np.int64)
-        for word, place in self.vocabulary.ids.items():
+        for word, token in self.vocabulary.ids.items():
             if word in OPERATIONS:
-                codes[place] = -1 - OPERATIONS.index(word)
+                codes[token] = -1 - OPERATIONS.index(word)
             elif word.isdecimal():
-                codes[place] = int(word)
+                codes[token] = int(word)
         return codes
 
     @cached_property
     def _forms(self) -> np.ndarray:
-        """(K, 2 numbers - 1) all expressions: codes of signs, and 1, 2, ... for the first, second number, ..."""
+        """All expressions (K, 2 numbers - 1): codes of signs, and 1, 2, ... for the first, second number, ..."""
         signs = [-1 - OPERATIONS.index(sign) for sign in self.operations]
         forms = []
         for shape in _shapes(self.numbers, 0):
             for order in permutations(range(1, self.numbers + 1)):
-                for chosen in product(signs, repeat=self.numbers - 1):
-                    operands, operators = iter(order), iter(chosen)
+                for combination in product(signs, repeat=self.numbers - 1):
+                    operands, operators = iter(order), iter(combination)
                     forms.append([next(operands) if is_number else next(operators) for is_number in shape])
         return np.array(forms)
 
@@ -162,7 +162,7 @@ class Countdown(TokenTask):
 
 
 def _shapes(numbers: int, depth: int) -> Iterator[tuple[bool, ...]]:
-    """Yield every postfix order of so many numbers (True) and signs (False), `depth` values being there already."""
+    """Yield every postfix order of so many numbers (True) and signs (False) that starts from `depth` values."""
     if numbers == 0 and depth == 1:
         yield ()
     if numbers:
@@ -190,15 +190,15 @@ def evaluate(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for code in codes.T:
         is_number = code > 0
         has_value &= is_number | ((code < 0) & (depth >= 2))
-        place = np.where(is_number, depth, np.maximum(depth - 2, 0))
-        (top, bottom), (right_top, right_bottom) = stack[:, place, row], stack[:, place + 1, row]
+        level = np.where(is_number, depth, np.maximum(depth - 2, 0))
+        (top, bottom), (right_top, right_bottom) = stack[:, level, row], stack[:, level + 1, row]
         has_value &= is_number | (code != -4) | (right_top != 0)
         signs = [code == -1, code == -2, code == -3, code == -4]
         left, right = top * right_bottom, right_top * bottom
         tops = np.select(signs, [left + right, left - right, top * right_top, left], code)
         bottoms = np.select(signs, [bottom * right_bottom] * 3 + [right], 1)
-        stack[:, place, row] = tops, bottoms
-        depth = place + 1
+        stack[:, level, row] = tops, bottoms
+        depth = level + 1
     return stack[0, 0], np.where(has_value & (depth == 1), stack[1, 0], 0)
 
 

@@ -21,7 +21,7 @@ class ModularSum(TokenTask):
 
     The answer is the last word before <eos>; with a scratchpad the word before that must be ANSWER, and the
     scratchpad is what comes before: anything, also nothing, up to `length` words by default: the running sums, which
-    supervised pretraining learns. `answer_length` changes that. Raises `ValueError` for a length below 1, a modulus
+    supervised pretraining learns. `answer_length` changes that. Raises `InputError` for a length below 1, a modulus
     below 2, or an `answer_length` that is too short for an answer.
     """
 
@@ -45,7 +45,7 @@ class ModularSum(TokenTask):
 
     @property
     def key(self) -> tuple[str | int, ...]:
-        """Name, length and modulus: with and without a scratchpad the problems are the same."""
+        """The name, the length and the modulus: with and without a scratchpad the problems are the same."""
         return (self.name, self.length, self.modulus)
 
     def sample(self, count: int, random: np.random.Generator) -> np.ndarray:

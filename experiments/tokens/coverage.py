@@ -74,8 +74,8 @@ def run(settings: Settings, context: Context) -> Tables:
     votes: list[Row] = []
     for name, seed, run in context.progress("coverage")(policies):
         policy = base(study) if run is None else trained(study, run, "report")[0]
-        found = study.evaluate(policy, held_out, settings.coverage_samples, writing, "coverage", seed)
+        evaluation = study.evaluate(policy, held_out, settings.coverage_samples, writing, "coverage", seed)
         head = {"estimator": name, "seed": seed}
-        coverage += [{**head, **row} for row in found.coverage()]
-        votes.append({**head, "majority": found.majority(study.task)})
+        coverage += [{**head, **row} for row in evaluation.coverage()]
+        votes.append({**head, "majority": evaluation.majority(study.task)})
     return {"sweep": compared.tables["sweep"], "coverage": coverage, "votes": votes}

@@ -100,8 +100,8 @@ def measure_sampled(study: Study, settings: Settings, context: Context) -> list[
     """Return each prompt's pass rate, and the norm of every estimator's gradient on one group of N rollouts."""
     problems = study.task.problems(settings.examples, seed=0, step=FRESH)
     policy = base(study)
-    found = study.evaluate(policy, problems, settings.rate_samples, study.writing(), "rates")
-    rates = found.right.double().mean(1).tolist()
+    evaluation = study.evaluate(policy, problems, settings.rate_samples, study.writing(), "rates")
+    rates = evaluation.right.double().mean(1).tolist()
     rows = []
     for example in context.progress("gradient_signal: mazes")(range(len(problems))):
         right, wrong, successes = _score_sums(study, policy, problems.select([example]), example, settings.rollouts)

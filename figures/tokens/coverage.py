@@ -25,8 +25,8 @@ def plot(tables: Frames, settings: Any) -> Figure:
     figure = Figure(figsize=(15, 5.2))
     axes = figure.subplots(1, 3)
     for name in methods(rows):
-        own = rows[rows.estimator == name]
-        style.band(axes[0], own, "k", "pass_at_k", name, marker="o", markersize=4, dashes=style.dashes(name))
+        runs = rows[rows.estimator == name]
+        style.band(axes[0], runs, "k", "pass_at_k", name, marker="o", markersize=4, dashes=style.dashes(name))
     axes[0].set(xscale="log", xlabel="samples k", ylabel="coverage, pass@k (estimated)", title="held-out mazes")
     style.plain_x(axes[0], rows.k)
     axes[0].legend(fontsize=10, loc="lower right")

@@ -24,11 +24,11 @@ def plot(tables: Frames, settings: Any) -> Figure:
     figure = Figure(figsize=(17, 4.4 * len(settings.tasks) + 0.8))
     axes = figure.subplots(len(settings.tasks), 4, squeeze=False)
     for line, task in zip(axes, settings.tasks, strict=True):
-        own = _panels.select(tables, task=task)
-        _plot_training(line[0], own["dynamics"])
+        part = _panels.select(tables, task=task)
+        _plot_training(line[0], part["dynamics"])
         line[0].set_title(_NAMES.get(task, task))
-        for ax, k in zip(line[1:], _ks(own), strict=False):
-            _panels.plot_curves(ax, own, k, "epoch")
+        for ax, k in zip(line[1:], _ks(part), strict=False):
+            _panels.plot_curves(ax, part, k, "epoch")
     for ax in axes.flat:
         ax.set_visible(ax.has_data())
     handles, labels = axes[0, 1].get_legend_handles_labels()
@@ -44,7 +44,7 @@ def plot(tables: Frames, settings: Any) -> Figure:
 def summarise(tables: Frames, settings: Any) -> pd.DataFrame:
     """Return every method's final held-out pass@k and majority vote by task, with 95% intervals, and the base's."""
     parts = {task: _panels.select(tables, task=task) for task in settings.tasks}
-    return pd.concat({task: _panels.result_table(own, _ks(own)) for task, own in parts.items()})
+    return pd.concat({task: _panels.result_table(part, _ks(part)) for task, part in parts.items()})
 
 
 def _ks(tables: Frames) -> list[int]:
@@ -58,6 +58,6 @@ def _plot_training(ax: Axes, rows: pd.DataFrame) -> None:
     epochs = rows.assign(epoch=rows.epoch.sub(1e-9).floordiv(1) + 1)
     means = epochs.groupby(["estimator", "seed", "epoch"], sort=False).pass_rate.mean().reset_index()
     for name in _panels.methods(means):
-        own = means[means.estimator == name]
-        style.band(ax, own, "epoch", "pass_rate", name, **_panels.line_style(name))
+        runs = means[means.estimator == name]
+        style.band(ax, runs, "epoch", "pass_rate", name, **_panels.line_style(name))
     ax.set(xlabel="epoch", ylabel="pass rate on the training set")

@@ -62,19 +62,19 @@ def summarise(tables: Frames, settings: Any) -> pd.DataFrame:
 
 def _plot_dynamics(ax: Axes, rows: pd.DataFrame, metric: str) -> None:
     for name in _panels.methods(rows):
-        own = rows[rows.estimator == name]
-        smooth = own.groupby("seed")[metric].transform(lambda values: values.rolling(5, min_periods=1).mean())
-        style.band(ax, own.assign(**{metric: smooth}), "step", metric, name)
+        runs = rows[rows.estimator == name]
+        smooth = runs.groupby("seed")[metric].transform(lambda values: values.rolling(5, min_periods=1).mean())
+        style.band(ax, runs.assign(**{metric: smooth}), "step", metric, name)
     ax.set(xlabel="update", ylabel=_DYNAMICS[metric])
 
 
 def _plot_norms(ax: Axes, rows: pd.DataFrame, *, binned: bool) -> None:
     for name in _panels.methods(rows):
-        own, colour = rows[rows.estimator == name].sort_values("pass_rate"), style.colour(name)
+        prompts, colour = rows[rows.estimator == name].sort_values("pass_rate"), style.colour(name)
         dots: dict[str, Any] = {"color": colour, "markersize": 4, "alpha": 0.5, "label": style.label(name)}
-        ax.plot(own.pass_rate, own.gradient_norm, ".", **dots)
+        ax.plot(prompts.pass_rate, prompts.gradient_norm, ".", **dots)
         if binned:
-            parts = [part for part in np.array_split(np.arange(len(own)), 10) if len(part)]
-            middle = pd.DataFrame([own.iloc[part][["pass_rate", "gradient_norm"]].median() for part in parts])
+            parts = [part for part in np.array_split(np.arange(len(prompts)), 10) if len(part)]
+            middle = pd.DataFrame([prompts.iloc[part][["pass_rate", "gradient_norm"]].median() for part in parts])
             ax.plot(middle.pass_rate, middle.gradient_norm, color=colour)
     ax.set(xlabel="pass rate p", ylabel="norm of a prompt's gradient")

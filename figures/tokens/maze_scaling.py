@@ -51,8 +51,8 @@ def _against_rollouts(ax: Axes, tables: Frames, k: int) -> None:
     rows = _panels.final(tables["evaluations"])
     rows = rows[rows.k == k].assign(loss=lambda rows: -np.log(rows.pass_at_k.clip(lower=_FLOOR)))
     for name in _panels.methods(rows):
-        own = rows[rows.estimator == name]
-        style.band(ax, own, "rollouts", "loss", name, marker="o", markersize=5, **_panels.line_style(name))
+        runs = rows[rows.estimator == name]
+        style.band(ax, runs, "rollouts", "loss", name, marker="o", markersize=5, **_panels.line_style(name))
     _panels.plot_base(ax, -np.log(max(_panels.base(tables, k), _FLOOR)))
     ax.set(xscale="log", xlabel="rollouts N", ylabel=f"−log pass@{k} (nats)", title=f"k = {k}, after training")
     style.plain_x(ax, rows.rollouts)

@@ -27,10 +27,10 @@ def plot(tables: Frames, settings: Any) -> Figure:
     axes = figure.subplots(len(policies), len(mazes), squeeze=False)
     for line, name in zip(axes, policies, strict=True):
         for ax, maze, text in zip(line, mazes.maze, mazes.text, strict=True):
-            own = select(tables, maze=maze, estimator=name)
+            panel = select(tables, maze=maze, estimator=name)
             _plot_walls(ax, text)
-            plot_paths(ax, own["paths"])
-            ax.set_title(f"p̂ = {own['rates'].pass_rate.iloc[0]:.2g}", fontsize=11)
+            plot_paths(ax, panel["paths"])
+            ax.set_title(f"p̂ = {panel['rates'].pass_rate.iloc[0]:.2g}", fontsize=11)
         line[0].set_ylabel(style.label(name), fontsize=12)
     figure.suptitle(
         f"Held-out mazes, easy to hard for the base policy; trained with N = {settings.rollouts}; p̂ estimated\n"

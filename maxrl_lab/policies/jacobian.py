@@ -30,7 +30,7 @@ def log_prob_jacobian(network: nn.Module, inputs: Tensor, cells: Tensor | None =
     """Return the gradient of every log pi(a|o) with respect to all parameters, float64, (cells, d).
 
     inputs: (O, ...) to logits (O, A). cells: which of the O A log-probabilities, row-major; all by default. Raises
-    `ValueError` with the numbers if that is more than `MAX_ELEMENTS`.
+    `InputError` with the numbers if that is more than `MAX_ELEMENTS`.
     """
     parameters = {name: value.detach().double() for name, value in network.named_parameters()}
     size = sum(value.numel() for value in parameters.values())

@@ -9,7 +9,7 @@ from maxrl_lab.errors import InputError
 class OneHot:
     """One-hot encoding of every column that varies in the features (O, F) it was made from.
 
-    Raises `ValueError` unless these are integers of which some column varies.
+    Raises `InputError` unless these are integers of which some column varies.
     """
 
     def __init__(self, features: Tensor) -> None:

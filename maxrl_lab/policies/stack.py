@@ -18,7 +18,7 @@ class Stack(nn.Module):
     """R networks with separate parameters, one forward pass: inputs (R, B, ...) -> outputs (R, B, ...).
 
     Each network keeps its own leaf parameters, so an optimiser can give each its own learning rate. Raises
-    `ValueError` for networks with buffers (batch normalisation), which one forward pass cannot keep apart.
+    `InputError` for networks with buffers (batch normalisation), which one forward pass cannot keep apart.
     """
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:
@@ -30,7 +30,7 @@ class Stack(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Return every network's output for its slice of `inputs`."""
         parameters = [dict(network.named_parameters()) for network in self.networks]
-        stacked = {name: torch.stack([each[name] for each in parameters]) for name in parameters[0]}
+        stacked = {name: torch.stack([values[name] for values in parameters]) for name in parameters[0]}
         template = self.networks[0]
         outputs: Tensor = vmap(lambda weights, x: functional_call(template, weights, (x,)))(stacked, inputs)
         return outputs

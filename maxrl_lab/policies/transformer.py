@@ -1,7 +1,8 @@
 """A decoder-only transformer, Qwen2 style: RMSNorm, rotary positions, grouped queries, SwiGLU, tied embeddings.
 
-One stack of layers serves reading a prompt, writing answers and scoring them; only who attends to what differs, and
-that is an argument (`maxrl_lab.policies.attention`). Weights travel to and from `transformers` with `pretrained`.
+One stack of layers serves reading a prompt, writing answers and scoring them; only which tokens see which differs, and
+that is an argument (`maxrl_lab.tokens.attention`). Weights travel to and from `transformers` with
+`maxrl_lab.tokens.pretrained`.
 
 Axes: B prompts, N answers of each, P and T tokens of prompt and answer, H query heads, K heads of keys and values, D
 numbers a head, V vocabulary.
@@ -14,41 +15,41 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, linear, rms_norm, silu
 
-from maxrl_lab import specs
 from maxrl_lab.errors import InputError
+from maxrl_lab.settings import Count, Positive, Settings
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
-"""(layer, queries (..., T, H, D), keys (..., T, K, D), values (..., T, K, D)) -> (..., T, H D)."""
+"""Attention of one layer: (layer, queries (..., T, H, D), keys and values (..., T, K, D)) -> (..., T, H D)."""
 
 
 @dataclass(frozen=True)
-class Shape:
+class Shape(Settings):
     """The size of a transformer; the defaults are the paper's maze policy (App. E.1)."""
 
-    vocabulary: int = 32
-    """V."""
-    width: int = 256
-    """Numbers of the residual stream."""
-    layers: int = 4
-    heads: int = 4
-    """H; a head has width / heads numbers."""
-    kv_heads: int = 2
-    """K: heads of keys and values, each shared by H / K query heads."""
-    mlp: int = 1024
-    """Hidden units of the SwiGLU."""
-    context: int = 512
-    """Most tokens of prompt and answer together."""
-    rope_theta: float = 1e6
+    vocabulary: Count = 32
+    """Number V of words."""
+    width: Count = 256
+    """Width of the residual stream."""
+    layers: Count = 4
+    """Number of layers."""
+    heads: Count = 4
+    """Number H of query heads; a head has width / heads numbers."""
+    kv_heads: Count = 2
+    """Number K of heads of keys and values, each shared by H / K query heads."""
+    mlp: Count = 1024
+    """Number of hidden units of each SwiGLU."""
+    context: Count = 512
+    """Most tokens of a prompt and its answer together."""
+    rope_theta: Positive = 1e6
     """Base of the rotary frequencies."""
-    norm_epsilon: float = 1e-6
-    """Of RMSNorm."""
+    norm_epsilon: Positive = 1e-6
+    """What RMSNorm adds to the mean square before it takes the root."""
     tied: bool = True
     """Whether the embedding is also the output layer."""
 
     def __post_init__(self) -> None:
-        """Check counts and that heads divide."""
-        for name in ("vocabulary", "width", "layers", "heads", "kv_heads", "mlp", "context"):
-            specs.check_count(name, getattr(self, name))
+        """Check also that heads divide the width, and heads of keys and values the query heads."""
+        super().__post_init__()
         if self.width % (2 * self.heads):
             raise InputError(f"width must be a multiple of twice the heads, got {self.width} with {self.heads} heads")
         if self.heads % self.kv_heads:
@@ -56,7 +57,7 @@ class Shape:
 
     @property
     def head(self) -> int:
-        """D."""
+        """The numbers D of a head."""
         return self.width // self.heads
 
 
@@ -103,7 +104,7 @@ class Transformer(nn.Module):
         self.shape = shape
         self.embedding = nn.Parameter(torch.empty(shape.vocabulary, shape.width))
         blocks = [Block(shape) for _ in range(shape.layers)]
-        self.blocks: Iterable[Block] = nn.ModuleList(blocks)  # type: ignore[assignment]  # it does not say of what
+        self.blocks: Iterable[Block] = nn.ModuleList(blocks)  # type: ignore[assignment]  # a ModuleList is not generic
         self.norm = nn.Parameter(torch.ones(shape.width))
         self.head = None if shape.tied else nn.Parameter(torch.empty(shape.vocabulary, shape.width))
         for parameter in self.parameters():

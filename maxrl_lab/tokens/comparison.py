@@ -59,25 +59,24 @@ def compare(study: Study, names: Sequence[str], rollouts: Sequence[int]) -> Comp
 
 def base_tables(study: Study) -> Tables:
     """Return the evaluation of the base: `base` (pass@k) and `base_votes` (the majority vote)."""
-    found = study.evaluate(base(study), study.held_out(), study.settings.samples, study.writing(), "base")
-    return {"base": found.coverage(), "base_votes": [{"majority": found.majority(study.task)}]}
+    evaluation = study.evaluate(base(study), study.held_out(), study.settings.samples, study.writing(), "base")
+    return {"base": evaluation.coverage(), "base_votes": [{"majority": evaluation.majority(study.task)}]}
 
 
 def _sweep(study: Study, runs: Sequence[Run]) -> list[Row]:
     """Return each run's final pass@1 on validation problems."""
     rows = []
-    for run, tables in zip(runs, train_all(study, runs, "sweep"), strict=True):
-        (pass_rate,) = [row["pass_at_k"] for row in tables["evaluations"] if row["k"] == 1]
-        row = run.row(study.settings.steps)
-        del row["step"]
-        rows.append({**row, "pass_rate": pass_rate})
+    for tables in train_all(study, runs, "sweep"):
+        (last,) = [row for row in tables["evaluations"] if row["k"] == 1]
+        head = {name: last[name] for name in ("method", "rollouts", "learning_rate", "seed")}
+        rows.append({**head, "pass_rate": last["pass_at_k"]})
     return rows
 
 
 def _report(study: Study, runs: Sequence[Run], name_of: dict[Key, str]) -> Tables:
     """Return the tables of all runs together, with the name of the method in the settings."""
     tables: Tables = {}
-    for run, own in zip(runs, train_all(study, runs, "report"), strict=True):
-        name = name_of[key_of(run.method)]
-        append(tables, {table: [{"estimator": name, **row} for row in rows] for table, rows in own.items()})
+    for run, more in zip(runs, train_all(study, runs, "report"), strict=True):
+        estimator = name_of[key_of(run.method)]
+        append(tables, {name: [{"estimator": estimator, **row} for row in rows] for name, rows in more.items()})
     return tables

@@ -33,17 +33,16 @@ def attend_to_both(
     kv_heads, width = prefix_keys.shape[1:3]
     group = heads // kv_heads
     grouped = (queries * head**-0.5).unflatten(3, (kv_heads, group)).permute(0, 3, 1, 4, 2, 5)  # B K N G T D
-    own_rows = grouped.reshape(prompts, kv_heads, rollouts, group * tokens, head)
-    rows = own_rows.flatten(2, 3)
-    shared = rows @ prefix_keys.mT
-    own = own_rows @ keys.mT
+    by_answer = grouped.reshape(prompts, kv_heads, rollouts, group * tokens, head)
+    to_prompt = by_answer.flatten(2, 3) @ prefix_keys.mT
+    to_answer = by_answer @ keys.mT
     if padding is not None:
-        shared = shared.masked_fill(padding, -torch.inf)
+        to_prompt = to_prompt.masked_fill(padding, -torch.inf)
     if hidden is not None:
-        own = own.masked_fill(hidden, -torch.inf)
-    weights = torch.cat([shared, own.flatten(2, 3)], -1).softmax(-1)
-    shared, own_weights = weights.split([width, own.shape[-1]], -1)
-    mixed: Tensor = (shared @ prefix_values).view(own_rows.shape) + own_weights.view(own.shape) @ values
+        to_answer = to_answer.masked_fill(hidden, -torch.inf)
+    weights = torch.cat([to_prompt, to_answer.flatten(2, 3)], -1).softmax(-1)
+    on_prompt, on_answer = weights.split([width, to_answer.shape[-1]], -1)
+    mixed: Tensor = (on_prompt @ prefix_values).view(by_answer.shape) + on_answer.view(to_answer.shape) @ values
     mixed = mixed.view(prompts, kv_heads, rollouts, group, tokens, head)
     return mixed.permute(0, 2, 4, 1, 3, 5).reshape(prompts, rollouts, tokens, heads * head)
 
@@ -72,12 +71,11 @@ class Merged(torch.autograd.Function):
         kv_heads = prefix_keys.shape[1]
         rows = _rows(queries, kv_heads)
         shared, shared_sum = _flash(rows, prefix_keys, prefix_values)
-        own_parts = _own(queries, keys, values)
-        own, own_sum = _flash(*own_parts, is_causal=True)
-        shared_sum = _own_rows(shared_sum[..., None], queries.shape)[..., 0]
-        total = torch.logaddexp(shared_sum, own_sum)
-        mixed: Tensor = _own_rows(shared, queries.shape) * (shared_sum - total).exp()[..., None].to(own.dtype)
-        mixed = mixed + own * (own_sum - total).exp()[..., None].to(own.dtype)
+        alone, alone_sum = _flash(*_by_answer(queries, keys, values), is_causal=True)
+        shared_sum = _rows_by_answer(shared_sum[..., None], queries.shape)[..., 0]
+        total = torch.logaddexp(shared_sum, alone_sum)
+        mixed: Tensor = _rows_by_answer(shared, queries.shape) * (shared_sum - total).exp()[..., None].to(alone.dtype)
+        mixed = mixed + alone * (alone_sum - total).exp()[..., None].to(alone.dtype)
         ctx.save_for_backward(queries, prefix_keys, prefix_values, keys, values, mixed, total)
         return mixed.transpose(1, 2).reshape(*queries.shape[:3], -1)
 
@@ -93,9 +91,10 @@ class Merged(torch.autograd.Function):
             _rows(slope, kv_heads), _rows(queries, kv_heads), prefix_keys, prefix_values,
             _rows(packed, kv_heads), _rows(sums, kv_heads)[..., 0], 0.0, False,
         )  # fmt: skip
-        own_slope = slope.flatten(0, 1).transpose(1, 2)
-        by_own, by_keys, by_values = _flash_backward(own_slope, *_own(queries, keys, values), mixed, total, 0.0, True)
-        by_queries = by_own + _own_rows(by_rows, queries.shape)
+        by_alone, by_keys, by_values = _flash_backward(
+            slope.flatten(0, 1).transpose(1, 2), *_by_answer(queries, keys, values), mixed, total, 0.0, True
+        )
+        by_queries = by_alone + _rows_by_answer(by_rows, queries.shape)
         group = queries.shape[3] // kv_heads
         by_keys, by_values = (
             part.unflatten(1, (kv_heads, group)).sum(2).transpose(1, 2).reshape(keys.shape)
@@ -111,7 +110,7 @@ def _rows(queries: Tensor, kv_heads: int) -> Tensor:
     return grouped.reshape(len(queries), kv_heads, -1, queries.shape[-1])
 
 
-def _own_rows(rows: Tensor, shape: torch.Size) -> Tensor:
+def _rows_by_answer(rows: Tensor, shape: torch.Size) -> Tensor:
     """Return rows (B, K, N T G, D) as (B N, H, T, D), for queries of `shape` (B, N, T, H, D)."""
     prompts, rollouts, tokens, heads, _ = shape
     kv_heads = rows.shape[1]
@@ -119,7 +118,7 @@ def _own_rows(rows: Tensor, shape: torch.Size) -> Tensor:
     return by_answer.reshape(prompts * rollouts, heads, tokens, -1)
 
 
-def _own(queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _by_answer(queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the queries, keys and values of each answer by itself, (B N, H, T, D)."""
     group = queries.shape[3] // keys.shape[3]
     queries, keys, values = (part.flatten(0, 1).transpose(1, 2) for part in (queries, keys, values))

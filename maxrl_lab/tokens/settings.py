@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from maxrl_lab.policies.transformer import Shape
-from maxrl_lab.settings import Choice, Count, CountOrZero, Positive, Rates, Settings, Whole, check_lists
+from maxrl_lab.settings import Choice, Count, Positive, Processes, Rates, Settings, Whole, check_lists, options
 from maxrl_lab.tokens.decoding import EOS
 from maxrl_lab.tokens.writing import PRECISIONS, Writing
 from maxrl_lab.training.methods import parse_method
@@ -66,7 +66,7 @@ class Training(Settings):
     """Number of seeds of the sweep that chooses learning rates; none of them is reported."""
     memory: Positive = 1.0
     """GiB for activations in each process; what does not fit is done in parts, which changes results by rounding."""
-    processes: CountOrZero = 0
+    processes: Processes = 0
     """Number of runs trained side by side, each on one thread, or 0 for one a core; it changes no result."""
 
 
@@ -102,8 +102,11 @@ class TokenSettings(Evaluation, Training, Pretraining, Policy):
             check_lists(methods=tuple(parse_method(name, count).name for name in names))
 
 
-CHANGE_NO_RUN = frozenset({"learning_rates", "sweep_rollouts", "seeds", "sweep_seeds", "processes"})
-"""Settings that say which runs there are and how many at a time: they change nothing about any one of them.
+CHANGE_NO_RUN = frozenset(
+    {"learning_rates", "sweep_rollouts", "seeds", "sweep_seeds"}
+    | {option.name for option in options(TokenSettings) if not option.changes_results}
+)
+"""Settings that say which runs there are, or that change no result at all: they change nothing about any one run.
 
 (`memory` is not among them: it changes the rounding of a gradient, which training amplifies.)
 """

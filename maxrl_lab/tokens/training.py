@@ -91,13 +91,13 @@ class _Training:
             return {}
         problems = self.study.held_out() if self.stage == "report" else self.study.validation()
         samples = settings.samples // (1 if is_end else 4)
-        found = self.study.evaluate(self.policy, problems, samples, self.study.writing(), self.run.seed, step)
-        if not bool(found.written.log_probs.isfinite().all()):
+        evaluation = self.study.evaluate(self.policy, problems, samples, self.study.writing(), self.run.seed, step)
+        if not bool(evaluation.written.log_probs.isfinite().all()):
             raise DivergedError(0, step)
         head = {**self.run.row(step), "samples": samples}
         return {
-            "evaluations": [{**head, **row} for row in found.coverage()],
-            "votes": [{**head, "majority": found.majority(self.study.task)}],
+            "evaluations": [{**head, **row} for row in evaluation.coverage()],
+            "votes": [{**head, "majority": evaluation.majority(self.study.task)}],
         }
 
 

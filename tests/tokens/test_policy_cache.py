@@ -1,7 +1,6 @@
 """Trained policies on disk: made once, never trusted when damaged, addressed by all they depend on, open elsewhere."""
 
 import json
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +13,7 @@ from maxrl_lab.tokens import attention, policy_cache
 
 WORDS = ["<pad>", "<bos>", "<eos>", "0", "1", "="]
 SHAPE = Shape(len(WORDS), 16, 1, 2, 1, 16, 12)
-ROWS = [{"view": "dynamics", "step": 1, "pass_rate": 1 / 3}, {"view": "evaluation", "step": 4, "k": 16}]
+TABLES = {"dynamics": [{"step": 1, "pass_rate": 1 / 3}], "evaluations": [{"step": 4, "k": 16}]}
 CPU = torch.device("cpu")
 
 
@@ -33,7 +32,7 @@ class Maker:
     def __call__(self, address="run-0"):
         assert address.startswith(("run-", "base-"))  # the name of its folder, for its checkpoint
         self.made += 1
-        return seeded(lambda: Transformer(SHAPE), self.seed), ROWS
+        return seeded(lambda: Transformer(SHAPE), self.seed), TABLES
 
 
 def cached(make, kind="run", words=WORDS, **key):
@@ -41,7 +40,7 @@ def cached(make, kind="run", words=WORDS, **key):
 
 
 def weights(policy):
-    return torch.cat([each.detach().flatten() for each in policy.parameters()])
+    return torch.cat([parameter.detach().flatten() for parameter in policy.parameters()])
 
 
 def logits_of(policy, tokens):
@@ -51,12 +50,12 @@ def logits_of(policy, tokens):
 
 def test_made_once_and_read_after(folder):
     make = Maker()
-    first, rows = cached(make, steps=4)
-    again, rows_again = cached(make, steps=4)
+    first, tables = cached(make, steps=4)
+    again, tables_again = cached(make, steps=4)
     assert make.made == 1
     assert torch.equal(weights(first), weights(again))
     assert torch.equal(weights(first), weights(make()[0]))
-    assert rows == rows_again == ROWS
+    assert tables == tables_again == TABLES
     (only,) = folder.iterdir()
     assert only.name.startswith("run-")
     # what it is, is written beside it
@@ -78,37 +77,15 @@ def test_all_that_it_depends_on_is_in_the_address(folder, monkeypatch):
     cached(make, kind="base", steps=4)
     cached(make, words=[*WORDS[:-1], "+"], steps=4)
     with monkeypatch.context() as patch:
-        patch.setattr(policy_cache, "_sources", lambda: "other sources")
-        cached(make, steps=4)
-    with monkeypatch.context() as patch:
         patch.setattr(policy_cache.torch, "__version__", "0.0")
         cached(make, steps=4)
-    assert make.made == len(list(folder.iterdir())) == 6
+    assert make.made == len(list(folder.iterdir())) == 5
     cached(make, steps=4)
-    assert make.made == 6
+    assert make.made == 5
 
 
 def test_two_settings_do_not_share_a_policy():
     assert not torch.equal(weights(cached(Maker(0), seed=0)[0]), weights(cached(Maker(1), seed=1)[0]))
-
-
-def test_sources_are_every_python_file_of_the_packages(tmp_path, monkeypatch):
-    (tmp_path / "one" / "deep").mkdir(parents=True)
-    (tmp_path / "two").mkdir()
-    (tmp_path / "one" / "deep" / "file.py").write_text("a = 1")
-    for name, place in (("maxrl_lab", "one"), ("envs", "two"), ("experiments", "two")):
-        monkeypatch.setattr(policy_cache, name, SimpleNamespace(__path__=[str(tmp_path / place)]))
-    found = [policy_cache._sources.__wrapped__()]
-    for change in (
-        lambda: (tmp_path / "one" / "deep" / "file.py").write_text("a = 2"),
-        lambda: (tmp_path / "two" / "new.py").write_text(""),
-        lambda: (tmp_path / "two" / "new.py").rename(tmp_path / "two" / "other.py"),
-    ):
-        change()
-        found.append(policy_cache._sources.__wrapped__())
-    assert len(set(found)) == 4
-    (tmp_path / "two" / "notes.txt").write_text("not code")
-    assert policy_cache._sources.__wrapped__() == found[-1]
 
 
 def flip_a_byte(file):
@@ -125,10 +102,10 @@ DAMAGES = {
     "config-lost": ("config.json", lambda file: file.unlink()),
     "record-broken": ("record.json", lambda file: file.write_bytes(b'{"key": "\xff')),
     "record-of-another-shape": ("record.json", lambda file: file.write_text("[1, 2]")),
-    "record-without-rows": (
+    "record-without-tables": (
         "record.json",
         lambda file: file.write_text(
-            json.dumps({**json.loads(file.read_text()), "rows": None}).replace("rows", "sows")
+            json.dumps({**json.loads(file.read_text()), "tables": None}).replace("tables", "cables")
         ),
     ),
     "record-of-another-policy": (
@@ -146,10 +123,10 @@ def test_a_damaged_policy_is_made_again(folder, damage):
     (own,) = folder.iterdir()
     name, do = DAMAGES[damage]
     do(own / name)
-    again, rows = cached(make)
+    again, tables = cached(make)
     assert make.made == 2
     assert torch.equal(weights(again), weights(whole))
-    assert rows == ROWS
+    assert tables == TABLES
     cached(make)
     assert make.made == 2  # and is whole again
 

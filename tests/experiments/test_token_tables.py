@@ -1,0 +1,145 @@
+"""The tables of experiments that train on written answers: what is in them, how many rows, and that values can be."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_study import SUM, context_in, study_in
+
+from experiments.tokens import data_scarce, maze_baselines, maze_scaling
+from maxrl_lab.tokens.comparison import compare
+from maxrl_lab.tokens.evaluation import KS
+
+EXPERIMENTS = {"maze_scaling": maze_scaling, "maze_baselines": maze_baselines, "data_scarce": data_scarce}
+RUN = ["estimator", "method", "rollouts", "learning_rate", "seed", "step"]
+COLUMNS = {
+    "sweep": ["method", "rollouts", "learning_rate", "seed", "pass_rate"],
+    "dynamics": [*RUN, "pass_rate", "signal", "length", "cut_off", "entropy", "tokens", "gradient_norm"],
+    "timings": [*RUN, "seconds_sample", "seconds_verify", "seconds_update", "tokens_per_second"],
+    "evaluations": [*RUN, "samples", "k", "pass_at_k"],
+    "votes": [*RUN, "samples", "majority"],
+    "base": ["k", "pass_at_k"],
+    "base_votes": ["majority"],
+}
+
+
+@pytest.fixture(scope="module")
+def all_tables(tmp_path_factory):
+    """The smoke preset's tables of every experiment."""
+    return {
+        name: {
+            table: pd.DataFrame(rows)
+            for table, rows in module.run(module.PRESETS["smoke"], context_in(tmp_path_factory.mktemp(name))).items()
+        }
+        for name, module in EXPERIMENTS.items()
+    }
+
+
+def methods_of(settings):
+    return settings.methods if hasattr(settings, "methods") else settings.estimators
+
+
+@pytest.fixture(params=["maze_scaling", "maze_baselines", "modular_sum", "countdown"])
+def trained(request, all_tables):
+    """Tables, settings, and N of an experiment that compares methods in training; `data_scarce` by task."""
+    if request.param in EXPERIMENTS:
+        settings = EXPERIMENTS[request.param].PRESETS["smoke"]
+        return all_tables[request.param], settings, np.atleast_1d(settings.rollouts).tolist()
+    settings = data_scarce.PRESETS["smoke"]
+    tables = {name: rows[rows.task == request.param] for name, rows in all_tables["data_scarce"].items()}
+    return tables, settings, [settings.rollouts]
+
+
+def test_counts(trained):
+    tables, settings, counts = trained
+    methods = len(methods_of(settings))
+    reported = methods * len(counts) * settings.seeds
+    # samples / 4 of them during training, at updates 0 and then every `measure_every`
+    early, late = (sum(k <= samples for k in KS) for samples in (settings.samples // 4, settings.samples))
+    moments = math.ceil(settings.steps / (settings.steps // settings.measurements))
+    assert {name: len(rows) for name, rows in tables.items()} == {
+        "sweep": methods * len(settings.learning_rates) * settings.sweep_seeds,
+        "dynamics": reported * settings.steps,
+        "timings": reported * settings.steps,
+        "evaluations": reported * (moments * early + late),
+        "votes": reported * (moments + 1),
+        "base": late,
+        "base_votes": 1,
+    }
+
+
+def test_columns_have_a_value_in_every_row(trained):
+    tables, _, _ = trained
+    for name, rows in tables.items():
+        assert [column for column in rows.columns if column not in ("task", "epoch")] == COLUMNS[name]
+        assert rows.notna().all(axis=None)
+        assert not (rows.select_dtypes("number").abs() == math.inf).any(axis=None)
+        assert all(pd.api.types.is_integer_dtype(rows[column]) for column in ("seed", "step", "k") if column in rows)
+
+
+def test_seeds_of_the_sweep_are_not_reported_and_a_method_has_one_rate(trained):
+    tables, settings, counts = trained
+    report = tables["dynamics"]
+    assert set(report.seed) == set(range(settings.seeds))
+    assert not set(tables["sweep"].seed) & set(report.seed)
+    assert set(tables["sweep"].rollouts) == {settings.sweep_rollouts}
+    assert (report.groupby("method").learning_rate.nunique() == 1).all()
+    assert sorted(report.rollouts.unique()) == counts
+    assert list(dict.fromkeys(report.estimator)) == list(methods_of(settings))
+
+
+def test_all_start_where_the_base_is_and_every_update_is_there(trained):
+    tables, settings, _ = trained
+    updates, moments = range(1, settings.steps + 1), (0, settings.steps)
+    for name, steps in (("dynamics", updates), ("timings", updates), ("evaluations", moments), ("votes", moments)):
+        seen = tables[name].groupby(["method", "rollouts", "seed"]).step.unique().map(sorted).map(tuple)
+        assert seen.unique().tolist() == [tuple(steps)]
+    start = tables["evaluations"].query("step == 0 and k == 1")
+    assert (start.groupby("seed").pass_at_k.nunique() == 1).all()
+
+
+def test_values_are_possible(trained):
+    tables, settings, _ = trained
+    for rows in tables.values():
+        for column in {"pass_rate", "pass_at_k", "majority", "signal", "cut_off"} & set(rows):
+            assert rows[column].between(0, 1).all()
+    dynamics = tables["dynamics"]
+    assert (dynamics.signal >= dynamics.pass_rate).all()
+    assert (dynamics.tokens == (dynamics.length * dynamics.rollouts * settings.prompts).round()).all()
+    assert (dynamics[["gradient_norm", "entropy"]] >= 0).all(axis=None)
+    assert (tables["timings"][COLUMNS["timings"][len(RUN) :]] >= 0).all(axis=None)
+    wide = tables["evaluations"].pivot(index=["method", "rollouts", "seed", "step"], columns="k", values="pass_at_k")
+    assert (wide.diff(axis=1).iloc[:, 1:].dropna(how="all").fillna(0) >= 0).all(axis=None)
+
+
+def test_epochs(all_tables):
+    tables, settings = all_tables["data_scarce"], data_scarce.PRESETS["smoke"]
+    for name in ("dynamics", "evaluations", "votes"):
+        rows = tables[name]
+        assert (rows.epoch == rows.step * settings.prompts / settings.training_set).all()
+        assert rows.epoch.max() == 2.0
+
+
+def test_the_best_rate_of_the_sweep_is_used_at_every_n(tmp_path):
+    study = study_in(tmp_path, SUM, learning_rates=(1e-4, 1e-2), steps=2, seeds=1)
+    names = ("rloo", "pkpo:k=N/2")
+    compared = compare(study, names, (2, 4))
+    swept = pd.DataFrame(compared.tables["sweep"])
+    assert set(swept.rollouts) == {study.settings.sweep_rollouts} == {4}
+    scores = swept.pivot(index="method", columns="learning_rate", values="pass_rate")
+    # of equally good rates the smallest one
+    best = {name: scores.loc[method].idxmax() for name, method in zip(names, ("rloo", "pkpo:k=2"), strict=True)}
+    assert [(name, run.method.rollouts) for name, run in compared.runs] == [
+        (name, count) for count in (2, 4) for name in names
+    ]
+    assert all(run.learning_rate == best[name] for name, run in compared.runs)
+    assert [run.method.name for _, run in compared.runs] == ["rloo", "pkpo:k=1", "rloo", "pkpo:k=2"]
+
+
+def test_too_few_problems_are_noticed_before_anything_is_trained(tmp_path, monkeypatch):
+    study = dataclasses.replace(study_in(tmp_path, held_out=30), training_set=None)
+    monkeypatch.setattr("maxrl_lab.tokens.comparison.train_all", lambda *_: pytest.fail("something was trained"))
+    with pytest.raises(ValueError, match=r"\Afound \d+ of 30 distinct test problems of modular_sum 2 5\Z"):
+        compare(study, ("rloo",), (4,))

@@ -1,0 +1,82 @@
+"""Which problems a study trains on, and which it measures on; that it holds no settings but its own."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import pytest
+from small_study import SMALL, SUM, WIDER, context_in, run_of, study_in
+
+from maxrl_lab.tokens.settings import TokenSettings
+from maxrl_lab.tokens.study import Study
+from maxrl_lab.tokens.trained import base
+from maxrl_lab.tokens.training import train
+
+FIXED = 8
+
+
+def digests(problems):
+    return WIDER.digests(problems.content)
+
+
+def test_runs_that_differ_in_the_method_only_see_the_same_prompts(tmp_path, monkeypatch):
+    honest, seen = Study.batch, []
+
+    def spy(self, policy, problems, seed, step):
+        seen.append((seed, step, tuple(digests(problems))))
+        return honest(self, policy, problems, seed, step)
+
+    monkeypatch.setattr(Study, "batch", spy)
+    study = study_in(tmp_path, WIDER)
+    by_run = {}
+    for number, (name, rollouts, rate, seed) in enumerate(
+        [("rloo", 4, 1e-3, 0), ("maxrl", 8, 1e-2, 0), ("grpo | greedy_gate", 4, 1e-3, 0), ("rloo", 4, 1e-3, 1)]
+    ):
+        seen.clear()
+        checkpoint = study.context.checkpoint.stage(str(number))
+        train(study, base(study), run_of(name, rollouts, rate, seed), "report", checkpoint)
+        assert [each[:2] for each in seen] == [(seed, step) for step in range(SMALL.steps)]
+        by_run[name, rollouts, seed] = [each[2] for each in seen]
+    assert by_run["rloo", 4, 0] == by_run["maxrl", 8, 0] == by_run["grpo | greedy_gate", 4, 0]
+    assert by_run["rloo", 4, 0] != by_run["rloo", 4, 1]
+
+
+def test_an_epoch_visits_every_problem_of_the_fixed_training_set_once(tmp_path):
+    study = study_in(tmp_path, WIDER, FIXED)
+    epochs = [
+        [digest for step in (2 * epoch, 2 * epoch + 1) for digest in digests(study.problems(seed, step))]
+        for seed in (0, 1)
+        for epoch in (0, 1)
+    ]
+    assert all(len(epoch) == len(set(epoch)) == FIXED for epoch in epochs)
+    assert len({tuple(sorted(epoch)) for epoch in epochs}) == 1  # the same problems, whoever trains
+    assert len(set(map(tuple, epochs))) == 4  # in another order every time
+    assert digests(study.problems(1, 3)) == digests(study.problems(1, 3))
+
+
+@pytest.mark.parametrize("training_set", [None, FIXED])
+def test_held_out_problems_are_never_trained_on(tmp_path, training_set):
+    study = study_in(tmp_path, WIDER, training_set)
+    trained = {digest for seed in range(3) for step in range(20) for digest in digests(study.problems(seed, step))}
+    held_out, validation = (set(digests(problems)) for problems in (study.held_out(), study.validation()))
+    assert len(held_out) == SMALL.held_out
+    assert not held_out & (trained | validation)
+    if training_set:
+        assert len(validation) == SMALL.held_out
+        assert not validation & trained
+        assert len(trained) == training_set
+
+
+def test_fresh_problems_are_other_ones_in_every_update(tmp_path):
+    study = study_in(tmp_path, WIDER)
+    sampled = [tuple(digests(study.problems(seed, step))) for seed in (0, 1) for step in range(5)]
+    assert len(set(sampled)) == 10
+
+
+def test_a_study_holds_no_setting_but_its_own(tmp_path):
+    @dataclass(frozen=True)
+    class Wider(TokenSettings):
+        colour: str = "blue"
+
+    study = Study(SUM, Wider(**dataclasses.asdict(SMALL), colour="red"), context_in(tmp_path))
+    assert study.settings == SMALL
+    assert type(study.settings) is TokenSettings
