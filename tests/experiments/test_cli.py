@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -228,6 +229,19 @@ def test_every_experiment_asks_one_question(name):
     assert question[0].isupper()
 
 
+EDIT = """
+from pathlib import Path
+from maxrl_lab.command import main
+command = ["run", "weight_functions", "--preset", "smoke", "--quiet"]
+estimators = Path("maxrl_lab/estimators/columns.py")
+print("status", main(command))
+estimators.write_text(estimators.read_text() + "# a comment\\n")
+print("status", main(command), "after a comment")
+estimators.write_text(estimators.read_text() + "EDITED = True\\n")
+print("status", main(command), "after code")
+"""
+
+
 class TestOtherCode:
     @pytest.fixture
     def old(self, tmp_path, saved, monkeypatch):
@@ -269,6 +283,17 @@ class TestOtherCode:
         for flags in ([], ["--stale"]):
             assert main([*CHEAP, *flags, *places(tmp_path)]) == 0
             assert "note:" not in capsys.readouterr().out
+
+    def test_an_edited_estimator_is_noticed_and_an_edited_comment_is_not(self, tmp_path):
+        """In a copy of the checkout, in an interpreter that begins there."""
+        for package in ("maxrl_lab", "envs", "experiments", "figures"):
+            shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__", "*.png"))
+        shutil.copy(ROOT / "pyproject.toml", tmp_path)
+        done = subprocess.run([sys.executable, "-c", EDIT], capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert re.findall(r"status (.*)", done.stdout) == ["0", "0 after a comment", "2 after code"]
+        assert done.stderr.count("not run again") == 1
+        assert "holds a run of other code (differs in maxrl_lab/estimators/columns.py)" in done.stderr
 
     def test_force_and_stale_exclude_each_other(self, tmp_path, capsys):
         assert main([*CHEAP, "--force", "--stale", *places(tmp_path)]) == 2
