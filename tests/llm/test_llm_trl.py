@@ -266,7 +266,7 @@ def generating(**own):
     return model
 
 
-SAMPLING = "answers would be drawn from another distribution than the one whose log-probabilities are learnt from"
+SAMPLING = "answers would be sampled from another distribution than the one whose log-probabilities are learnt from"
 BREAKING = {
     "scale_rewards": ({"scale_rewards": "group"}, "'none', got 'group': the estimator alone decides the scale"),
     "loss_type": ({"loss_type": "dapo"}, "'luspo' or 'dr_grpo', got 'dapo': the others divide by numbers of tokens"),
@@ -286,7 +286,7 @@ BREAKING = {
         {"multi_objective_aggregation": "normalize_then_sum"},
         "'sum_then_normalize', got 'normalize_then_sum': an estimator needs one reward of 0 or 1",
     ),
-    "top_p": ({"top_p": 0.9}, "1, got 0.9: answers would be drawn from another distribution"),
+    "top_p": ({"top_p": 0.9}, "1, got 0.9: answers would be sampled from another distribution"),
     "top_k": ({"top_k": 5}, "0, got 5: answers would be drawn"),
     "min_p": ({"min_p": 0.1}, "None, got 0.1: answers would be drawn"),
     "repetition_penalty": ({"repetition_penalty": 1.1}, "1, got 1.1: answers would be drawn"),
