@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from house import PACKAGES, ROOT, at_import, import_graph, modules, names_of, where
+from house import PACKAGES, ROOT, Module, at_import, import_graph, imports, modules, names_of, where
 from setuptools import find_packages
 
 try:
@@ -41,8 +41,6 @@ def test_no_circle_of_imports():
 
 
 def test_a_circle_would_be_noticed_wherever_it_hides(tmp_path):
-    from house import Module, imports
-
     sources = {
         "a": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from pack.b import B\n",
         "b": "def late():\n    import pack.a\n",
@@ -107,33 +105,34 @@ def test_importing_a_module_changes_nothing_for_the_process():
     ],
 )
 def test_what_counts_as_a_change(line, is_change):
-    from house import Module
-
     module = Module("m", ROOT, ast.parse(line))
     assert bool(list(changes_of_the_process(module))) == is_change
 
 
-LOADS = {
-    "maxrl_lab": ("torch", "numpy", *HEAVY),
-    "maxrl_lab.pytest_plugin": ("torch", *HEAVY),
-    "maxrl_lab.command": ("torch", *HEAVY),
-    "maxrl_lab.estimators": HEAVY,
-    "maxrl_lab.audit": HEAVY,
-    "maxrl_lab.training.step": HEAVY,
-    "maxrl_lab.tabular.batch": HEAVY,
-    "maxrl_lab.tokens.batch": HEAVY,
-    "envs.gridworld.levels": ("pandas", "matplotlib", "sklearn", "transformers"),
-}
+NEEDS_NO_TORCH = ("maxrl_lab", "maxrl_lab.pytest_plugin", "maxrl_lab.command", "experiments.catalogue")
+NEEDS_NOTHING_HEAVY = (
+    "maxrl_lab.estimators",
+    "maxrl_lab.audit",
+    "maxrl_lab.training.fit",
+    "maxrl_lab.classification",
+    "maxrl_lab.tabular.batch",
+    "maxrl_lab.tokens.batch",
+    "envs.gridworld.tables",
+    "envs.maze",
+)
 
 
-@pytest.mark.parametrize("name", LOADS)
-def test_importing_a_module_loads_only_what_it_needs(name):
-    script = f"import sys, {name}; print(*sorted(sys.modules))"
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.split()
-    assert name in done
-    assert not sorted({module.partition(".")[0] for module in done} & set(LOADS[name]))
+def test_importing_a_module_loads_only_what_it_needs():
+    """One interpreter imports them in turn, from the lightest on."""
+    names = (*NEEDS_NO_TORCH, *NEEDS_NOTHING_HEAVY)
+    script = f"import importlib, sys\nfor name in {names}:\n    importlib.import_module(name)\n    print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(names)
+    for name, line in zip(names, lines, strict=True):
+        assert name in line.split()
+        loaded = {module.partition(".")[0] for module in line.split()}
+        assert {name: loaded & {"torch", *HEAVY}} == {name: set() if name in NEEDS_NO_TORCH else {"torch"}}
 
 
 def functions(module):
