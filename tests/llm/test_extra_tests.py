@@ -44,7 +44,7 @@ def test_each_extra_needs_all_of_its_packages():
 @pytest.mark.parametrize(
     ("paths", "expected"),
     [
-        (["tests"], "not collected: 12 that need the extra llm, 3 that need the extra verl (make test-llm)"),
+        (["tests"], "not collected: 11 that need the extra llm, 3 that need the extra verl (make test-llm)"),
         (["tests/examples"], "not collected: 1 that need the extra llm (make test-llm)"),
         (["tests/llm"], "not collected: 9 that need the extra llm, 3 that need the extra verl (make test-llm)"),
         (["tests/theory", "tests/llm/test_llm_recipe.py"], None),

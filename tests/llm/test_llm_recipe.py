@@ -16,12 +16,12 @@ from experiments.llm.llm import PRESETS
 from maxrl_lab import extras
 from maxrl_lab.command import main
 from maxrl_lab.errors import InputError
+from maxrl_lab.fields import fields_of
 from maxrl_lab.llm import need
 from maxrl_lab.llm.jobs import describe
 from maxrl_lab.llm.jobs.memory import MODELS, memory
 from maxrl_lab.llm.jobs.recipe import Recipe, shrunk
 from maxrl_lab.llm.jobs.recipes import RECIPES, Job, job_of
-from maxrl_lab.settings import options
 
 SUMS = "reasoning_gym/chain_sum"
 MADE = {"train_problems": 8, "test_problems": 4}
@@ -224,7 +224,7 @@ class TestJob:
             assert dict(added) == {"estimator": "maxrl", "seed": 0, "data": ""}
 
     def test_help_comes_in_groups(self):
-        assert list(dict.fromkeys(option.group for option in options(Job))) == [
+        assert list(dict.fromkeys(field.group for field in fields_of(Job))) == [
             "The model.",
             "The problems.",
             "Training.",

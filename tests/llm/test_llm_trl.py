@@ -278,7 +278,7 @@ BREAKING = {
     "delta": ({"delta": 0.5}, "None, got 0.5: a bound on ratios below 1"),
     "vllm_structured_outputs_regex": (
         {"vllm_structured_outputs_regex": "a*"},
-        "None, got 'a*': answers would be drawn",
+        "None, got 'a*': answers would be sampled",
     ),
     "vllm_importance_sampling_correction": ({"use_vllm": True}, "False, got True: it drops or reweighs rollouts"),
     "off_policy_mask_threshold": ({"off_policy_mask_threshold": 0.5}, "None, got 0.5: dropped rollouts still count"),
@@ -287,9 +287,9 @@ BREAKING = {
         "'sum_then_normalize', got 'normalize_then_sum': an estimator needs one reward of 0 or 1",
     ),
     "top_p": ({"top_p": 0.9}, "1, got 0.9: answers would be sampled from another distribution"),
-    "top_k": ({"top_k": 5}, "0, got 5: answers would be drawn"),
-    "min_p": ({"min_p": 0.1}, "None, got 0.1: answers would be drawn"),
-    "repetition_penalty": ({"repetition_penalty": 1.1}, "1, got 1.1: answers would be drawn"),
+    "top_k": ({"top_k": 5}, "0, got 5: answers would be sampled"),
+    "min_p": ({"min_p": 0.1}, "None, got 0.1: answers would be sampled"),
+    "repetition_penalty": ({"repetition_penalty": 1.1}, "1, got 1.1: answers would be sampled"),
     "generation_kwargs": ({"generation_kwargs": {"temperature": 0.5}}, "none of "),
 }
 """For every rule: settings that break it and no other, and how the refusal goes on after `NAME must be`."""
@@ -317,7 +317,7 @@ class TestSettings:
         check_settings(small_settings(tmp_path, generation_kwargs={"use_cache": False}))
 
     def test_no_number_of_likely_tokens_is_transformers_50(self, tmp_path, refuses):
-        with pytest.raises(ValueError, match=r"\Atop_k must be 0, got None: answers would be drawn"):
+        with pytest.raises(ValueError, match=r"\Atop_k must be 0, got None: answers would be sampled"):
             check_settings(small_settings(tmp_path, top_k=None))
 
     @pytest.mark.parametrize(

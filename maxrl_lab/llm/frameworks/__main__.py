@@ -18,7 +18,7 @@ def main(arguments: Sequence[str]) -> int:
     """Print the document, or write it."""
     parser = Parser(COMMAND, "Which objective do the advantages of TRL and verl optimise, as they are installed?")
     parser.add_argument(
-        "--write", type=Path, metavar="FILE", help="write the document to a file instead of printing it"
+        "--write", type=Path, metavar="FILE", help="Write the document to this file instead of printing it."
     )
     flags = parser.parse_args(list(arguments))
     text = table.document()

@@ -23,7 +23,7 @@ class Model(Settings):
     """The model."""
 
     model: str = EMBEDDED
-    """The model: embedded (`make llm` prepares it), a folder, or a name on the Hugging Face hub."""
+    """Model that is trained: embedded (`make llm` prepares it), a folder, or a name on the Hugging Face hub."""
     lora: CountOrZero = 0
     """Rank of the low-rank adapters (peft) that are trained instead of the weights; 0 trains all weights."""
 

