@@ -17,7 +17,7 @@ test: .venv/installed-dev
 
 # the tests that need the extras llm and verl, which `make test` leaves out where these are not installed
 test-llm: .venv/installed-dev .venv/installed-verl
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile tests/llm tests/examples tests/tokens/test_pretrained.py
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile tests/llm tests/examples tests/tokens/test_pretrained_transformers.py
 
 test-slow: .venv/installed-dev .venv/installed-verl
 	$(BIN)/python -m pytest -m slow

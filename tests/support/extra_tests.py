@@ -18,8 +18,7 @@ FILES = {
         "llm/test_llm_training.py",
         "llm/test_llm_trl.py",
         "llm/test_llm_weights.py",
-        "tokens/test_policy_cache.py",
-        "tokens/test_pretrained.py",
+        "tokens/test_pretrained_transformers.py",
     ),
     "verl": ("llm/test_llm_frameworks.py", "llm/test_llm_verl.py", "llm/test_llm_verl_job.py"),
 }

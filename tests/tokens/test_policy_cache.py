@@ -4,12 +4,10 @@ import json
 
 import pytest
 import torch
-import transformers
-from small_policy import random_prompts
 
 from maxrl_lab.policies.stack import seeded
 from maxrl_lab.policies.transformer import Shape, Transformer
-from maxrl_lab.tokens import attention, policy_cache
+from maxrl_lab.tokens import policy_cache, pretrained
 
 WORDS = ["<pad>", "<bos>", "<eos>", "0", "1", "="]
 SHAPE = Shape(len(WORDS), 16, 1, 2, 1, 16, 12)
@@ -41,11 +39,6 @@ def cached(make, kind="run", words=WORDS, **key):
 
 def weights(policy):
     return torch.cat([parameter.detach().flatten() for parameter in policy.parameters()])
-
-
-def logits_of(policy, tokens):
-    with torch.no_grad():
-        return policy.logits(policy.hidden(tokens, torch.arange(tokens.shape[1]), attention.Causal()))
 
 
 def test_made_once_and_read_after(folder):
@@ -145,12 +138,7 @@ def test_a_kill_before_the_record_leaves_nothing_that_is_read(folder, monkeypatc
     assert make.made == 2
 
 
-def test_the_folder_opens_in_transformers_with_equal_logits(folder):
+def test_the_folder_holds_a_policy_that_opens_by_itself(folder):
     policy, _ = cached(Maker())
-    (own,) = folder.iterdir()
-    theirs = transformers.Qwen2ForCausalLM.from_pretrained(own, dtype=torch.float32, attn_implementation="eager")
-    prompts, _ = random_prompts([8, 8, 8], len(WORDS))
-    with torch.no_grad():
-        torch.testing.assert_close(theirs(prompts).logits, logits_of(policy, prompts), rtol=0, atol=1e-5)
-    tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(own)
-    assert tokenizer("<bos> 1 0 =")["input_ids"] == [1, 4, 3, 5]
+    (kept,) = folder.iterdir()
+    assert torch.equal(weights(pretrained.load(kept, vocabulary=len(WORDS))), weights(policy))

@@ -1,4 +1,4 @@
-"""Policies on disk: the ecosystem opens them and agrees; what is damaged or does not fit is refused in one line."""
+"""Policies on disk: what was saved comes back; what is damaged or does not fit is refused in one line."""
 
 import json
 import shutil
@@ -6,31 +6,17 @@ import shutil
 import pytest
 import safetensors.torch
 import torch
-import transformers
-from small_policy import random_prompts, small_policy
+from small_policy import small_policy
 
-from maxrl_lab.policies.stack import seeded
 from maxrl_lab.policies.transformer import Shape, Transformer
 from maxrl_lab.runs import files
-from maxrl_lab.tokens import attention, pretrained, qwen2
-from maxrl_lab.tokens.sampling import sample
-from maxrl_lab.tokens.scoring import read
+from maxrl_lab.tokens import pretrained, qwen2
 
 WORDS = ["<pad>", "<bos>", "<eos>", "UP", "DOWN", "12", "+", "x_1"]
 
 
 def policy_of(tied=True, **options):
     return small_policy(len(WORDS), dtype=torch.float32, tied=tied, **options)
-
-
-def logits_of(policy, tokens):
-    with torch.no_grad():
-        return policy.logits(policy.hidden(tokens, torch.arange(tokens.shape[1]), attention.Causal()))
-
-
-def theirs(model, tokens):
-    with torch.no_grad():
-        return model(tokens).logits
 
 
 def equal(first, second):
@@ -87,75 +73,6 @@ class TestRoundTrip:
             "tokenizer.json",
             "tokenizer_config.json",
         ]
-
-
-class TestTransformers:
-    def test_opens_what_the_lab_saved_with_equal_logits(self, saved):
-        policy, folder = saved
-        model = transformers.AutoModelForCausalLM.from_pretrained(folder)
-        assert type(model).__name__ == "Qwen2ForCausalLM"
-        assert model.dtype == torch.float32
-        assert sum(each.numel() for each in model.parameters()) == sum(each.numel() for each in policy.parameters())
-        tokens, _ = random_prompts([20, 20, 20], len(WORDS))
-        found, wanted = logits_of(policy, tokens), theirs(model, tokens)
-        assert wanted.std() > 1
-        assert torch.allclose(found, wanted, atol=1e-5, rtol=1e-5)
-
-    def test_the_papers_shape(self, tmp_path):
-        policy = seeded(lambda: Transformer(Shape()), 0)
-        pretrained.save(policy, tmp_path, [f"w{word}" for word in range(32)])
-        tokens, _ = random_prompts([100, 100], 32)
-        model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
-        assert torch.allclose(logits_of(policy, tokens), theirs(model, tokens), atol=1e-5, rtol=0)
-
-    @pytest.mark.parametrize("tied", [True, False])
-    def test_what_it_saved_opens_in_the_lab(self, tmp_path, tied):
-        config = transformers.Qwen2Config(
-            vocab_size=11,
-            hidden_size=24,
-            num_hidden_layers=3,
-            num_attention_heads=6,
-            num_key_value_heads=3,
-            intermediate_size=40,
-            max_position_embeddings=64,
-            rms_norm_eps=1e-5,
-            tie_word_embeddings=tied,
-        )
-        torch.manual_seed(0)
-        model = transformers.Qwen2ForCausalLM(config)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.add_(torch.randn_like(parameter), alpha=0.2)
-        model.save_pretrained(tmp_path)
-        policy = pretrained.load(tmp_path)
-        rope_theta = json.loads((tmp_path / "config.json").read_text())["rope_parameters"]["rope_theta"]
-        assert policy.shape == Shape(11, 24, 3, 6, 3, 40, 64, rope_theta, 1e-5, tied)
-        tokens, _ = random_prompts([30, 30], 11)
-        assert torch.allclose(logits_of(policy, tokens), theirs(model, tokens), atol=1e-5, rtol=1e-5)
-
-    def test_generates_the_labs_greedy_answers(self, saved):
-        policy, folder = saved
-        model = transformers.AutoModelForCausalLM.from_pretrained(folder)
-        tokens, lengths = random_prompts([5, 5, 5, 5], len(WORDS))
-        tokens = tokens.clamp(min=3)  # no end and no padding in a prompt
-        found = sample(policy, read(policy, tokens, lengths), None, end=2, answers=(1, 8)).tokens[:, 0]
-        with torch.no_grad():
-            written = model.generate(tokens, attention_mask=torch.ones_like(tokens), do_sample=False, max_new_tokens=8)[
-                :, 5:
-            ]
-        assert torch.equal(torch.nn.functional.pad(written, (0, 8 - written.shape[1])), found)
-
-    def test_its_tokenizer_knows_the_words_by_their_ids(self, saved):
-        _, folder = saved
-        tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
-        assert len(tokenizer) == len(WORDS)
-        assert tokenizer("UP DOWN 12 + x_1").input_ids == [3, 4, 5, 6, 7]
-        assert tokenizer("<bos> UP <eos> <pad>").input_ids == [1, 3, 2, 0]
-        assert tokenizer("UP elsewhere").input_ids == [3, 0]
-        assert (tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id) == (0, 1, 2)
-        assert tokenizer.decode([1, 3, 6, 5, 2]) == "<bos> UP + 12 <eos>"
-        assert tokenizer.decode([1, 3, 6, 5, 2], skip_special_tokens=True) == "UP + 12"
-        assert tokenizer.model_max_length == 32
 
 
 def edit(folder, remove=(), **changes):

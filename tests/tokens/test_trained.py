@@ -10,8 +10,8 @@ import pytest
 from small_study import SMALL, SUM, run_of, same_tables, study_in
 
 from envs.modular_sum import ModularSum
+from maxrl_lab.fields import fields_of
 from maxrl_lab.runs import fingerprint, workers
-from maxrl_lab.settings import options
 from maxrl_lab.tokens import pretraining, training
 from maxrl_lab.tokens import trained as rooms
 from maxrl_lab.tokens.comparison import compare
@@ -22,7 +22,7 @@ from maxrl_lab.tokens.trained import address_of_base, address_of_run
 from maxrl_lab.training.methods import Sampled
 from maxrl_lab.training.sweep import Run
 
-FIELDS = [option.name for option in options(TokenSettings)]
+FIELDS = [field.name for field in fields_of(TokenSettings)]
 OTHER = {
     "width": 20,
     "heads": 4,
