@@ -1,6 +1,7 @@
 """The rooms of the house: arrows of imports, what happens at import, what the wheel holds, one word for one thing."""
 
 import ast
+import fnmatch
 import graphlib
 import re
 import subprocess
@@ -8,7 +9,6 @@ import sys
 
 import pytest
 from house import PACKAGES, ROOT, Module, at_import, import_graph, imports, modules, names_of, where
-from setuptools import find_packages
 
 try:
     import tomllib
@@ -59,11 +59,14 @@ def test_the_library_imports_nothing_that_the_wheel_lacks():
 
 
 def test_the_wheel_installs_the_library_alone():
-    found = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
-    packages = find_packages(where=str(ROOT / found.get("where", ["."])[0]), include=found["include"])
-    assert {package.partition(".")[0] for package in packages} == {LIBRARY}
-    on_disk = {name for name, module in modules().items() if module.path.name == "__init__.py"}
-    assert set(packages) == {name for name in on_disk if name.partition(".")[0] == LIBRARY}
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert set(setuptools) == {"packages", "package-data"}
+    (patterns,) = setuptools["packages"]["find"].values()
+    packages = [name for name, module in modules().items() if module.path.name == "__init__.py"]
+    installed = {name for name in packages if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)}
+    assert installed == {name for name in packages if name.partition(".")[0] == LIBRARY}
+    folders = {path.parent for name, module in modules().items() if name.startswith(LIBRARY) for path in [module.path]}
+    assert all((folder / "__init__.py").exists() for folder in folders)  # setuptools leaves other folders out
 
 
 TOUCHED = ("environ", "rcParams", "manual_seed", "set_num_threads", "set_default_dtype", "filterwarnings", "putenv")
