@@ -53,10 +53,10 @@ def read(arguments: Sequence[str]) -> tuple[str, Job, Any]:
     name = arguments[0]
     parser = Parser(f"maxrl-lab recipe {name}", (__doc__ or "").splitlines()[0])
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--describe", action="store_true", help="Print what the recipe takes and the commands that run it.")
+    what.add_argument("--describe", action="store_true", help="Print what the recipe takes and its commands.")
     what.add_argument("--dry-run", action="store_true", help="Run all of it with a tiny random model, on the CPU.")
-    parser.add_argument("--out", type=Path, help="Folder of the run. (default: results/recipes/NAME/ESTIMATOR-SEED)")
-    parser.add_argument("--device", default="auto", metavar="DEVICE", help="Device of the run: auto, cpu, cuda or cuda:1.")
+    parser.add_argument("--out", type=Path, help="Folder of the run (default: results/recipes/NAME/ESTIMATOR-SEED).")
+    parser.add_argument("--device", default="auto", metavar="DEVICE", help="Device: auto, cpu, cuda or cuda:1.")
     way = parser.add_mutually_exclusive_group()
     way.add_argument("--force", action="store_true", help="Make the run anew, and then replace the one that is there.")
     way.add_argument("--stale", action="store_true", help="Show a run that other code has made.")

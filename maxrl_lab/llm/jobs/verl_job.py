@@ -35,9 +35,9 @@ def main(arguments: Sequence[str]) -> int:
         raise InputError(f"usage: {COMMAND} RECIPE [flags]; RECIPE is one of: {', '.join(RECIPES)}")
     name = arguments[0]
     parser = Parser(f"{COMMAND} {name}", (__doc__ or "").splitlines()[0])
-    parser.add_argument("--nodes", type=int, default=1, help="Number of machines in the Ray cluster. (default: 1)")
-    parser.add_argument("--gpus", type=int, default=8, help="Number of GPUs in each machine. (default: 8)")
-    parser.add_argument("--out", type=Path, help="Folder of the job. (default: results/verl/NAME/ESTIMATOR-SEED)")
+    parser.add_argument("--nodes", type=int, default=1, help="Number of machines in the Ray cluster (default: 1).")
+    parser.add_argument("--gpus", type=int, default=8, help="Number of GPUs in each machine (default: 8).")
+    parser.add_argument("--out", type=Path, help="Folder of the job (default: results/verl/NAME/ESTIMATOR-SEED).")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--run", action="store_true", help="Start verl, instead of printing the command.")
     what.add_argument("--dry-run", action="store_true", help="Check all of it on the CPU, with a tiny model.")
