@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from maxrl_lab import settings
-from maxrl_lab.settings import CHANGES_NO_RESULT, Choice, Count, Counts, Each, Interval, Names, Positive, Rates, Whole
+from maxrl_lab.fields import CHANGES_NO_RESULT, fields_of
+from maxrl_lab.settings import Choice, Count, Counts, Each, Interval, Names, Positive, Rates, Whole
 
 
 @dataclass(frozen=True)
@@ -133,33 +134,33 @@ class TestBounds:
             Narrow(width=-2)
 
 
-class TestOptions:
+class TestFields:
     def test_fields_are_found_with_type_and_help(self):
-        found = {option.name: option for option in settings.options(Both)}
+        found = {field.name: field for field in fields_of(Both)}
         types = {
             **{"width": (int, False, False), "kind": (str, False, False), "clip": (float, False, True)},
             **{"rates": (float, True, False), "rollouts": (int, True, False), "momentum": (float, False, False)},
             **{"mixed": (bool, False, False), "processes": (int, False, False)},
             **{"names": (str, True, False), "note": (str, False, False)},
         }
-        assert {name: (option.type, option.several, option.optional) for name, option in found.items()} == types
+        assert {name: (field.type, field.several, field.optional) for name, field in found.items()} == types
         assert found["rates"].help == "Learning rates that are tried."
         assert found["width"].help == "Width of the residual stream."  # of the base, on one line
 
     def test_the_group_is_the_class_that_declares_a_field_first(self):
-        groups = {option.name: option.group for option in settings.options(Both)}
+        groups = {field.name: field.group for field in fields_of(Both)}
         assert groups["width"] == groups["kind"] == "The policy."
         assert groups["rates"] == groups["mixed"] == "How the policy is trained."
         assert groups["names"] == groups["note"] == "What is compared."
 
     def test_only_what_is_declared_to_change_no_result_changes_none(self):
-        assert [option.name for option in settings.options(Both) if not option.changes_results] == ["processes"]
+        assert [field.name for field in fields_of(Both) if not field.changes_results] == ["processes"]
 
     def test_a_class_whose_source_is_not_at_hand_has_no_help(self):
         scope = {"dataclass": dataclass, "settings": settings}
         exec("@dataclass(frozen=True)\nclass Bare(settings.Settings):\n    size: int = 3\n", scope)
-        (option,) = settings.options(scope["Bare"])
-        assert (option.name, option.type, option.help) == ("size", int, "")
+        (field,) = fields_of(scope["Bare"])
+        assert (field.name, field.type, field.help) == ("size", int, "")
 
 
 def test_importing_settings_loads_nothing_that_is_slow():

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any, NoReturn, TypeVar
 
 from maxrl_lab.errors import InputError
-from maxrl_lab.settings import Option, Settings, options
+from maxrl_lab.fields import Field, fields_of
+from maxrl_lab.settings import Settings
 
 Given = TypeVar("Given", bound=Settings)
 
@@ -61,25 +62,25 @@ def _dashed(argument: str) -> str:
 def add_settings(parser: argparse.ArgumentParser, defaults: Settings) -> None:
     """Add a flag for each field of the settings, in a group for each class that declares some; defaults as given."""
     groups: dict[str, Any] = {}
-    for option in options(type(defaults)):
-        if option.group not in groups:
-            groups[option.group] = parser.add_argument_group(option.group.rstrip("."))
-        default = getattr(defaults, option.name)
-        groups[option.group].add_argument(
-            f"--{option.name.replace('_', '-')}",
-            dest=option.name,
-            type=_reader(option),
-            nargs="*" if option.several else "?" if option.type is bool else None,
-            const=True if option.type is bool and not option.several else None,
+    for field in fields_of(type(defaults)):
+        if field.group not in groups:
+            groups[field.group] = parser.add_argument_group(field.group.rstrip("."))
+        default = getattr(defaults, field.name)
+        groups[field.group].add_argument(
+            f"--{field.name.replace('_', '-')}",
+            dest=field.name,
+            type=_reader(field),
+            nargs="*" if field.several else "?" if field.type is bool else None,
+            const=True if field.type is bool and not field.several else None,
             default=default,
-            metavar=_METAVARS.get(option.type, "VALUE"),
-            help=f"{option.help} (default: {_shown(default)})".replace("%", "%%"),
+            metavar=_METAVARS.get(field.type, "VALUE"),
+            help=f"{field.help} (default: {_shown(default)})".replace("%", "%%"),
         )
 
 
 def read_settings(flags: argparse.Namespace, defaults: Given) -> Given:
     """Return the settings with the flags' values; raise `InputError` for values out of bounds."""
-    values = {option.name: getattr(flags, option.name) for option in options(type(defaults))}
+    values = {field.name: getattr(flags, field.name) for field in fields_of(type(defaults))}
     return replace(defaults, **{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
 
 
@@ -96,14 +97,14 @@ def _shown(default: Any) -> str:
 _METAVARS = {int: "WHOLE", float: "NUMBER", str: "NAME", bool: "TRUE/FALSE"}
 
 
-def _reader(option: Option) -> Callable[[str], Any]:
+def _reader(field: Field) -> Callable[[str], Any]:
     """Return the function from a flag's text to its value; argparse names it in its message."""
-    convert: Callable[[str], Any] = _read_bool if option.type is bool else option.type
+    convert: Callable[[str], Any] = _read_bool if field.type is bool else field.type
 
     def read(text: str) -> Any:
-        return None if option.optional and text.lower() == "none" else convert(text)
+        return None if field.optional and text.lower() == "none" else convert(text)
 
-    read.__name__ = option.type.__name__
+    read.__name__ = field.type.__name__
     return read
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from maxrl_lab.errors import InputError
+from maxrl_lab.fields import fields_of
 from maxrl_lab.runs.files import first_difference, read_json, write_json
 from maxrl_lab.runs.fingerprint import changed_files, name_files
 from maxrl_lab.runs.tables import table_file
-from maxrl_lab.settings import Settings, options
+from maxrl_lab.settings import Settings
 
 Kept = TypeVar("Kept", dict[str, Any], list[dict[str, Any]])
 
@@ -134,8 +135,8 @@ class Wanted:
 
     def _that_matter(self, described: Mapping[str, Any]) -> dict[str, Any]:
         """What is compared: the names and values of all settings but those that change no result."""
-        known = options(type(self.settings)) if isinstance(self.settings, Settings) else ()
-        skipped = {option.name for option in known if not option.changes_results}
+        known = fields_of(type(self.settings)) if isinstance(self.settings, Settings) else ()
+        skipped = {field.name for field in known if not field.changes_results}
         flat = {**described, **described["settings"], "settings": None}
         return {name: value for name, value in flat.items() if name not in skipped}
 

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from maxrl_lab.fields import fields_of
 from maxrl_lab.policies.transformer import Shape
-from maxrl_lab.settings import Choice, Count, Positive, Processes, Rates, Settings, Whole, check_lists, options
+from maxrl_lab.settings import Choice, Count, Positive, Processes, Rates, Settings, Whole, check_lists
 from maxrl_lab.tokens.decoding import EOS
 from maxrl_lab.tokens.writing import PRECISIONS, Writing
 from maxrl_lab.training.methods import parse_method
@@ -104,7 +105,7 @@ class TokenSettings(Evaluation, Training, Pretraining, Policy):
 
 CHANGE_NO_RUN = frozenset(
     {"learning_rates", "sweep_rollouts", "seeds", "sweep_seeds"}
-    | {option.name for option in options(TokenSettings) if not option.changes_results}
+    | {field.name for field in fields_of(TokenSettings) if not field.changes_results}
 )
 """Settings that say which runs there are, or that change no result at all: they change nothing about any one run.
 

@@ -9,7 +9,7 @@ from experiments.catalogue import EXPERIMENTS
 from maxrl_lab import extras
 from maxrl_lab.command import main
 from maxrl_lab.errors import InputError
-from maxrl_lab.settings import options
+from maxrl_lab.fields import fields_of
 
 FRAGMENTS = ("Of ", "At ", "In ", "For ", "By ", "As ")
 """What a fragment begins with: its noun stands somewhere else."""
@@ -59,16 +59,16 @@ def test_a_fragment_is_found():
 
 def test_every_setting_is_explained_by_a_sentence_that_stands_alone():
     found = {
-        f"{name} --{option.name}": f"{option.help!r}: {', '.join(faults(option.help))}"
+        f"{name} --{field.name}": f"{field.help!r}: {', '.join(faults(field.help))}"
         for name, cls in settings_classes().items()
-        for option in options(cls)
-        if faults(option.help)
+        for field in fields_of(cls)
+        if faults(field.help)
     }
     assert found == {}
 
 
 def test_every_group_of_settings_has_a_heading():
-    headings = {option.group for cls in settings_classes().values() for option in options(cls)}
+    headings = {field.group for cls in settings_classes().values() for field in fields_of(cls)}
     assert [heading for heading in headings if not re.fullmatch(r"[A-Z][^.(]+\.", heading)] == []
 
 
@@ -79,13 +79,13 @@ def test_the_help_of_run_shows_every_setting_with_its_sentence_and_default(name,
     assert stop.value.code == 0
     shown = " ".join(capsys.readouterr().out.split())
     cls = EXPERIMENTS[name].load().Settings
-    help_of = {option.name: option.help for option in options(cls)}
+    help_of = {field.name: field.help for field in fields_of(cls)}
     assert list(help_of) == [field.name for field in dataclasses.fields(cls)]
-    for field, text in help_of.items():
+    for name_of_field, text in help_of.items():
         words = re.escape(" ".join(text.split()))
-        flag = f"--{field.replace('_', '-')}"
+        flag = f"--{name_of_field.replace('_', '-')}"
         # the flag with what it takes, its own sentence, and its default, with no other flag between
-        assert re.search(rf"{flag} (?:[^-]|-(?!-))*?{words} \(default: ", shown), field
+        assert re.search(rf"{flag} (?:[^-]|-(?!-))*?{words} \(default: ", shown), name_of_field
 
 
 @pytest.mark.parametrize("verb", [["list"], ["reproduce"], ["draw", "weight_functions"], ["run", "weight_functions"]])

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from maxrl_lab import settings
+from maxrl_lab.fields import CHANGES_NO_RESULT
 from maxrl_lab.runs.folder import execute
-from maxrl_lab.settings import CHANGES_NO_RESULT, Whole
+from maxrl_lab.settings import Whole
 
 
 @dataclass(frozen=True)
