@@ -92,6 +92,7 @@ def measure(trainer: Any, base: type, stopwatch: Stopwatch) -> Times:
 
 def compare(flags: Any) -> dict[str, list[Times]]:
     """Return the times of both trainers, round by round, after one unmeasured round."""
+    token_peers.stay_offline()
     from trl import GRPOTrainer
 
     from maxrl_lab.llm.trl import EstimatorTrainer

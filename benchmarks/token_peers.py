@@ -18,19 +18,24 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read once, when huggingface_hub is imported
-os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # `rollout_func` is a feature it warns about
-
 import torch
 from torch import Tensor
+
+from maxrl_lab.errors import InputError
 
 Attention = Literal["sdpa", "eager"]
 PAD, BOS = 0, 1
 VOCABULARY = 32
 
 
+def stay_offline() -> None:
+    """Let no peer ask a network; to be called before `transformers` is imported, which reads it once."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # `rollout_func` is a feature that TRL warns about
+
+
 def installed() -> bool:
-    """Whether `transformers` and `trl` can be imported."""
+    """Return whether `transformers` and `trl` can be imported."""
     return all(find_spec(name) is not None for name in ("transformers", "trl"))
 
 
@@ -50,7 +55,7 @@ def tuned_environment() -> dict[str, str]:
 
 
 def fast_bfloat16() -> bool:
-    """Whether this machine multiplies matrices faster in bfloat16; without hardware for it, it is 100 times slower."""
+    """Return whether this machine multiplies matrices faster in bfloat16; without hardware it is 100 times slower."""
     return _matmul_seconds(torch.bfloat16) < _matmul_seconds(torch.float32)
 
 
@@ -102,8 +107,8 @@ def saved_model(folder: Path, prompts: int) -> tuple[Any, Any, list[str]]:
     """Return the model and tokenizer in a folder, and short questions."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model, tokenizer = (each.from_pretrained(folder) for each in (AutoModelForCausalLM, AutoTokenizer))
-    return model, tokenizer, [f"What is {7 * place + 3} + {5 * place + 11}? Answer:" for place in range(prompts)]
+    model, tokenizer = (kind.from_pretrained(folder) for kind in (AutoModelForCausalLM, AutoTokenizer))
+    return model, tokenizer, [f"What is {7 * index + 3} + {5 * index + 11}? Answer:" for index in range(prompts)]
 
 
 def generate(model: Any, prompts: Tensor, rollouts: int, new_tokens: int, *, prefill_once: bool = False) -> Tensor:
@@ -125,7 +130,7 @@ def generate(model: Any, prompts: Tensor, rollouts: int, new_tokens: int, *, pre
 
 
 def _prefilled(model: Any, prompts: Tensor, rollouts: int) -> dict[str, Any]:
-    """The prompts, repeated, with the cache of all their tokens but the last, which `generate` computes itself."""
+    """Return the prompts, repeated, with the cache of all tokens but the last, which `generate` computes itself."""
     from transformers import DynamicCache
 
     cache = DynamicCache(config=model.config)
@@ -156,7 +161,7 @@ def full_sequence_gradient(
 
 
 def _answer_log_probs(model: Any, rows: Tensor, new_tokens: int) -> Tensor:
-    """The summed log-probability of the last `new_tokens` of each row."""
+    """Return the summed log-probability of the last `new_tokens` of each row."""
     logits = model(rows, use_cache=False, logits_to_keep=new_tokens + 1).logits[:, :-1].float()
     losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, -new_tokens:].flatten(), reduction="none")
     return -losses.unflatten(0, (len(rows), new_tokens)).sum(1)
@@ -179,11 +184,11 @@ def trl_step(
     The trainer gets a copy of the model; the gradient is accumulated over micro-batches of `micro_batch` rollouts.
     `bf16` is the trainer's own mixed precision; give a bfloat16 model for bfloat16 weights. With `prefill_once` the
     trainer samples by `generate(prefill_once=True)`, through its hook `rollout_func`.
-    Raises `ValueError` if an answer does not have exactly T tokens, or `micro_batch` does not divide B·N.
+    Raises `InputError` if an answer does not have exactly T tokens, or `micro_batch` does not divide B·N.
     """
     count = len(prompts) * rollouts
     if count % micro_batch:
-        raise ValueError(f"micro_batch must divide the {count} rollouts of a step, got {micro_batch}")
+        raise InputError(f"micro_batch must divide the {count} rollouts of a step, got {micro_batch}")
     with TemporaryDirectory() as folder:
         settings = _grpo_settings(Path(folder), count, rollouts, new_tokens, micro_batch, bf16, steps + warm_up)
         sample = _sample_prefilled if prefill_once else None
@@ -222,7 +227,7 @@ def _grpo_settings(
 def _grpo_trainer(
     model: Any, prompts: Tensor, settings: Any, sample: Callable[..., dict[str, Any]] | None
 ) -> tuple[Any, Any]:
-    """The trainer, and the clock that notes when each of its steps ends."""
+    """Return the trainer, and the clock that notes when each of its steps ends."""
     from datasets import Dataset
     from transformers import PrinterCallback
     from trl import GRPOTrainer
@@ -243,7 +248,7 @@ def _grpo_trainer(
 
 
 def make_clock() -> Any:
-    """A callback whose `ends` are the times at which training began and each step ended."""
+    """Return a callback whose `ends` are the times at which training began and each step ended."""
     from transformers import TrainerCallback
 
     class Clock(TrainerCallback):
@@ -259,19 +264,19 @@ def make_clock() -> Any:
 
 
 def _reward(new_tokens: int) -> Callable[..., list[float]]:
-    """A reward of 0 or 1 by the parity of an answer's ids; it refuses answers of another length."""
+    """Return a reward of 0 or 1 by the parity of an answer's ids, which refuses answers of another length."""
 
     def reward(completion_ids: list[list[int]], **_: Any) -> list[float]:
         lengths = {len(ids) for ids in completion_ids}
         if lengths != {new_tokens}:
-            raise ValueError(f"expected answers of {new_tokens} tokens, got lengths {sorted(lengths)}")
+            raise InputError(f"expected answers of {new_tokens} tokens, got lengths {sorted(lengths)}")
         return [float(sum(ids) % 2) for ids in completion_ids]
 
     return reward
 
 
 def _sample_prefilled(texts: list[str], trainer: Any) -> dict[str, Any]:
-    """TRL's hook for sampling: its texts, each N times in a row, to ids of prompts and answers."""
+    """Return ids of prompts and answers to TRL's texts, each N times in a row: this is TRL's hook for sampling."""
     rollouts = trainer.num_generations
     prompts = trainer.processing_class(texts[::rollouts], return_tensors="pt")["input_ids"]
     model = trainer.accelerator.unwrap_model(trainer.model)
@@ -281,24 +286,24 @@ def _sample_prefilled(texts: list[str], trainer: Any) -> dict[str, Any]:
 
 
 def as_texts(tokenizer: Any, prompts: Tensor) -> list[str]:
-    """The prompts as TRL takes them, checked to come back as the same ids."""
+    """Return the prompts as TRL takes them, checked to come back as the same ids."""
     texts = [" ".join(_word(token) for token in row) for row in prompts.tolist()]
     if tokenizer(texts)["input_ids"] != prompts.tolist():
-        raise ValueError(f"expected token ids below {tokenizer.vocab_size - 1}, got up to {int(prompts.max())}")
+        raise InputError(f"expected token ids below {tokenizer.vocab_size - 1}, got up to {int(prompts.max())}")
     return texts
 
 
 def _word(token: int) -> str:
-    """A word that is no part of another: special tokens are looked for inside of words."""
+    """Return a word that is no part of another one, because special tokens are looked for inside of words."""
     return f"w{token:06d}"
 
 
 def make_tokenizer(words: int) -> Any:
-    """A tokenizer of V words and one more; the one that would end an answer is beyond the model's vocabulary."""
+    """Return a tokenizer of V words and one more, which would end an answer and is beyond the model's vocabulary."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    vocabulary = {_word(place): place for place in range(words + 1)}
+    vocabulary = {_word(token): token for token in range(words + 1)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=_word(PAD)))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(

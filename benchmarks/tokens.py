@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -34,6 +34,7 @@ from maxrl_lab.training.methods import Sampled
 from maxrl_lab.training.step import run_losses, take_step
 
 PROMPTS, MICRO_BATCH = 8, 16
+"""Number of prompts of every comparison, and number of rollouts that a peer's gradient takes at a time."""
 NEVER = 32
 """An end token outside the vocabulary: every answer gets its full length."""
 
@@ -43,11 +44,11 @@ class Case:
     """One size of the work."""
 
     size: int
-    """Cells along a side of the maze."""
+    """Number of cells along a side of the maze."""
     answer: int
-    """T."""
+    """Number T of tokens of every answer."""
     rollouts: int
-    """N."""
+    """Number N of answers of each prompt."""
     shape: Shape = PAPER_MAZE
 
     @property
@@ -64,9 +65,10 @@ STEP_CASES = (Case(17, 60, 32), Case(9, 30, 16))
 def main() -> None:
     """Compare in this process if told how memory is set, else in one process for each setting."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--memory", choices=("default", "tuned"), help="only this memory setting, in this process")
-    parser.add_argument("--rounds", type=int, default=3, help="measured rounds, of which the median is shown")
+    parser.add_argument("--memory", choices=("default", "tuned"), help="Compare under this setting only.")
+    parser.add_argument("--rounds", type=int, default=3, help="Number of measured rounds; the median is shown.")
     flags = parser.parse_args()
+    token_peers.stay_offline()
     if flags.memory is not None:
         _compare(flags.memory, specs.check_count("--rounds", flags.rounds))
         return
@@ -75,7 +77,8 @@ def main() -> None:
         subprocess.run(command, env={**os.environ, **variables}, check=True)
 
 
-def _compare(memory: str, rounds: int) -> None:
+def _compare(memory: str, rounds: int, cases: Sequence[Case] = CASES, step_cases: Sequence[Case] = STEP_CASES) -> None:
+    """Print all comparisons under the memory settings of this process."""
     print(f"\ntorch {torch.__version__}, {torch.get_num_threads()} threads, {memory} memory settings")
     precisions = ["float32", *(["bfloat16"] if token_peers.fast_bfloat16() else [])]
     if len(precisions) == 1:
@@ -83,11 +86,11 @@ def _compare(memory: str, rounds: int) -> None:
     if not token_peers.installed():
         print("transformers and trl are not installed: pip install -e '.[benchmark]' compares with them")
     for precision in precisions:
-        for case in CASES:
+        for case in cases:
             _report(f"sampling, {case.name}, {precision}", _sampling(case, precision), rounds)
-        for case in CASES:
+        for case in cases:
             _report(f"gradient, {case.name}, {precision}", _gradient(case, precision), rounds)
-        for case in STEP_CASES:
+        for case in step_cases:
             _steps(case, precision, rounds)
     if memory == "tuned":
         _costs()
@@ -95,10 +98,10 @@ def _compare(memory: str, rounds: int) -> None:
 
 def _report(title: str, sides: dict[str, Callable[[], object]], rounds: int) -> None:
     """Print the median seconds of each side, and how many times slower than the lab it is."""
-    found = medians(sides, rounds)
+    times = medians(sides, rounds)
     print(f"\n{title}")
-    for name, seconds in found.items():
-        print(f"  {name:<46} {seconds:8.3f} s  {seconds / found['lab']:6.1f}x", flush=True)
+    for name, seconds in times.items():
+        print(f"  {name:<46} {seconds:8.3f} s  {seconds / times['lab']:6.1f}x", flush=True)
 
 
 class _Work:
@@ -125,7 +128,7 @@ class _Work:
         return accumulate(self.policy, parameters, self.prompts, self.written, self.writing, slopes, zero)
 
     def peer(self) -> torch.nn.Module:
-        """The same policy in `transformers`."""
+        """Return the same policy in `transformers`."""
         model = token_peers.make_model(token_peers.qwen2_config())
         model.load_state_dict(qwen2.to_qwen2(self.policy), strict=False)
         return model
@@ -160,7 +163,7 @@ def _gradient(case: Case, precision: str) -> dict[str, Callable[[], object]]:
 
 
 def _steps(case: Case, precision: str, rounds: int) -> None:
-    """A whole step: sample, verify, gradient, AdamW. TRL's trainer times its own steps."""
+    """Print the seconds of a whole step (sample, verify, gradient, AdamW); TRL's trainer times its own steps."""
     work = _Work(case, precision)
     recipe = fit.Optimisation(steps=1, optimiser="adamw")
     optimiser = fit.make_optimiser(recipe, [work.policy], [1e-4])
@@ -185,12 +188,12 @@ def _steps(case: Case, precision: str, rounds: int) -> None:
 
 
 def _odd(written: Tensor, lengths: Tensor) -> Tensor:  # noqa: ARG001
-    """The peers' reward: right if the ids add up to an odd number."""
+    """Return the peers' reward: an answer is right if its ids add up to an odd number."""
     return written.sum(-1) % 2 == 1
 
 
 def _costs() -> None:
-    """Seconds of the lab's sampling and gradient against N, grid size and model size."""
+    """Print the seconds of the lab's sampling and gradient against N, grid size and model size."""
     print("\nthe lab's cost, float32: seconds of sampling, of the gradient, and microseconds a token of both together")
     middle = Case(9, 30, 32)
     wide = {width: Shape(width=width, mlp=4 * width) for width in (64, 128, 256, 512)}
@@ -208,9 +211,9 @@ def _costs() -> None:
             written = time.perf_counter()
             work.gradient()
             end = time.perf_counter()
-            each = 1e6 * (end - start) / (PROMPTS * case.rollouts * case.answer)
+            per_token = 1e6 * (end - start) / (PROMPTS * case.rollouts * case.answer)
             label = f"{name}: {case.name}, width {case.shape.width}"
-            print(f"  {label:<64} {written - start:7.3f} {end - written:7.3f} {each:8.1f}", flush=True)
+            print(f"  {label:<64} {written - start:7.3f} {end - written:7.3f} {per_token:8.1f}", flush=True)
 
 
 if __name__ == "__main__":

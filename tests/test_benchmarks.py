@@ -4,8 +4,9 @@ import re
 
 import pytest
 
-from benchmarks import classification, navigation
+from benchmarks import classification, navigation, token_peers, tokens
 from benchmarks.timing import Stopwatch, medians
+from maxrl_lab.policies.transformer import Shape
 
 
 def test_medians_leave_out_the_first_round_and_interleave():
@@ -52,3 +53,19 @@ def test_rollouts_are_timed_against_every_peer(capsys):
     for _, *parts, total in updates:
         assert sum(map(float, parts)) == pytest.approx(float(total), abs=0.3)  # each is rounded to 0.1 ms
     assert "  2 runs, N = 2: " in out
+
+
+SMALL = tokens.Case(5, 3, 2, Shape(width=16, layers=1, heads=2, kv_heads=1, mlp=16))
+
+
+def test_token_tasks_are_timed(capsys, monkeypatch):
+    monkeypatch.setattr(token_peers, "fast_bfloat16", lambda: False)
+    monkeypatch.setattr(token_peers, "installed", lambda: False)
+    tokens._compare("default", 1, [SMALL], [SMALL])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith(("sampling", "gradient", "RL step"))] == [
+        f"{what}, 8 x 2 answers, 34 + 3 tokens, float32" for what in ("sampling", "gradient", "RL step")
+    ]
+    times = [float(line.split()[line.split().index("s") - 1]) for line in lines if line.startswith("  lab")]
+    assert len(times) == 4
+    assert min(times) >= 0
