@@ -51,8 +51,8 @@ def cache_folder() -> Path:
 
     That is $MAXRL_LAB_CACHE, else $XDG_CACHE_HOME/maxrl_lab, else ~/.cache/maxrl_lab.
     """
-    if chosen := os.environ.get("MAXRL_LAB_CACHE"):
-        return Path(chosen)
+    if folder := os.environ.get("MAXRL_LAB_CACHE"):
+        return Path(folder)
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "maxrl_lab"
     except RuntimeError:  # the user has no home folder
