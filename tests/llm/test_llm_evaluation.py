@@ -17,7 +17,7 @@ import torch
 import transformers
 from scipy import stats
 
-from maxrl_lab import evaluate as metrics
+from maxrl_lab import intervals
 from maxrl_lab.llm.models import engines, evaluation, vllm_engine
 from maxrl_lab.llm.models.sampling import Completion, Sampling, encode, sample_tokens
 from maxrl_lab.llm.models.transformers_engine import TransformersEngine
@@ -495,7 +495,7 @@ def test_a_summary_against_all_subsets():
     rows = [row_of(place, each) for place, each in enumerate(correct)]
     found = evaluation.summary(rows, 5, iter(ks))
     oracle = np.array([[subsets(each, 5, k) for k in ks] for each in correct])
-    low, high = metrics.bootstrap_interval(oracle)[1:]
+    low, high = intervals.bootstrap_interval(oracle)[1:]
     assert [row["k"] for row in found] == list(ks)
     for place, row in enumerate(found):
         assert row["pass_at_k"] == pytest.approx(oracle[:, place].mean(), rel=1e-12)
