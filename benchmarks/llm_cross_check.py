@@ -49,10 +49,10 @@ class Judge:
         self.verify, self.rollouts = verify, rollouts
         self.pass_rates: list[float] = []
 
-    def __call__(self, completion_ids: list[list[int]], place: list[int], **_: Any) -> list[float]:
+    def __call__(self, completion_ids: list[list[int]], index: list[int], **_: Any) -> list[float]:
         """Return 0 or 1 for each of the answers, N in a row for each problem."""
         written, lengths = (part.unflatten(0, (-1, self.rollouts)) for part in padded(completion_ids))
-        rewards = self.verify(place[:: self.rollouts], written, lengths).flatten().float()
+        rewards = self.verify(index[:: self.rollouts], written, lengths).flatten().float()
         self.pass_rates.append(float(rewards.mean()))
         return rewards.tolist()
 
@@ -119,7 +119,7 @@ def trl_trainer(
         judge,
         args,
         estimator=update.estimator,
-        train_dataset=Dataset.from_dict({"prompt": texts, "place": list(range(len(texts)))}),
+        train_dataset=Dataset.from_dict({"prompt": texts, "index": list(range(len(texts)))}),
         processing_class=PreTrainedTokenizerFast.from_pretrained(folder),
         **others,
     )
