@@ -139,10 +139,11 @@ class TestSweep:
     def test_a_run_alone_is_the_run_in_a_sweep_of_twenty(self, tmp_path, precision):
         # Measured: 0 in double precision, 6e-7 in single. A draw may in principle fall between thresholds that differ
         # by a rounding error; with 1e5 draws that is a chance of 1% in single precision, once per machine.
-        world = GRID.world(1) if precision == "single" else doubled(GRID.world(1))
+        world = dataclasses.replace(GRID, levels=4).world()
+        world = world if precision == "single" else doubled(world)
         tolerance = 1e-4 if precision == "single" else 1e-10
         together = trained(MANY, world, tmp_path / "together")
-        assert together.shape == (5, 20, 4)
+        assert together.shape == (5, 20, 8)
         for index in range(20) if precision == "double" else range(0, 20, 3):
             alone = trained([MANY[index]], world, tmp_path / str(index))[:, 0]
             assert torch.allclose(alone, together[:, index], rtol=tolerance, atol=0)
