@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from maxrl_lab.errors import InputError
-from maxrl_lab.evaluate import Interval, bootstrap_interval
+from maxrl_lab.intervals import Interval, t_interval
 from maxrl_lab.runs.files import write_atomically
 from maxrl_lab.specs import SEPARATOR
 
@@ -168,7 +168,7 @@ def check_tables(tables: Mapping[str, pd.DataFrame], columns: Mapping[str, Itera
 
 
 def over_seeds(rows: pd.DataFrame, x: str, y: str) -> tuple[pd.Index, Interval]:
-    """Return x and the mean of y over seeds with its 95% bootstrap interval, from long rows with a column `seed`.
+    """Return x and the mean of y over seeds with its 95% t interval, from long rows with a column `seed`.
 
     One seed has a mean and no interval: its bounds are NaN. Where a run has diverged, so that its y is NaN, mean and
     bounds are NaN. Raises `InputError` unless every seed has exactly one row at every x.
@@ -190,12 +190,12 @@ def means(rows: pd.DataFrame, x: str, y: str) -> pd.Series:
 def interval_over_seeds(values: np.ndarray) -> Interval:
     """Return the mean of values (seeds, ...) with its interval; NaN where a seed has none, no bounds for one seed."""
     undefined = np.isnan(values).any(axis=0)
-    interval = bootstrap_interval(np.where(undefined, 0.0, values), single_allowed=True)
+    interval = t_interval(np.where(undefined, 0.0, values), single_allowed=True)
     return Interval(*(np.where(undefined, np.nan, part) for part in interval))
 
 
 def interval_text(values: np.ndarray) -> str:
-    """Return values of seeds as 'mean [low, high]' (95% bootstrap), or why there is no interval."""
+    """Return values of seeds as 'mean [low, high]' (95%, by Student's t), or why there is no interval."""
     if (diverged := _diverged(values)) is not None:
         return f"nan ({diverged})"
     interval = interval_over_seeds(values)
@@ -255,7 +255,7 @@ def plain_x(ax: Axes, values: Iterable[float]) -> None:
 
 def seeds_text(seeds: int) -> str:
     """Return how curves over so many seeds are plotted, for a title."""
-    return f"mean and 95% bootstrap interval over {seeds} seeds" if seeds > 1 else "one seed, so no interval"
+    return f"mean and 95% t interval over {seeds} seeds" if seeds > 1 else "one seed, so no interval"
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -1,13 +1,12 @@
-"""Metrics of right-or-wrong answers: pass@k, coverage, scaling efficiency, majority vote, intervals over seeds.
+"""Metrics of right-or-wrong answers: pass@k, coverage, scaling efficiency, majority vote.
 
 What is computed from n samples is an unbiased estimate; what is computed from pass rates is exact, and is called so.
 """
 
 import math
-import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,16 +17,6 @@ from maxrl_lab.errors import InputError
 from maxrl_lab.estimators import check_rewards
 
 Answer = TypeVar("Answer", bound=Hashable)
-
-_BOOTSTRAP_BATCH = 500
-
-
-class Interval(NamedTuple):
-    """Mean over seeds with the bounds of its confidence interval."""
-
-    mean: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
 
 
 def pass_at_k(correct: object, samples: object, k: int) -> Tensor:
@@ -147,57 +136,3 @@ def signal_fraction(rewards: Tensor) -> Tensor:
     if right.ndim < 2:
         raise InputError(f"expected rewards of shape (..., B, N), got {tuple(right.shape)}")
     return right.any(-1).to(torch.float64).mean(-1)
-
-
-def bootstrap_interval(
-    values: object,
-    confidence: float = 0.95,
-    resamples: int = 9999,
-    seed: int = 0,
-    *,
-    single_allowed: bool = False,
-) -> Interval:
-    """Return mean and confidence interval over seeds (first axis of `values`), elementwise over the other axes.
-
-    Percentile bootstrap of the mean, the seed being the unit, expanded for few seeds as in Hesterberg (2015, "What
-    Teachers Should Know about the Bootstrap", sec. 4.3): the plain percentile interval of 5 normal seeds covers the
-    mean in about 84% of cases instead of 95%, the expanded one in about 92% (`tests/theory/test_evaluate.py` measures
-    both). One seed has a mean but no interval: it is refused, or with `single_allowed` its two bounds are NaN, for
-    pictures that show a mean without a band. Raises `InputError` for values that are not finite, naming the first.
-    """
-    data = np.asarray(values, dtype=np.float64)
-    _check_seeds(data, single_allowed)
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence must lie between 0 and 1, got {confidence}")
-    mean = data.mean(0)
-    if len(data) == 1:
-        return Interval(mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan))
-    from scipy import stats  # only now: it takes a second to import, and most commands draw no interval
-
-    seeds = len(data)
-    reach = stats.t.ppf((1 + confidence) / 2, seeds - 1) * math.sqrt(seeds / (seeds - 1))
-    level = 1 - 2 * stats.norm.sf(reach)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # equal values have an interval of width 0
-        low, high = stats.bootstrap(
-            (data,),
-            np.mean,
-            axis=0,
-            n_resamples=resamples,
-            batch=_BOOTSTRAP_BATCH,
-            confidence_level=level,
-            method="percentile",
-            rng=np.random.default_rng(seed),
-        ).confidence_interval
-    return Interval(mean, low, high)
-
-
-def _check_seeds(data: np.ndarray, single_allowed: bool) -> None:
-    if data.ndim == 0 or len(data) == 0:
-        raise InputError(f"expected values of at least one seed on the first axis, got shape {data.shape}")
-    undefined = np.argwhere(~np.isfinite(data))
-    if len(undefined):
-        index = tuple(undefined[0].tolist())
-        raise InputError(f"an interval needs finite values, got {data[index]} from seed {index[0]} (at index {index})")
-    if len(data) == 1 and not single_allowed:
-        raise InputError("an interval needs values of at least two seeds, got one: its mean has no interval")

@@ -187,10 +187,10 @@ def test_the_fixture_of_pytest(call):
 def test_the_library_needs_only_the_base(call):
     script = (
         "import torch\n"
-        "from maxrl_lab import audit, estimators, evaluate, exact, objectives\n"
+        "from maxrl_lab import audit, estimators, exact, intervals, objectives\n"
         "import maxrl_lab.training.step, maxrl_lab.classification, maxrl_lab.tabular.batch, maxrl_lab.tokens.batch\n"
         "assert float(exact.weight('maxrl', rollouts=2, pass_rate=0.5)) == 1\n"
-        "assert evaluate.bootstrap_interval([1.0, 2.0]) == (1.5, 1.0, 2.0)\n"
+        "assert intervals.bootstrap_interval([1.0, 2.0]) == (1.5, 1.0, 2.0)\n"
         "print(estimators.make('maxrl')(torch.tensor([1, 0, 0, 0])).tolist())\n"
     )
     done = call("python", "-c", script)

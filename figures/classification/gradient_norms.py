@@ -32,7 +32,7 @@ def plot(tables: Mapping[str, pd.DataFrame], settings: Any) -> Figure:
         ax.set_title("population limit" if count is None else f"expected gradient at N = {count}")
         ax.legend(fontsize=9, loc="lower left")
     axes[0].set_ylabel("norm of the example's gradient |w_N(p) ∇p|")
-    networks = f"95% bootstrap interval over {settings.seeds} networks" if settings.seeds > 1 else "one network"
+    networks = f"95% t interval over {settings.seeds} networks" if settings.seeds > 1 else "one network"
     figure.suptitle(
         f"Half-trained classifier, {settings.examples} training images: exact per-example gradients; median per bin, "
         f"{networks}"

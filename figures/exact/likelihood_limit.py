@@ -32,7 +32,7 @@ def plot(tables: Mapping[str, pd.DataFrame], settings: Any) -> Figure:
         _training(ax, training, column, settings.rollouts)
         ax.set(xlabel="update (exact gradient, no sampling)", ylabel=name)
     shown = (
-        f"{settings.seeds} task sets, 95% bootstrap intervals" if settings.seeds > 1 else "one task set, no interval"
+        f"{settings.seeds} task sets, 95% t intervals" if settings.seeds > 1 else "one task set, no interval"
     )
     middle.set_title(f"bias alone: training on exact gradients\n({shown})")
     right.set_title("the same runs, as log-likelihood")

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import style
-from maxrl_lab import evaluate
+from maxrl_lab import evaluate, intervals
 
 COLUMNS = {
     "problems": ("estimator", "seed", "source", "problem", "correct", "vote_right", "distinct", "cut_off"),
@@ -78,7 +78,7 @@ def _times(factor: float) -> str:
 
 def _texts(ks: list[int], values: np.ndarray) -> dict[str, str]:
     """Return means and 95% intervals over problems of values (problems, k), by the name of their column."""
-    interval = evaluate.bootstrap_interval(values, single_allowed=True)
+    interval = intervals.bootstrap_interval(values, single_allowed=True)
     bounds = [
         f"[{low:.3f}, {high:.3f}]" if len(values) > 1 else "(one problem)"
         for low, high in zip(interval.low, interval.high, strict=True)
@@ -90,7 +90,7 @@ def _plot_coverage(ax: Axes, problems: pd.DataFrame, samples: int) -> None:
     """Plot pass@k of every policy with intervals over problems."""
     ks = _ks(samples)
     for name, rows in _policies(problems):
-        interval = evaluate.bootstrap_interval(_pass_at_ks(rows, samples), single_allowed=True)
+        interval = intervals.bootstrap_interval(_pass_at_ks(rows, samples), single_allowed=True)
         line: dict[str, Any] = {"color": style.colour(name), "label": style.label(name), "dashes": style.dashes(name)}
         ax.plot(ks, interval.mean, marker="o", markersize=4, **line)
         ax.fill_between(ks, interval.low, interval.high, color=style.colour(name), alpha=0.15, linewidth=0)

@@ -23,7 +23,7 @@ class TestClassification:
         own = curves[(curves.method == "grpo") & (curves.rollouts == 16)]
         (line,) = [line for line in figure.axes[1].lines if line.get_label().startswith("GRPO (lr ")]
         assert line.get_ydata().tolist() == pytest.approx(own.groupby("step").pass_at_1.mean().tolist())
-        assert "mean and 95% bootstrap interval over 2 seeds" in figure.get_suptitle()
+        assert "mean and 95% t interval over 2 seeds" in figure.get_suptitle()
         assert "final pass@1 at N = 16: MaxRL" in figure.get_suptitle()
         assert len(classification.summarise(tables, settings)) == 1 + 3 * len(settings.rollouts)
 

@@ -8,7 +8,7 @@ import pytest
 
 from figures import style
 from figures.llm import llm as figure_module
-from maxrl_lab import evaluate
+from maxrl_lab import intervals
 from maxrl_lab.errors import InputError
 
 SUMS = "reasoning_gym/chain_sum"
@@ -46,7 +46,7 @@ def settings(samples=4):
 
 
 def text(values):
-    low, high = evaluate.bootstrap_interval(np.array(values)[:, None])[1:]
+    low, high = intervals.bootstrap_interval(np.array(values)[:, None])[1:]
     return f"{np.mean(values):.3f} [{float(low[0]):.3f}, {float(high[0]):.3f}]"
 
 
@@ -144,7 +144,7 @@ def test_what_is_plotted_is_what_the_rows_say(tmp_path):
     assert lines["base (not trained)"].get_ydata().tolist() == pytest.approx([0.5, 2 / 3])
     # bands over problems, which reach from the interval's low to its high end
     band = coverage.collections[0].get_paths()[0].vertices
-    interval = evaluate.bootstrap_interval(np.array([[0.0], [0.5], [1.0]]))
+    interval = intervals.bootstrap_interval(np.array([[0.0], [0.5], [1.0]]))
     at_one = band[band[:, 0] == 1, 1]
     assert (at_one.min(), at_one.max()) == pytest.approx((float(interval.low[0]), float(interval.high[0])))
     assert "3 held-out problems" in coverage.get_title()
@@ -169,13 +169,13 @@ def test_what_is_plotted_is_what_the_rows_say(tmp_path):
 
 def test_several_seeds_are_plotted_as_their_mean():
     figure = figure_module.plot(TWO, settings())
-    assert figure.get_suptitle().endswith("; in training: mean and 95% bootstrap interval over 2 seeds")
+    assert figure.get_suptitle().endswith("; in training: mean and 95% t interval over 2 seeds")
     assert [line.get_label() for line in figure.axes[0].lines] == ["base (not trained)", style.label("maxrl")]
     assert figure.axes[0].lines[1].get_ydata().tolist() == pytest.approx([1.75 / 3, 1])
     assert figure.axes[1].lines[0].get_ydata().tolist() == pytest.approx([0.2, 0.3])  # 0.2 and 0.4, and their mean
-    # the band reaches from one seed to the other, smoothed each on its own
+    # smoothed each on its own; s / sqrt(2) = 0.1 and t_{0.975}(1) = 12.7062
     band = figure.axes[1].collections[0].get_paths()[0].vertices
-    assert {round(y, 6) for x, y in band if x == 2} == {0.2, 0.4}
+    assert {round(y, 4) for x, y in band if x == 2} == {round(0.3 - 1.27062, 4), round(0.3 + 1.27062, 4)}
 
 
 def test_one_problem_has_no_interval():

@@ -127,8 +127,8 @@ class TestIntervals:
         assert ax.lines[0].get_ydata().tolist() == [2.0, 2.0]
         assert ax.lines[0].get_label() == "MaxRL, Algorithm 1"
         corners = ax.collections[0].get_paths()[0].vertices[:, 1]
-        # with two seeds the interval is their range
-        assert (corners.min(), corners.max()) == (1.0, 3.0)
+        # of 1 and 3: s = sqrt(2), so s / sqrt(2) = 1, and t_{0.975}(1) = 12.7062 in every table
+        assert (corners.min(), corners.max()) == pytest.approx((2 - 12.7062, 2 + 12.7062), abs=1e-4)
 
     def test_a_seed_that_is_there_twice_is_refused_and_never_averaged(self):
         rows = rows_of([1.0, 2.0], [3.0, 4.0], seeds=[0, 0])
@@ -169,7 +169,7 @@ class TestIntervals:
     def test_a_table_has_a_line_for_each_combination(self):
         rows = pd.concat([rows_of([1.0], [3.0]).assign(method="a"), rows_of([2.0], [2.0]).assign(method="b")])
         table = style.final_table(rows, ["method", "x"], ["y"])
-        assert table.y.to_dict() == {("a", 0): "2.0000 [1.0000, 3.0000]", ("b", 0): "2.0000 [2.0000, 2.0000]"}
+        assert table.y.to_dict() == {("a", 0): "2.0000 [-10.7062, 14.7062]", ("b", 0): "2.0000 [2.0000, 2.0000]"}
 
 
 def test_saved_pictures_are_reproducible(tmp_path):
@@ -187,7 +187,7 @@ def test_plain_x_writes_the_values_that_are_there():
 
 
 def test_seeds_text():
-    assert style.seeds_text(5) == "mean and 95% bootstrap interval over 5 seeds"
+    assert style.seeds_text(5) == "mean and 95% t interval over 5 seeds"
     assert style.seeds_text(1) == "one seed, so no interval"
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from maxrl_lab import evaluate as metrics
+from maxrl_lab import intervals
 from maxrl_lab import specs
 from maxrl_lab.errors import InputError
 from maxrl_lab.llm.models.engines import Engine
@@ -125,7 +126,7 @@ def summary(rows: Sequence[Row], samples: int, ks: Iterable[int], confidence: fl
         raise InputError(f"expected rows and at least one k, got {len(rows)} rows and {len(listed)} ks")
     correct = torch.tensor([row["correct"] for row in rows])
     curves = torch.stack([metrics.pass_at_k(correct, samples, k) for k in listed], -1).numpy()
-    interval = metrics.bootstrap_interval(curves, confidence, single_allowed=True)
+    interval = intervals.bootstrap_interval(curves, confidence, single_allowed=True)
     columns = {"majority": "vote_right", "tokens_mean": "tokens_mean", "cut_off": "cut_off"}
     means = {name: float(np.mean([row[column] for row in rows])) for name, column in columns.items()}
     bounds = zip(listed, *(bound.tolist() for bound in interval), strict=True)
