@@ -1,4 +1,4 @@
-"""Which examples move the policy? The size of each example's exact expected gradient against its pass rate.
+"""Which examples move the policy, measured by the exact expected gradient of every example at its pass rate?
 
 Fig. 8 of arXiv:2602.02710v1 estimates it with 131,072 rollouts per example on ImageNet; here |w_N(p) grad p| is exact,
 per example of a half-trained classifier of three-digit numbers (`envs.digits`), for every N and in the population

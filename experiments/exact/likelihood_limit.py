@@ -1,4 +1,4 @@
-"""What does bias alone do? Training under exact expected gradients, from RL through order T to maximum likelihood.
+"""What does bias alone do to training, from expected reward through order T to maximum likelihood?
 
 The gradient of order T is (1-p)^T short of the likelihood gradient, relatively (Eq. 7 of arXiv:2602.02710v1), which is
 measured through autograd. Beside it a linear softmax policy that shares its parameters among tasks whose initial pass
