@@ -2,7 +2,7 @@
 
 A policy is addressed by the study's task, by every setting that is not declared to change nothing about it
 (`maxrl_lab.tokens.settings`), by its run, and by the code that trains it: a comment or a docstring changes no address,
-an edited, renamed or removed file does. All policies are trained on one thread, side by side.
+an edited, renamed or removed file does, from the next process on. All policies are trained on one thread, side by side.
 """
 
 import inspect
@@ -10,6 +10,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -105,11 +106,17 @@ def _code(task: TokenTask, *modules: ModuleType) -> dict[str, str]:
     """Return the hash of every file of the lab that the modules and the task depend on, and of the task's own file."""
     code: dict[str, str] = {}
     for module in modules:
-        code |= fingerprint(module.__name__)
+        code |= _loaded(module.__name__)
     for kind in type(task).__mro__:
         if issubclass(kind, TokenTask):
-            code |= fingerprint(kind.__module__) or {f"{kind.__module__}.{kind.__qualname__}": _source(kind)}
+            code |= _loaded(kind.__module__) or {f"{kind.__module__}.{kind.__qualname__}": _source(kind)}
     return code
+
+
+@cache
+def _loaded(module: str) -> dict[str, str]:
+    """Return the fingerprint at the first call: files that are edited later are not the code that runs here."""
+    return fingerprint(module)
 
 
 def _source(kind: type) -> str:

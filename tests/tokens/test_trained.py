@@ -22,6 +22,15 @@ from maxrl_lab.tokens.trained import address_of_base, address_of_run
 from maxrl_lab.training.methods import Sampled
 from maxrl_lab.training.sweep import Run
 
+
+@pytest.fixture(autouse=True)
+def a_fresh_look_at_the_code():
+    """Every test is a process of its own, as far as the code is concerned."""
+    rooms._loaded.cache_clear()
+    yield
+    rooms._loaded.cache_clear()
+
+
 FIELDS = [field.name for field in fields_of(TokenSettings)]
 OTHER = {
     "width": 20,
@@ -166,6 +175,7 @@ class TestCode:
 
     @staticmethod
     def code():
+        rooms._loaded.cache_clear()
         return rooms._code(SUM, ModuleType("maxrl_lab.training"))
 
     def test_prose_changes_no_address(self, tree):
@@ -177,6 +187,11 @@ class TestCode:
         before = self.code()
         self.write(tree, "step", "def step(x):\n    return x + 2\n")
         assert self.code() != before
+
+    def test_but_not_for_who_has_loaded_the_code_before(self, tree):
+        before = self.code()
+        self.write(tree, "step", "def step(x):\n    return x + 2\n")
+        assert rooms._code(SUM, ModuleType("maxrl_lab.training")) == before
 
     def test_so_does_a_renamed_file(self, tree):
         before = self.code()
@@ -221,6 +236,7 @@ def test_a_checkpoint_of_other_code_is_not_continued(tmp_path, monkeypatch):
     monkeypatch.setenv("MAXRL_LAB_CACHE", str(tmp_path / "cache"))
     study, run = study_in(tmp_path, steps=22), run_of("rloo")
     rooms.trained(study, run, "report")
+    rooms._loaded.cache_clear()
     monkeypatch.setattr(rooms, "fingerprint", lambda module: {module: "other code"})
     rooms.trained(study, run, "report")
     assert len(list((tmp_path / "checkpoint" / "run").glob("run-*.pt"))) == 2
