@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from numpy.typing import ArrayLike, NDArray
 
-from envs.gridworld.levels import ACTIONS, LAYOUTS, MAX_SIZE, MIN_SIZE, Cell, Level, make_levels, parse
+from envs.gridworld.levels import ACTIONS, LAYOUTS, MAX_SIZE, MIN_SIZE, SPLITS, Cell, Level, make_levels, parse
 from envs.gridworld.tables import pictures, tasks
 from maxrl_lab.errors import InputError
 from maxrl_lab.settings import Choice, Count, CountOrZero, Interval, Settings, Whole
@@ -39,7 +39,7 @@ class GridWorldSettings(Settings):
     """Number of steps after which an episode is truncated."""
     levels: Count = 1
     """Number of distinct levels; every reset takes one of them at random."""
-    split: Annotated[str, Choice(("train", "test"))] = "train"
+    split: Annotated[str, Choice(SPLITS)] = "train"
     """Which levels are made: train and test share none, whatever the seeds."""
     seed: CountOrZero = 0
     """Seed of the levels; `reset(seed=...)` says which of them are taken, and the slips."""

@@ -18,12 +18,14 @@ from maxrl_lab import specs
 from maxrl_lab.errors import InputError
 from maxrl_lab.randomness import generator
 from maxrl_lab.sampling import sample_enough
+from maxrl_lab.settings import Choice, Whole
 
 Cell = tuple[int, int]
 """(row, col)."""
 ACTIONS = ("up", "down", "left", "right")
 """The moves of `mazes.MOVES`, in their order."""
 MIN_SIZE, MAX_SIZE = 5, 33
+SPLITS = ("train", "test")
 _TEST_SHARE = 4
 """One level in so many, by a hash of its content, is a held-out level."""
 _HOPELESS_AFTER = 2000
@@ -173,15 +175,13 @@ def make_levels(
     split: train or test; a level belongs to one of them by a hash of its map, so none is in both, whatever the seeds.
     Raises `InputError` that says what was found if so many distinct levels cannot be made.
     """
-    specs.lookup(LAYOUTS, "layout", layout)
-    if not MIN_SIZE <= specs.check_count("size", size) <= MAX_SIZE:
-        raise InputError(f"size must lie in {MIN_SIZE}..{MAX_SIZE}, got {size}")
+    Choice(LAYOUTS).check("layout", layout)
+    Choice(SPLITS).check("split", split)
+    Whole(MIN_SIZE, MAX_SIZE).check("size", size)
     # as ints: the key of the random numbers would take numpy's 9 for another number than 9
     size, count = int(size), specs.check_count("count", count)
     pits, seed = specs.check_count("pits", pits, minimum=0), specs.check_count("seed", seed, minimum=0)
     distance = None if distance is None else specs.check_count("distance", distance)
-    if split not in ("train", "test"):
-        raise InputError(f"split must be 'train' or 'test', got {split!r}")
     random = np.random.default_rng(generator("levels", layout, size, distance or 0, pits, seed).initial_seed())
     stream, farthest = LAYOUTS[layout](size, random), 0
 

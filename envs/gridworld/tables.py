@@ -13,6 +13,7 @@ from envs.gridworld.levels import Level
 from envs.gridworld.mazes import MOVES
 from maxrl_lab import specs
 from maxrl_lab.errors import InputError
+from maxrl_lab.settings import Interval
 from maxrl_lab.tabular.tasks import TabularTasks
 
 
@@ -23,8 +24,7 @@ def tasks(levels: Sequence[Level], *, horizon: int, slip: float = 0.0, radius: i
     `radius` cells in each direction and where the goal lies (`egocentric`); None: no observations. Raises `InputError`
     if a level cannot be solved within the horizon.
     """
-    if not 0 <= slip < 1:
-        raise InputError(f"slip must be a probability below 1, got {slip}")
+    Interval(0, 1, closed_low=True).check("slip", slip)
     sizes = {level.size for level in levels}
     if len(sizes) != 1:
         raise InputError(f"expected levels of one size, got sizes {sorted(sizes)}")

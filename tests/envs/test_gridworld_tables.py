@@ -238,7 +238,7 @@ class TestObservations:
 class TestRefuses:
     @pytest.mark.parametrize("slip", [-0.1, 1, 1.5, float("nan")])
     def test_slips(self, slip, refuses):
-        with refuses(f"slip must be a probability below 1, got {slip}"):
+        with refuses(f"slip must lie in [0, 1), got {slip}"):
             tasks([LEVEL], horizon=6, slip=slip)
 
     def test_mixed_sizes_and_no_levels(self, refuses):

@@ -314,16 +314,16 @@ class TestRequestsRefused:
         ("options", "message"),
         [
             ({"layout": "maze"}, "unknown layout 'maze'; choose one of: open, obstacles, prim, four_rooms"),
-            ({"size": MIN_SIZE - 1}, "size must lie in 5..33, got 4"),
-            ({"size": MAX_SIZE + 1}, "size must lie in 5..33, got 34"),
-            ({"size": 9.0}, "size must be a whole number >= 1, got 9.0"),
+            ({"size": MIN_SIZE - 1}, "size must be a whole number >= 5, got 4"),
+            ({"size": MAX_SIZE + 1}, "size must be at most 33, got 34"),
+            ({"size": 9.0}, "size must be a whole number >= 5, got 9.0"),
             ({"count": 0}, "count must be a whole number >= 1, got 0"),
             ({"pits": -1}, "pits must be a whole number >= 0, got -1"),
             ({"distance": 0}, "distance must be a whole number >= 1, got 0"),
             ({"distance": "far"}, "distance must be a whole number >= 1, got 'far'"),
             ({"seed": -1}, "seed must be a whole number >= 0, got -1"),
             ({"seed": 0.5}, "seed must be a whole number >= 0, got 0.5"),
-            ({"split": "valid"}, "split must be 'train' or 'test', got 'valid'"),
+            ({"split": "valid"}, "unknown split 'valid'; choose one of: train, test"),
             (
                 {"size": 5, "distance": 5},
                 "found 0 of 1 distinct train levels open 5 x 5 with start and goal 5 moves apart and 0 pits; "
