@@ -115,6 +115,7 @@ PRESETS = {
         learning_rates=(1.0, 10.0),
     ),
     "quick": Settings(),
+    "standard": Settings(seeds=10),
     "full": Settings(tasks=256, features=96, answers=128, hardest=1e-8, steps=5000, seeds=10),
 }
 
