@@ -19,6 +19,8 @@ from maxrl_lab.rows import Tables
 from maxrl_lab.runs.files import cache_folder, write_atomically
 from maxrl_lab.tokens import pretrained
 
+_RECORD = "record.json"
+
 Trained = tuple[Transformer, Tables]
 """A policy and what was measured while it learnt."""
 
@@ -37,8 +39,8 @@ def cached(
     if kept is None:
         policy, tables = make(folder.name)
         pretrained.save(policy.cpu(), folder, words)
-        record = {"key": text, "weights": _digest(folder), "tables": tables}
-        write_atomically(folder / "record.json", (json.dumps(record) + "\n").encode())
+        record = {"key": text, "files": _digest(folder), "tables": tables}
+        write_atomically(folder / _RECORD, (json.dumps(record) + "\n").encode())
         kept = _read(folder, text) or (policy, tables)
     policy, tables = kept
     return policy.to(device), tables
@@ -46,8 +48,8 @@ def cached(
 
 def _read(folder: Path, key: str) -> Trained | None:
     try:
-        record = json.loads((folder / "record.json").read_text())
-        if record["key"] != key or record["weights"] != _digest(folder):
+        record = json.loads((folder / _RECORD).read_text())
+        if record["key"] != key or record["files"] != _digest(folder):
             return None
         return pretrained.load(folder), record["tables"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -55,7 +57,12 @@ def _read(folder: Path, key: str) -> Trained | None:
 
 
 def _digest(folder: Path) -> str:
-    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    """Return the hash of the names and contents of a policy's files: not its record, and none that is half written."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        if file.name != _RECORD and file.suffix != ".tmp":
+            digest.update(f"{file.name}:{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
 
 
 def _circumstances(device: torch.device) -> dict[str, Any]:

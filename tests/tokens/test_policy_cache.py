@@ -92,6 +92,12 @@ DAMAGES = {
     "weights-cut-off": ("model.safetensors", lambda file: file.write_bytes(file.read_bytes()[:-8])),
     "weights-lost": ("model.safetensors", lambda file: file.unlink()),
     "config-broken": ("config.json", lambda file: file.write_text("{")),
+    "config-changed": (
+        "config.json",
+        lambda file: file.write_text(file.read_text().replace('"rms_norm_eps": 1e-06', '"rms_norm_eps": 0.001')),
+    ),
+    "tokenizer-changed": ("tokenizer.json", lambda file: file.write_text(file.read_text().replace("WordLevel", "BPE"))),
+    "file-added": ("notes.txt", lambda file: file.write_text("mine")),
     "config-lost": ("config.json", lambda file: file.unlink()),
     "record-broken": ("record.json", lambda file: file.write_bytes(b'{"key": "\xff')),
     "record-of-another-shape": ("record.json", lambda file: file.write_text("[1, 2]")),
