@@ -54,6 +54,7 @@ class Settings(Base):
 PRESETS = {
     "smoke": Settings(rollouts=(2, 8), pass_rates=(0.01, 0.5)),
     "quick": Settings(),
+    "standard": Settings(),
     "full": Settings(
         rollouts=(2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
         pass_rates=tuple(round(10 ** (-5 + tenths / 10), 12) for tenths in range(50)),

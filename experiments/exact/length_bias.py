@@ -54,6 +54,7 @@ class Settings(Base):
 PRESETS = {
     "smoke": Settings(rollouts=3, long=(10, 40)),
     "quick": Settings(),
+    "standard": Settings(),
     "full": Settings(rollouts=32, long=tuple(range(10, 201, 10))),
 }
 

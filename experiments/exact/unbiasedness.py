@@ -3,10 +3,11 @@
 Theorem 2 of arXiv:2602.02710v1 says order T = N for the form without baseline. The exact audit names every
 estimator's objective. Beside it, the sampling path itself (`ClassificationBatch.rollout`, `run_losses`, autograd) is
 averaged over many groups and compared with the exact weight: a z-score per cell, with the rate of false alarms stated.
+Theorem 1, that the scores of right rollouts have the likelihood gradient as their mean, is enumerated.
 
     maxrl-lab run unbiasedness        (about ten seconds)
 
-Table: `rows` (a row per estimator and N).
+Tables: `rows` (a row per estimator and N), `conditional_means` (a row per pass rate).
 """
 
 from dataclasses import dataclass
@@ -15,10 +16,10 @@ from typing import Annotated
 import torch
 from scipy import special
 
-from experiments._shared import EVERY_ESTIMATOR, check_estimators
+from experiments._shared import EVERY_ESTIMATOR, PassRates, check_estimators
 from maxrl_lab import audit, exact
 from maxrl_lab.classification import ClassificationBatch
-from maxrl_lab.rows import Tables
+from maxrl_lab.rows import Row, Tables
 from maxrl_lab.runs.context import Context
 from maxrl_lab.settings import Count, CountOrZero, Counts, Names, StrictProbability, Whole
 from maxrl_lab.settings import Settings as Base
@@ -53,7 +54,15 @@ class Sampling(Base):
 
 
 @dataclass(frozen=True)
-class Settings(Sampling, Cells):
+class Enumeration(Base):
+    """Enumeration: the mean score of right rollouts, and of wrong ones."""
+
+    enumerated_pass_rates: PassRates = (1e-6, 1e-3, 0.1, 0.5, 0.9)
+    """Pass rates of the policies whose conditional mean scores are enumerated."""
+
+
+@dataclass(frozen=True)
+class Settings(Enumeration, Sampling, Cells):
     """The table and its check."""
 
     def __post_init__(self) -> None:
@@ -71,13 +80,14 @@ class Settings(Sampling, Cells):
 PRESETS = {
     "smoke": Settings(rollouts=(2, 4), groups=500, batches=1),
     "quick": Settings(),
+    "standard": Settings(rollouts=(2, 4, 8, 16, 32), batches=20),
     "full": Settings(rollouts=(2, 4, 8, 16, 32, 64), groups=50_000, batches=40),
 }
 
 
 def run(settings: Settings, context: Context) -> Tables:
-    """Return one row per estimator and N: objective, scale, residual; exact and sampled weight, z."""
-    rows = []
+    """Return per estimator and N objective, scale, residual, weights and z; per pass rate what Theorem 1 leaves."""
+    rows: list[Row] = []
     for count in context.progress("unbiasedness")(settings.rollouts):
         sampled = _sampled_weights(settings, count, context.device)
         for name, (mean, error) in zip(settings.estimators, sampled, strict=True):
@@ -98,7 +108,22 @@ def run(settings: Settings, context: Context) -> Tables:
                     "z": (mean - weight) / error if error else 0.0 if mean == weight else float("nan"),
                 }
             )
-    return {"rows": rows}
+    return {"rows": rows, "conditional_means": [_conditional_means(p) for p in settings.enumerated_pass_rates]}
+
+
+def _conditional_means(pass_rate: float) -> Row:
+    """Compare E[S | right] with grad log p and E[S | wrong] with grad log(1 - p), by autograd over all rollouts."""
+    right = pass_rate * torch.tensor([0.6, 0.3, 0.1], dtype=torch.float64)
+    wrong = (1 - pass_rate) * torch.tensor([0.7, 0.3], dtype=torch.float64)
+    logits = torch.cat([right, wrong]).log().requires_grad_()
+    log_probs = logits.log_softmax(0)
+    scores = torch.stack([torch.autograd.grad(log_prob, logits, retain_graph=True)[0] for log_prob in log_probs])
+    row: Row = {"pass_rate": pass_rate}
+    for name, part in (("right", slice(0, 3)), ("wrong", slice(3, 5))):
+        mean = log_probs[part].softmax(0).detach() @ scores[part]
+        (slope,) = torch.autograd.grad(log_probs[part].logsumexp(0), logits, retain_graph=True)
+        row[f"{name}_residual"] = float((mean - slope).norm() / slope.norm())
+    return row
 
 
 def _sampled_weights(settings: Settings, rollouts: int, device: torch.device) -> list[tuple[float, float]]:

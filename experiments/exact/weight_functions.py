@@ -58,6 +58,7 @@ class Settings(Base):
 PRESETS = {
     "smoke": Settings(rollouts=(2, 4), points=21),
     "quick": Settings(),
+    "standard": Settings(),
     "full": Settings(rollouts=(2, 4, 8, 16, 32, 64, 128, 256, 512, 1024), lowest=1e-5, points=1001),
 }
 
