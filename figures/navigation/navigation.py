@@ -90,17 +90,8 @@ def _middle(rows: pd.DataFrame) -> float:
     return float(min(rows.rollouts.unique(), key=lambda n: abs(n - 16)))
 
 
-def _methods(rows: pd.DataFrame) -> list[str]:
-    """Estimators as the settings name them: `pkpo:k=N/2` is one, whatever N."""
-    return list(dict.fromkeys(rows.estimator))
-
-
 def _of(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     return rows[rows.estimator == name]
-
-
-def _style(name: str) -> dict[str, Any]:
-    return {"label": style.label(name), "dashes": style.dashes(name)}
 
 
 def _curves(axes: Sequence[Axes], rows: pd.DataFrame, world: str, split: str) -> None:
@@ -109,9 +100,9 @@ def _curves(axes: Sequence[Axes], rows: pd.DataFrame, world: str, split: str) ->
     count = _middle(shown)
     shown = shown[shown.rollouts == count]
     for ax, k in zip(axes, _KS, strict=True):
-        for name in _methods(shown):
+        for name in shown.estimator.unique():
             runs = _of(shown, name)
-            style.band(ax, runs, "step", f"pass_at_{k}", name, **_style(name))
+            style.band(ax, runs, "step", f"pass_at_{k}", name, dashes=style.dashes(name))
         ax.set(xlabel="update", ylabel=f"pass@{k} (exact)")
         ax.set_title(f"{world}, {_SPLITS[split]}, N = {count:g}")
 
@@ -120,8 +111,8 @@ def _against_rollouts(ax: Axes, rows: pd.DataFrame, k: int) -> None:
     """Plot -log pass@k of the final policies against N: the form of Fig. 3."""
     final = rows[rows.step == rows.step.max()]
     final = final.assign(loss=-np.log(final[f"pass_at_{k}"]))
-    for name in _methods(final):
-        style.band(ax, _of(final, name), "rollouts", "loss", name, marker="o", markersize=4, **_style(name))
+    for name in final.estimator.unique():
+        style.band(ax, _of(final, name), "rollouts", "loss", name, marker="o", markersize=4, dashes=style.dashes(name))
     start = -np.log(rows[rows.step == 0][f"pass_at_{k}"].mean())
     ax.axhline(start, color="black", linewidth=1, dashes=(1, 2))
     ax.text(rows.rollouts.min(), start, "untrained", fontsize=9, va="bottom")
@@ -136,7 +127,7 @@ def _equal_rollouts(ax: Axes, rows: pd.DataFrame) -> None:
         return
     patterns = itertools.cycle([(1, 1), (4, 1.5), (None, None), (6, 1, 1, 1)])
     for count, pattern in zip(sorted(rows.rollouts.unique()), patterns, strict=False):
-        for name in _methods(rows):
+        for name in rows.estimator.unique():
             runs = _of(rows[rows.rollouts == count], name)
             label = f"{style.label(name)}, N = {count:g}"
             style.band(ax, runs, "total_rollouts", "pass_at_1", name, label=label, dashes=pattern)
@@ -148,15 +139,15 @@ def _equal_rollouts(ax: Axes, rows: pd.DataFrame) -> None:
 def _signal(ax: Axes, rows: pd.DataFrame, count: float) -> None:
     """Plot the expected share of training tasks that show a success: Fig. 7."""
     shown = rows[rows.rollouts == count]
-    for name in _methods(shown):
-        style.band(ax, _of(shown, name), "step", "signal", name, **_style(name))
+    for name in shown.estimator.unique():
+        style.band(ax, _of(shown, name), "step", "signal", name, dashes=style.dashes(name))
     ax.set(xlabel="update", ylabel="share of tasks with K ≥ 1 (exact)")
     ax.set_title(f"gridworld, training levels, N = {count:g}")
 
 
 def _coverage(ax: Axes, rows: pd.DataFrame, count: float) -> None:
-    for name in _methods(rows):
-        style.band(ax, _of(rows, name), "k", "coverage", name, marker="o", markersize=3, **_style(name))
+    for name in rows.estimator.unique():
+        style.band(ax, _of(rows, name), "k", "coverage", name, marker="o", markersize=3, dashes=style.dashes(name))
     ax.set(xscale="log", xlabel="samples k", ylabel="coverage, pass@k (exact)")
     style.plain_x(ax, rows.k)
     ax.set_title(f"gridworld, held-out levels, final, N = {count:g}")
@@ -179,7 +170,7 @@ def _difficulty(ax: Axes, rows: pd.DataFrame, count: float) -> None:
     for split, face in (("train", None), ("held_out", "white")):
         final = _adam(rows, split)
         final = final.assign(distance=final.difficulty.astype(float))
-        for name, marker in zip(_methods(final), itertools.cycle(_MARKERS), strict=False):
+        for name, marker in zip(final.estimator.unique(), itertools.cycle(_MARKERS), strict=False):
             mean = _of(final, name).groupby("distance").pass_rate.mean()
             pattern = "-" if split == "train" else ":"
             colour = style.colour(name)
@@ -197,7 +188,7 @@ def _sweep(ax: Axes, rows: pd.DataFrame) -> None:
     count = min(shared, key=lambda n: abs(n - 16))
     for optimiser, pattern in (("adam", "-"), ("sgd", ":")):
         shown = rows[(rows.optimiser == optimiser) & (rows.rollouts == count)]
-        for name, marker in zip(_methods(shown), itertools.cycle(_MARKERS), strict=False):
+        for name, marker in zip(shown.estimator.unique(), itertools.cycle(_MARKERS), strict=False):
             mean = style.means(_of(shown, name), "learning_rate", "pass_at_1")
             ax.plot(mean.index, mean, pattern, marker=marker, color=style.colour(name), markersize=4)
     ax.set(xscale="log", xlabel="learning rate", ylabel="sweep: final training pass@1")
