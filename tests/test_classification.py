@@ -8,6 +8,8 @@ from scipy import stats
 
 from maxrl_lab.classification import ClassificationBatch
 from maxrl_lab.randomness import generator
+from maxrl_lab.training.methods import Inverse, Sampled, sampled_loss
+from maxrl_lab.training.step import run_losses
 
 CLASSES = 1000
 
@@ -73,6 +75,62 @@ class TestRollout:
         counts = logits.grad + 5 * logits.detach().softmax(-1)
         assert torch.allclose(counts, counts.round(), atol=1e-12)
         assert counts.gather(-1, LABELS[None, :, None]).squeeze(-1).round().equal(group.rewards.sum(-1).double())
+
+
+class TestTally:
+    """Groups larger than the number of classes, counted by class: the same rollouts in another form."""
+
+    def batches(self, logits, seeds=(1, 2, 1), step=3):
+        labels = torch.arange(logits.shape[1]).expand(len(seeds), -1) % logits.shape[-1]
+        log_probs = logits.log_softmax(-1)
+        return [ClassificationBatch(log_probs, labels, seeds, step, tally=tally) for tally in (False, True)]
+
+    @pytest.mark.parametrize("scale", [0.1, 3.0, 30.0])
+    def test_counts_are_those_of_the_same_rollouts(self, scale):
+        # Seven classes, 500 rollouts: classes are told apart by their log-probabilities.
+        plain, tallied = self.batches(scale * torch.randn(3, 5, 7, generator=generator("logits")))
+        every, counted = plain.rollout([2, 0, 1], 500), tallied.rollout([2, 0, 1], 500)
+        wanted = (every.log_probs[..., None] == plain.log_probs[[2, 0, 1], :, None]).sum(-2)
+        assert torch.equal(counted.counts, wanted)
+        assert counted.rollouts == every.rollouts == 500
+        assert torch.equal((counted.rewards * counted.counts).sum(-1), every.rewards.sum(-1))
+
+    @pytest.mark.parametrize("estimator", ["mean_centred", "grpo", "maxrl", "maxrl_no_baseline"])
+    def test_the_gradient_is_the_same(self, estimator):
+        logits = torch.randn(3, 5, 7, generator=generator("logits"), dtype=torch.float64).requires_grad_()
+        gradients = []
+        for batch in self.batches(logits):
+            loss = run_losses(batch, [Sampled(estimator, 64)] * 3).sum()
+            (gradient,) = torch.autograd.grad(loss, logits, retain_graph=True)
+            gradients.append(gradient)
+        assert gradients[0].abs().max() > 1e-3
+        assert torch.allclose(*gradients, rtol=1e-12, atol=1e-15)
+
+    def test_a_group_that_is_no_larger_than_the_classes_stays_as_it_is(self):
+        plain, tallied = self.batches(torch.randn(3, 5, 7, generator=generator("logits")))
+        every, same = plain.rollout([0, 1, 2], 7), tallied.rollout([0, 1, 2], 7)
+        assert same.counts is None
+        assert torch.equal(every.log_probs, same.log_probs)
+        assert tallied.rollout([0, 1, 2], 8).counts is not None
+
+    def test_a_class_without_probability_counts_for_nothing(self):
+        batch = ClassificationBatch(PROBABILITIES.log()[None], LABELS[None], [3], 0, tally=True)
+        group = batch.rollout([0], 20_000)
+        assert group.counts[0][PROBABILITIES == 0].eq(0).all()
+        assert group.log_probs.isfinite().all()
+        assert sampled_loss(group, "grpo").isfinite().all()
+
+    def test_a_run_that_has_diverged_stays_nan_and_alone(self):
+        logits = torch.randn(3, 5, 7, generator=generator("logits"))
+        logits[1, 2, 3] = float("nan")
+        _, tallied = self.batches(logits)
+        losses = run_losses(tallied, [Sampled("maxrl", 64)] * 3)
+        assert losses.isfinite().tolist() == [True, False, True]
+
+    def test_inverse_sampling_needs_the_order(self, refuses):
+        _, tallied = self.batches(torch.randn(3, 5, 7, generator=generator("logits")))
+        with refuses("inverse sampling needs rollouts in their order, got a group of counts (tally=True?)"):
+            Inverse(2, 64).loss(tallied, [0])
 
 
 class TestRandomNumbers:

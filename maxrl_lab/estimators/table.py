@@ -83,10 +83,13 @@ class Estimator:
         return look_up(success, failure, rewards)
 
 
-def look_up(success: Tensor, failure: Tensor, rewards: Tensor) -> Tensor:
-    """Return advantages (..., N): a(K) (N+1,) where a reward of (..., N) is 1, b(K) (N+1,) where it is 0."""
+def look_up(success: Tensor, failure: Tensor, rewards: Tensor, counts: Tensor | None = None) -> Tensor:
+    """Return advantages (..., N): a(K) (N+1,) where a reward of (..., N) is 1, b(K) (N+1,) where it is 0.
+
+    With counts, each reward stands for so many rollouts, and the advantage is that of each of them.
+    """
     right = rewards != 0
-    successes = right.sum(-1, keepdim=True)
+    successes = (right if counts is None else right * counts).sum(-1, keepdim=True)
     return torch.where(right, success[successes], failure[successes])
 
 

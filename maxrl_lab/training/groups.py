@@ -18,6 +18,10 @@ class Group:
     entropies: (..., B, N) entropy in nats of the distribution of every token, summed over the rollout, differentiable;
     None where the family does not give it. greedy: (..., B) bool, whether the likeliest rollout is right, None if
     unknown.
+
+    counts: (..., B, M), how many of the N rollouts each of M entries stands for; the other fields then have M entries
+    where they have N above. None where each entry is one rollout. Groups that are far larger than the number of
+    different rollouts are cheaper so; the order of the rollouts is lost.
     """
 
     rewards: Tensor
@@ -25,19 +29,21 @@ class Group:
     lengths: Tensor | None = None
     entropies: Tensor | None = None
     greedy: Tensor | None = None
+    counts: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Check that the rewards are right-or-wrong and the shapes agree."""
         if self.rewards.ndim < 2:
             raise InputError(f"rewards must have shape (..., B, N), got {tuple(self.rewards.shape)}")
         estimators.check_rewards(self.rewards)
-        for name in ("log_probs", "lengths", "entropies"):
+        for name in ("log_probs", "lengths", "entropies", "counts"):
             other = getattr(self, name)
             if other is not None and other.shape != self.rewards.shape:
                 raise InputError(
                     f"{name} must have the rewards' shape {tuple(self.rewards.shape)}, got {tuple(other.shape)}"
                 )
-
+        if self.counts is not None and (self.counts.sum(-1) != self.rollouts).any():
+            raise InputError("counts must add up to the same number of rollouts in every group, got different sums")
         if self.greedy is not None and self.greedy.shape != self.rewards.shape[:-1]:
             wanted, got = tuple(self.rewards.shape[:-1]), tuple(self.greedy.shape)
             raise InputError(f"greedy must have one entry a task, shape {wanted}, got {got}")
@@ -50,7 +56,7 @@ class Group:
     @property
     def rollouts(self) -> int:
         """The number N of rollouts of each task."""
-        return self.rewards.shape[-1]
+        return self.rewards.shape[-1] if self.counts is None else int(self.counts.flatten(0, -2)[0].sum())
 
 
 class DivergedError(InputError):

@@ -193,6 +193,8 @@ class Inverse:
     def loss(self, batch: Batch, runs: Sequence[int]) -> Tensor:
         """Return the loss of the successes that count."""
         group = batch.rollout(runs, self.cap)
+        if group.counts is not None:
+            raise InputError("inverse sampling needs rollouts in their order, got a group of counts (tally=True?)")
         advantages = inverse_sampling.advantages(group.rewards, successes=self.successes)
         return surrogates.sequence_sum(advantages.to(group.log_probs), group)
 
@@ -214,7 +216,8 @@ def sampled_loss(group: Group, estimator: exact.AnyEstimator, surrogate: str | S
     # the table, never the function on the batch: a function of one group would pool the tasks
     table = _table(estimators.resolve(estimator, group.rollouts), group.rollouts)
     success, failure = (column.to(group.log_probs) for column in table)
-    return surrogates.resolve(surrogate)(estimators.look_up(success, failure, group.rewards), group)
+    advantages = estimators.look_up(success, failure, group.rewards, group.counts)
+    return surrogates.resolve(surrogate)(advantages, group)
 
 
 def greedy(batch: Batch, runs: Sequence[int]) -> Tensor:

@@ -19,17 +19,17 @@ PLAIN = "sequence_sum"
 
 def sequence_sum(advantages: Tensor, group: Group) -> Tensor:
     """-(1/BN) sum_i A_i log m(z_i), log-probabilities summed over the rollout, never averaged: unbiased."""
-    return -(advantages * group.log_probs).mean((-2, -1))
+    return -_mean(advantages * group.log_probs, group)
 
 
 def token_mean(advantages: Tensor, group: Group) -> Tensor:
     """-(sum_i A_i log m(z_i)) / (tokens of the batch), as in App. F: long batches count less, so it is biased."""
-    return -(advantages * group.log_probs).sum((-2, -1)) / _lengths(group).sum((-2, -1))
+    return -_sum(advantages * group.log_probs, group) / _sum(_lengths(group), group)
 
 
 def rollout_mean(advantages: Tensor, group: Group) -> Tensor:
     """-(1/BN) sum_i A_i log m(z_i) / length_i, as in Shao et al. 2024: long rollouts count less, so it is biased."""
-    return -(advantages * group.log_probs / _lengths(group)).mean((-2, -1))
+    return -_mean(advantages * group.log_probs / _lengths(group), group)
 
 
 def entropy_bonus(advantages: Tensor, group: Group, *, coefficient: float) -> Tensor:
@@ -39,7 +39,7 @@ def entropy_bonus(advantages: Tensor, group: Group, *, coefficient: float) -> Te
     """
     if group.entropies is None:
         raise InputError("an entropy bonus needs the entropies of the rollouts' tokens, got none")
-    entropy = group.entropies.sum((-2, -1)) / _lengths(group).sum((-2, -1))
+    entropy = _sum(group.entropies, group) / _sum(_lengths(group), group)
     return sequence_sum(advantages, group) - coefficient * entropy
 
 
@@ -109,6 +109,18 @@ def resolve(surrogate: "str | Surrogate") -> Surrogate:
         return surrogate
     name, options = specs.parse(surrogate)
     return Surrogate(name, options)
+
+
+def _sum(values: Tensor, group: Group) -> Tensor:
+    """Return the sum of values (..., B, N) over the rollouts of all tasks, (...)."""
+    return (values if group.counts is None else values * group.counts).sum((-2, -1))
+
+
+def _mean(values: Tensor, group: Group) -> Tensor:
+    """Return the mean of values (..., B, N) over the rollouts of all tasks, (...)."""
+    if group.counts is None:
+        return values.mean((-2, -1))
+    return _sum(values, group) / (values.shape[-2] * group.rollouts)
 
 
 def _lengths(group: Group) -> Tensor:

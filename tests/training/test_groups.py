@@ -64,7 +64,8 @@ def test_entropies_have_the_rewards_shape(refuses):
 
 def test_select_takes_runs_of_everything_there_is():
     values = torch.arange(24.0).view(4, 2, 3)
-    group = Group((values % 2).long(), -values, values + 1, values + 2, torch.eye(4, dtype=torch.bool)[:, :2])
+    counts = torch.tensor([1, 0, 2]).expand(4, 2, 3)
+    group = Group((values % 2).long(), -values, values + 1, values + 2, torch.eye(4, dtype=torch.bool)[:, :2], counts)
     some = group.select(slice(1, 3))
     for field in dataclasses.fields(Group):
         assert torch.equal(getattr(some, field.name), getattr(group, field.name)[1:3]), field.name
@@ -73,7 +74,20 @@ def test_select_takes_runs_of_everything_there_is():
 def test_select_leaves_what_is_unknown_unknown():
     some = Group(torch.zeros(4, 2, 3), torch.zeros(4, 2, 3)).select(slice(2, 3))
     assert some.rewards.shape == some.log_probs.shape == (1, 2, 3)
-    assert (some.lengths, some.entropies, some.greedy) == (None, None, None)
+    assert (some.lengths, some.entropies, some.greedy, some.counts) == (None, None, None, None)
+
+
+def test_counts_say_how_many_rollouts_there_are():
+    counts = torch.tensor([[5, 0, 2], [1, 1, 5]])
+    assert Group(torch.zeros(2, 3), torch.zeros(2, 3), counts=counts).rollouts == 7
+
+
+def test_groups_of_different_sizes_are_refused(refuses):
+    counts = torch.tensor([[5, 0, 2], [1, 1, 1]])
+    with refuses("counts must add up to the same number of rollouts in every group, got different sums"):
+        Group(torch.zeros(2, 3), torch.zeros(2, 3), counts=counts)
+    with refuses("counts must have the rewards' shape (2, 3), got (1, 3)"):
+        Group(torch.zeros(2, 3), torch.zeros(2, 3), counts=counts[:1])
 
 
 def test_a_group_is_frozen():

@@ -70,12 +70,26 @@ class TestByHand:
     def test_runs_do_not_mix(self, name):
         text = name + {"entropy_bonus": ":coefficient=0.1", "differential_smoothing": ":gamma=0.1"}.get(name, "")
         first, second = group(), group(lengths=group().lengths * 2, greedy=~group().greedy)
-        stacked = Group(
-            *(torch.stack([getattr(each, part) for each in (first, second)]) for part in vars(first))  # R = 2
-        )
+        parts = [part for part, value in vars(first).items() if value is not None]
+        stacked = Group(**{part: torch.stack([getattr(first, part), getattr(second, part)]) for part in parts})  # R = 2
         found = surrogates.resolve(text)(torch.stack([ADVANTAGES, 3 * ADVANTAGES]), stacked)
         alone = [surrogates.resolve(text)(scale * ADVANTAGES, each) for scale, each in ((1, first), (3, second))]
         assert found.tolist() == pytest.approx([each.item() for each in alone], **EXACT)
+
+    @pytest.mark.parametrize("name", surrogates.SURROGATES)
+    def test_an_entry_with_a_count_is_so_many_equal_rollouts(self, name):
+        text = name + {"entropy_bonus": ":coefficient=0.1", "differential_smoothing": ":gamma=0.1"}.get(name, "")
+        counts = torch.tensor([[3, 0, 4], [1, 4, 2]])  # N = 7 in both tasks; one entry stands for none
+        counted = group(counts=counts)
+        parts = {part: value for part, value in vars(group()).items() if value is not None and part != "greedy"}
+        repeated = {
+            part: torch.stack([row.repeat_interleave(count) for row, count in zip(value, counts, strict=True)])
+            for part, value in parts.items()
+        }
+        every = Group(**repeated, greedy=counted.greedy)
+        for estimator in ("rloo", "maxrl", "grpo"):  # K is 3 of 7 and 5 of 7, not 1 and 2 of 3
+            found = methods.sampled_loss(counted, estimator, text)
+            assert found.item() == pytest.approx(methods.sampled_loss(every, estimator, text).item(), **EXACT)
 
 
 class TestDifferentialSmoothing:
