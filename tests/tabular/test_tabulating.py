@@ -1,6 +1,8 @@
 """A user's own environment as an exact task: a small one worked out by hand, and what is refused."""
 
 import re
+import subprocess
+import sys
 
 import gymnasium
 import numpy as np
@@ -53,6 +55,11 @@ class KeyedCorridor(Corridor):
 
 def key(env):
     return env.cell, env.lamp
+
+
+def test_tables_and_training_need_no_gymnasium():
+    code = "import sys, maxrl_lab.tabular.study; sys.exit('gymnasium' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 class TestTable:
