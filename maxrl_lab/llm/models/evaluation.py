@@ -14,8 +14,7 @@ import numpy as np
 import torch
 
 from maxrl_lab import evaluate as metrics
-from maxrl_lab import intervals
-from maxrl_lab import specs
+from maxrl_lab import intervals, specs
 from maxrl_lab.errors import InputError
 from maxrl_lab.llm.models.engines import Engine
 from maxrl_lab.llm.models.sampling import Completion
