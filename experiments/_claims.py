@@ -1,8 +1,8 @@
 """What claims are made of: estimates over seeds, differences within a seed, trends, and the claim they end in.
 
-    ours, theirs = by_seed(rows, "pass_at_1", method="maxrl"), by_seed(rows, "pass_at_1", method="grpo")
-    lead = difference(ours, theirs)
-    lead.claim("maxrl_leads", "Table 3", f"MaxRL ends above GRPO: the difference is {lead}.")
+ours, theirs = by_seed(rows, "pass_at_1", method="maxrl"), by_seed(rows, "pass_at_1", method="grpo")
+lead = difference(ours, theirs)
+lead.claim("maxrl_leads", "Table 3", f"MaxRL ends above GRPO: the difference is {lead}.")
 """
 
 from typing import Any, NamedTuple
@@ -43,7 +43,8 @@ def over_seeds(values: "pd.Series[float]") -> Estimate:
     data, nan = values.to_numpy(dtype=float), float("nan")
     if np.isnan(data).any():
         return Estimate(nan, nan, nan, len(data))
-    return Estimate(*map(float, t_interval(data, single_allowed=True)), len(data))
+    mean, low, high = map(float, t_interval(data, single_allowed=True))
+    return Estimate(mean, low, high, len(data))
 
 
 def difference(ours: "pd.Series[float]", theirs: "pd.Series[float]") -> Estimate:
@@ -54,6 +55,13 @@ def difference(ours: "pd.Series[float]", theirs: "pd.Series[float]") -> Estimate
     if sorted(ours.index) != sorted(theirs.index):
         raise InputError(f"expected pairs of one seed, got seeds {sorted(ours.index)} and {sorted(theirs.index)}")
     return over_seeds(ours - theirs)
+
+
+def ratio(ours: "pd.Series[float]", theirs: "pd.Series[float]") -> Estimate:
+    """Return the geometric mean of `ours / theirs` with its interval, paired by seed; both are positive."""
+    logarithm = difference(np.log(ours), np.log(theirs))
+    value, low, high = np.exp(logarithm[:3]).tolist()
+    return Estimate(value, low, high, logarithm.seeds)
 
 
 def select(rows: pd.DataFrame, **where: Any) -> pd.DataFrame:

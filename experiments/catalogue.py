@@ -2,11 +2,18 @@
 
 import ast
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from maxrl_lab import extras
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from maxrl_lab.claims import Claim
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,18 @@ class Entry:
     def figure(self) -> ModuleType:
         """Return the module with `plot(tables, settings)` and `summarise(tables, settings)`."""
         return importlib.import_module(f"figures.{self.room}.{self.name}")
+
+    def claims(self, tables: Mapping[str, "pd.DataFrame"], settings: Any) -> "list[Claim]":
+        """Return what a run's rows decide: the claims of `experiments.<room>.claims.<name>`, none if there is none.
+
+        They stand apart from the experiment, whose code makes the rows: a sentence may change, and the rows stay.
+        """
+        if not (Path(__file__).parent / self.room / "claims" / f"{self.name}.py").exists():
+            return []
+        made: list[Claim] = importlib.import_module(f"experiments.{self.room}.claims.{self.name}").claims(
+            tables, settings
+        )
+        return made
 
     def question(self) -> str:
         """Return the first line of the module's docstring, read from its source: importing takes seconds."""

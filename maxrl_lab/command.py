@@ -19,6 +19,7 @@ USAGE = """usage: maxrl-lab COMMAND ...
   run NAME [flags]          run an experiment (or continue it), write its rows, draw its figure, print its table
   draw NAME [flags]         draw the figure and print the table again from the rows
   reproduce [flags]         run and draw everything but what needs an extra (llm)
+  claims [flags]            every claim that finished runs decide, with its verdict
   audit FUNCTION [flags]    which objective does an advantage function optimise?
   recipe NAME [flags]       fine-tune a language model with TRL, or --describe the job, or --dry-run it
 
@@ -73,7 +74,7 @@ def _of_the_checkout(verb: str) -> Callable[[Sequence[str]], int]:
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
-    **{verb: _of_the_checkout(verb) for verb in ("list", "run", "draw", "reproduce")},
+    **{verb: _of_the_checkout(verb) for verb in ("list", "run", "draw", "reproduce", "claims")},
     "audit": _audit,
     "recipe": _recipe,
 }

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import __main__ as cli
+from experiments import _runs
 from experiments.catalogue import EXPERIMENTS
 from figures import style
 from maxrl_lab.command import main
@@ -60,7 +60,7 @@ def content(figure):
 def saved(monkeypatch):
     """No picture is written: what each would have shown is collected by its name."""
     contents = {}
-    monkeypatch.setattr(cli, "save", lambda figure, path: contents.update({path: content(figure)}))
+    monkeypatch.setattr(_runs, "save", lambda figure, path: contents.update({path: content(figure)}))
     return contents
 
 
@@ -78,7 +78,9 @@ def smoke_run(smoke):
     def shown(name):
         figures = []
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(cli, "save", lambda figure, path: (figures.append(content(figure)), style.save(figure, path)))
+            patch.setattr(
+                _runs, "save", lambda figure, path: (figures.append(content(figure)), style.save(figure, path))
+            )
             assert main(["run", name, "--preset", "smoke", "--quiet", *places(smoke)]) == 0
         (figure,) = figures
         return figure
@@ -111,7 +113,7 @@ def test_draw_repeats_picture_and_table_from_the_rows(name, smoke, smoke_run, tm
     assert picture.read_bytes() == before
     drawn = capsys.readouterr().out
     assert str(picture) in drawn
-    monkeypatch.setattr(cli, "save", lambda figure, path: None)
+    monkeypatch.setattr(_runs, "save", lambda figure, path: None)
     assert main(["run", name, *given]) == 0
     shown = capsys.readouterr()
     assert shown.out.partition("rows: ")[0] == drawn.partition("picture: ")[0]
@@ -247,8 +249,8 @@ class TestOtherCode:
     def old(self, tmp_path, saved, monkeypatch):
         """A run whose code has changed since in one file."""
         assert main([*CHEAP, *places(tmp_path)]) == 0
-        changed = {**cli.fingerprint("experiments.exact.weight_functions"), "maxrl_lab/exact.py": "other"}
-        monkeypatch.setattr(cli, "fingerprint", lambda _module: changed)
+        changed = {**_runs.fingerprint("experiments.exact.weight_functions"), "maxrl_lab/exact.py": "other"}
+        monkeypatch.setattr(_runs, "fingerprint", lambda _module: changed)
         return tmp_path
 
     @pytest.mark.parametrize("verb", ["run", "draw"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from maxrl_lab.errors import InputError
-from maxrl_lab.runs.tables import read_table, table_file, write_tables
+from maxrl_lab.runs.tables import compress_table, read_table, table_file, write_tables
 
 ROWS = [{"step": 0, "metric": "pass_rate", "value": 0.1}, {"step": 10, "metric": "pass_rate", "value": 1 / 3}]
 
@@ -68,3 +68,35 @@ def test_what_is_no_table_is_a_fault_of_ours_and_nothing_is_written(tmp_path, ta
     assert str(raised.value) == message
     assert not isinstance(raised.value, InputError)
     assert list(tmp_path.iterdir()) == []
+
+
+class TestCompressed:
+    @pytest.fixture
+    def compressed(self, tmp_path):
+        """The folder of a compressed table, and the digest of the plain one."""
+        (digest,) = write_tables(tmp_path / "plain", {"rows": ROWS}).values()
+        compress_table(table_file(tmp_path / "plain", "rows"), tmp_path / "kept")
+        return tmp_path / "kept", digest
+
+    def test_it_is_read_like_a_plain_one(self, compressed, tmp_path):
+        folder, digest = compressed
+        assert [path.name for path in folder.iterdir()] == ["rows.csv.gz"]
+        plain = read_table(table_file(tmp_path / "plain", "rows"), digest)
+        assert read_table(table_file(folder, "rows"), digest).equals(plain)
+
+    def test_it_has_the_same_bytes_whenever_it_is_made(self, compressed, tmp_path):
+        again = compress_table(table_file(tmp_path / "plain", "rows"), tmp_path / "again")
+        assert again.read_bytes() == (compressed[0] / "rows.csv.gz").read_bytes()
+
+    @pytest.mark.parametrize("damage", [lambda content: content[:20], lambda _: b"", lambda _: b"no gzip"])
+    def test_a_damaged_one_is_refused(self, compressed, damage):
+        folder, digest = compressed
+        file = table_file(folder, "rows")
+        file.write_bytes(damage(file.read_bytes()))
+        with pytest.raises(InputError, match="is not what its run wrote"):
+            read_table(file, digest)
+
+    def test_a_plain_table_comes_first(self, compressed):
+        folder, _ = compressed
+        (folder / "rows.csv").write_text("step\n0\n")
+        assert table_file(folder, "rows").name == "rows.csv"

@@ -43,8 +43,8 @@ def _least_error(rows: pd.DataFrame, settings: Settings) -> list[Claim]:
     others = errors.drop(HALF)
     ratio = exact(errors[HALF] / others.min())
     sentence = (
-        f"Order N/2 has the least mean squared error on hard tasks: at p = {number(small)} and N = {most} it is {ratio} "
-        f"of that of the next best, {others.idxmin()} (exact)."
+        f"Order N/2 has the least mean squared error on hard tasks: at p = {number(small)} and N = {most} it is "
+        f"{ratio} of that of the next best, {others.idxmin()} (exact)."
     )
     return [ratio.claim("order_half_has_least_error", "", sentence, direction="below", boundary=1)]
 

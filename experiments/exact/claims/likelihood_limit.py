@@ -29,8 +29,8 @@ def best_runs(curves: pd.DataFrame) -> pd.DataFrame:
 def _distance(rows: pd.DataFrame) -> list[Claim]:
     residual = exact((rows.distance - (1 - rows.pass_rate) ** rows.order).abs().max())
     sentence = (
-        "The gradient of order T is (1-p)^T short of the likelihood gradient, relatively: measured through autograd the "
-        f"distance deviates from that by at most {residual} (exact)."
+        "The gradient of order T is (1-p)^T short of the likelihood gradient, relatively: measured through autograd "
+        f"the distance deviates from that by at most {residual} (exact)."
     )
     return [residual.claim("distance_of_order_t", "Eq. 7", sentence, direction="below", boundary=1e-9)]
 
@@ -43,10 +43,10 @@ def _orders(final: pd.DataFrame, settings: Settings) -> list[Claim]:
         truncated = final[final.method.isin(order_of)].assign(order=final.method.map(order_of))
         rise = over_seeds(slopes(truncated, "pass_rate", "order"))
         means = truncated.groupby("order").pass_rate.mean()
+        first, last = (f"{means.iloc[end]:.2g} at T = {means.index[end]:g}" for end in (0, -1))
         sentence = (
             "Bias alone orders training: on exact gradients the final mean pass rate climbs with the order T, from "
-            f"{means.iloc[0]:.2g} at T = {means.index[0]:g} to {means.iloc[-1]:.2g} at T = {means.index[-1]:g}, by {rise} for "
-            f"each doubling of T ({seeds_text(rise).replace('seeds', 'task sets')})."
+            f"{first} to {last}, by {rise} for each doubling of T ({seeds_text(rise).replace('seeds', 'task sets')})."
         )
         made.append(rise.claim("pass_rate_climbs_with_order", "Sec. 3", sentence))
     names = sorted((name for name in settings.objectives if name in order_of or name == ML), key=_order)

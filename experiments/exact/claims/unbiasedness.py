@@ -28,15 +28,15 @@ def claims(tables: Mapping[str, pd.DataFrame], settings: Settings) -> list[Claim
     if "maxrl_no_baseline" in settings.estimators:
         residual = exact(max(_residual(row, row.rollouts) for row in _of(rows, "maxrl_no_baseline")))
         sentence = (
-            f"MaxRL without a baseline is unbiased for order T = N: at N = {counts} its weight is off that of order N by "
-            f"at most {residual}, relatively (exact)."
+            f"MaxRL without a baseline is unbiased for order T = N: at N = {counts} its weight is off that of order N "
+            f"by at most {residual}, relatively (exact)."
         )
         made.append(residual.claim("theorem_2", "Theorem 2", sentence, direction="below", boundary=TOLERANCE))
     if "maxrl" in settings.estimators:
         residual = exact(max(_residual(row, row.rollouts - 1) for row in _of(rows, "maxrl")))
         sentence = (
-            f"MaxRL's Algorithm 1 is of order N-1, not N: at N = {counts} its weight is off that of order N-1 by at most "
-            f"{residual}, relatively (exact)."
+            f"MaxRL's Algorithm 1 is of order N-1, not N: at N = {counts} its weight is off that of order N-1 by at "
+            f"most {residual}, relatively (exact)."
         )
         made.append(residual.claim("algorithm_1_order", "Algorithm 1", sentence, direction="below", boundary=TOLERANCE))
     if others := [name for name in OTHER_FORMS if name in settings.estimators]:
@@ -54,9 +54,9 @@ def _sampled(rows: pd.DataFrame, settings: Settings) -> Claim:
     worst = exact(rows.z.abs().max())
     groups = settings.groups * settings.batches
     sentence = (
-        f"The training code's sampled gradients have the exact means: of {len(rows)} estimators and N the largest |z| is "
-        f"{worst} at p = {settings.pass_rate:g} over {groups:,} groups, and {settings.threshold:.3g} would be passed by "
-        f"chance in {settings.false_alarm_rate:.0%} of cases."
+        f"The training code's sampled gradients have the exact means: of {len(rows)} estimators and N the largest |z| "
+        f"is {worst} at p = {settings.pass_rate:g} over {groups:,} groups, and {settings.threshold:.3g} would be "
+        f"passed by chance in {settings.false_alarm_rate:.0%} of cases."
     )
     return worst.claim("sampled_means_agree", "", sentence, direction="below", boundary=settings.threshold)
 

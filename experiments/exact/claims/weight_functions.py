@@ -69,8 +69,8 @@ def _largest(rows: pd.DataFrame, settings: Settings) -> list[Claim]:
     most, hardest = max(settings.rollouts), rows.pass_rate.min()
     share = exact(_at(_weights(rows, "grpo", most), hardest) / _at(_weights(rows, "grpo_limit"), hardest))
     sentence = (
-        f"On hard tasks GRPO's population limit is far from what rollouts give: at p = {number(hardest)} and N = {most} "
-        f"its weight is {share} of the limit's (exact)."
+        f"On hard tasks GRPO's population limit is far from what rollouts give: at p = {number(hardest)} and N = "
+        f"{most} its weight is {share} of the limit's (exact)."
     )
     return [share.claim("grpo_is_far_from_its_limit", "", sentence, direction="below", boundary=0.9)]
 
