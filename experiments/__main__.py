@@ -1,22 +1,23 @@
-"""The verbs that need the checkout: list, run, draw, reproduce, claims; `maxrl_lab.command` hands them over.
+"""The verbs that need the checkout, from `list` to `rates`; `maxrl_lab.command` hands them over.
 
 What takes seconds to import is imported when a verb needs it.
 """
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 from experiments._runs import (
     PRESETS,
+    Made,
     Run,
     add_place_flags,
     add_read_flags,
     add_run_flags,
     aligned,
-    is_reference,
     read,
+    read_all,
     settings_of,
     source,
 )
@@ -63,57 +64,93 @@ def draw_experiment(arguments: Sequence[str]) -> int:
     return 0
 
 
+def reproduce(arguments: Sequence[str]) -> int:
+    """Run and draw every experiment that needs no extra; end with a table of what was made, and a report."""
+    from experiments import _reproduce
+
+    parser = Parser("maxrl-lab reproduce", "run and draw every experiment that needs no extra, and write a report")
+    add_place_flags(parser)
+    add_run_flags(parser)
+    flags = parser.parse_args(list(arguments))
+    _reproduce.reproduce([entry for entry in EXPERIMENTS.values() if entry.extra is None], flags)
+    return 0
+
+
 def judge_claims(arguments: Sequence[str]) -> int:
     """Print every claim that finished runs decide, with its verdict."""
-    from experiments import _verdicts
+    from experiments import _pages, _verdicts
 
     parser = Parser("maxrl-lab claims", "every claim that finished runs decide, with its verdict")
-    names = "Experiments whose claims are judged (default: all)."
-    parser.add_argument("experiments", nargs="*", metavar="NAME", help=names)
+    _add_names(parser)
     add_read_flags(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="Print one JSON object.")
     form.add_argument("--markdown", action="store_true", help="Print a Markdown table.")
+    text = "Write the claims of the committed rows into the README and the documentation; it goes with --reference."
+    form.add_argument("--pages", action="store_true", help=text)
     flags = parser.parse_args(list(arguments))
-    entries = _entries(flags.experiments)
-    verdicts = _verdicts.judge(entries, flags)
-    if len(verdicts.missing) == len(entries):
-        way = (
-            "the repository holds no reference rows of it"
-            if is_reference(flags)
-            else (f"`maxrl-lab reproduce --preset {flags.preset}` makes them")
-        )
-        raise InputError(
-            f"no finished run in {source(flags)}; {way}" if len(entries) > 1 else next(iter(verdicts.missing.values()))
-        )
+    if flags.pages and (flags.experiments or not flags.reference):
+        raise InputError("--pages writes the claims of all committed rows: give --reference, and no names")
+    verdicts = _verdicts.judge(*_made(flags))
+    if flags.pages:
+        changed = _pages.write(verdicts)
+        print("\n".join(f"changed: {page}" for page in changed) or "the pages say what the committed rows say")
+        return 0
     write = _verdicts.as_json if flags.json else _verdicts.as_markdown if flags.markdown else _verdicts.as_text
     print(write(verdicts))
     return 0
 
 
-def reproduce(arguments: Sequence[str]) -> int:
-    """Run and draw every experiment that needs no extra; end with a table of what was made."""
-    parser = Parser("maxrl-lab reproduce", "run and draw every experiment that needs no extra")
-    add_place_flags(parser)
-    add_run_flags(parser)
+def report(arguments: Sequence[str]) -> int:
+    """Write one HTML file with the claims, pictures, numbers, settings and provenance of finished runs."""
+    from experiments import _reproduce, _verdicts
+
+    parser = Parser("maxrl-lab report", "one HTML file with all that finished runs show; it needs no network")
+    _add_names(parser)
+    add_read_flags(parser)
+    text = "File of the report (default: report.html in the folder of the preset)."
+    parser.add_argument("--file", type=Path, metavar="FILE", help=text)
     flags = parser.parse_args(list(arguments))
-    start = time.perf_counter()
-    made = [_reproduce(entry, flags) for entry in EXPERIMENTS.values() if entry.extra is None]
-    print(f"\n{aligned([('experiment', 'rows', 'run (s)', 'now (s)', 'picture'), *made])}")
-    print(f"\nrows: {flags.out / flags.preset}/<experiment>/<table>.csv; total now {time.perf_counter() - start:.0f} s")
+    made, missing = _made(flags)
+    print(f"report: {_reproduce.write_report(made, _verdicts.judge(made, missing), flags)}")
     return 0
 
 
-def _reproduce(entry: Entry, flags: argparse.Namespace) -> tuple[str, ...]:
-    """One experiment of a preset and its line in the table: rows, the seconds of the run and of this call."""
-    from maxrl_lab.runs.folder import wall_seconds
+def publish(arguments: Sequence[str]) -> int:
+    """Put the rows of finished runs, compressed, and their pictures into the gallery, and their claims into pages."""
+    from experiments import _pages, _publish, _runs, _verdicts
 
-    start = time.perf_counter()
-    run = Run(entry, settings_of(entry, flags.preset), flags)
-    tables = run.tables()
-    run.save(tables)
-    rows, now = sum(map(len, tables.values())), time.perf_counter() - start
-    return entry.name, str(rows), f"{wall_seconds(run.folder):.1f}", f"{now:.1f}", str(run.picture)
+    parser = Parser("maxrl-lab publish", "the rows and pictures of finished runs become those of the repository")
+    _add_names(parser)
+    add_place_flags(parser)
+    flags = parser.parse_args(list(arguments))
+    flags.stale = False
+    made, missing = _made(flags)
+    sizes = [(run.entry.name, f"{_publish.publish(run, tables) / 1024:.0f} KB") for run, tables in made]
+    print(aligned([*sizes, *missing.items()]))
+    everything, absent = _runs.read_all(EXPERIMENTS.values(), argparse.Namespace(reference=True, stale=False))
+    changed = _pages.write(_verdicts.judge(everything, absent))
+    print("\n".join([f"rows: {_runs.REFERENCE}", *(f"changed: {page}" for page in changed)]))
+    return 0
+
+
+def rates(arguments: Sequence[str]) -> int:
+    """Write the learning rates that finished runs have chosen to rates.json, for presets that sweep nothing."""
+    from experiments import _rates
+    from experiments._shared import RATES
+    from maxrl_lab.runs.files import read_json, write_json
+
+    parser = Parser("maxrl-lab rates", "the learning rates that finished runs have chosen become those of `quick`")
+    _add_names(parser)
+    add_place_flags(parser)
+    parser.set_defaults(preset="standard", stale=False)
+    flags = parser.parse_args(list(arguments))
+    made, _ = _made(flags)
+    chosen = {run.entry.name: found for run, tables in made if (found := _rates.chosen_rates(tables))}
+    write_json(RATES, {**(read_json(RATES) if RATES.exists() else {}), **chosen})
+    print(aligned([(name, method, f"{rate:g}") for name, found in chosen.items() for method, rate in found.items()]))
+    print(f"rates: {RATES}")
+    return 0
 
 
 VERBS: dict[str, Callable[[Sequence[str]], int]] = {
@@ -122,6 +159,9 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "draw": draw_experiment,
     "reproduce": reproduce,
     "claims": judge_claims,
+    "report": report,
+    "publish": publish,
+    "rates": rates,
 }
 
 
@@ -138,9 +178,21 @@ def _entry(command: str, arguments: Sequence[str]) -> Entry:
     return specs.lookup(EXPERIMENTS, "experiment", arguments[0])
 
 
-def _entries(names: Sequence[str]) -> list[Entry]:
-    """The experiments of these names, all of them for no names."""
-    return [specs.lookup(EXPERIMENTS, "experiment", name) for name in names] or list(EXPERIMENTS.values())
+def _add_names(parser: argparse.ArgumentParser) -> None:
+    text = "Experiments that are meant (default: all that have a finished run)."
+    parser.add_argument("experiments", nargs="*", metavar="NAME", help=text)
+
+
+def _made(flags: argparse.Namespace) -> tuple[list[Made], dict[str, str]]:
+    """The finished runs that are meant, and why others are not there; an experiment that is named has to be."""
+    named = [specs.lookup(EXPERIMENTS, "experiment", name) for name in flags.experiments]
+    if named:
+        return [read(entry, flags) for entry in named], {}
+    made, missing = read_all(EXPERIMENTS.values(), flags)
+    if not made:
+        way = f"`maxrl-lab reproduce --preset {flags.preset}` makes them"
+        raise InputError(f"no finished run in {source(flags)}; {way}")
+    return made, missing
 
 
 def _preset(entry: Entry, arguments: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,6 +85,22 @@ class Run:
 
         files = changed_code(self.folder, fingerprint(self.entry.module)) if shows_stale(self.flags) else ()
         return f"made by other code, which differs in {name_files(files)}" if files else ""
+
+
+Made = tuple[Run, "Mapping[str, pd.DataFrame]"]
+"""A finished run and its tables."""
+
+
+def read_all(entries: Iterable[Entry], flags: argparse.Namespace) -> tuple[list[Made], dict[str, str]]:
+    """Return the finished runs of these experiments, and for those that have none the reason."""
+    made: list[Made] = []
+    missing = {}
+    for entry in entries:
+        try:
+            made.append(read(entry, flags))
+        except InputError as error:
+            missing[entry.name] = str(error)
+    return made, missing
 
 
 def read(entry: Entry, flags: argparse.Namespace) -> "tuple[Run, dict[str, pd.DataFrame]]":

@@ -1,18 +1,16 @@
 """The claims of finished runs with their verdicts, as text, JSON and Markdown."""
 
-import argparse
 import json
 import math
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
-from experiments._runs import aligned, read
-from experiments.catalogue import Entry
+from experiments._runs import Made, aligned
 from maxrl_lab.claims import Claim, number, wrong_by_chance
-from maxrl_lab.errors import InputError
 
 WIDTH = 100
 """Columns of the text."""
@@ -53,22 +51,17 @@ class Verdicts:
     """Experiment to what a reader must know of its run."""
 
 
-def judge(entries: Iterable[Entry], flags: argparse.Namespace) -> Verdicts:
-    """Return the claims of every experiment that has a finished run, in the catalogue's order."""
-    verdicts = Verdicts([], {}, {})
-    for entry in entries:
-        try:
-            run, tables = read(entry, flags)
-        except InputError as error:
-            verdicts.missing[entry.name] = str(error)
-            continue
-        found = entry.claims(tables, run.settings)
-        names = Counter(claim.name for claim in found)
-        if repeated := [name for name, count in names.items() if count > 1]:
-            raise RuntimeError(f"{entry.name} has several claims called {', '.join(repeated)}")
-        verdicts.judged.extend(Judged(entry.name, claim) for claim in found)
+def judge(made: Iterable[Made], missing: Mapping[str, str] = MappingProxyType({})) -> Verdicts:
+    """Return the claims of finished runs, in their order; `missing` says of other experiments why they have no run."""
+    verdicts = Verdicts([], dict(missing), {})
+    for run, tables in made:
+        claims, name = run.entry.claims(tables, run.settings), run.entry.name
+        counts = Counter(claim.name for claim in claims)
+        if repeated := [claim for claim, count in counts.items() if count > 1]:
+            raise RuntimeError(f"{name} has several claims called {', '.join(repeated)}")
+        verdicts.judged.extend(Judged(name, claim) for claim in claims)
         if note := run.note():
-            verdicts.notes[entry.name] = note
+            verdicts.notes[name] = note
     return verdicts
 
 
@@ -128,8 +121,8 @@ def summary(claims: Sequence[Claim]) -> str:
     measured, wrong = wrong_by_chance(claims)
     return (
         f"{len(claims)} claims: holds {counts['holds']}, fails {counts['fails']}, undecided {counts['undecided']}. "
-        f"{measured} of the verdicts rest on 95% intervals, and at most {number(wrong)} of these would be expected to be "
-        "wrong by chance; the others need no interval."
+        f"{measured} of the verdicts rest on 95% intervals, and at most {number(wrong)} of these would be expected "
+        "to be wrong by chance; the others need no interval."
     )
 
 

@@ -20,6 +20,9 @@ USAGE = """usage: maxrl-lab COMMAND ...
   draw NAME [flags]         draw the figure and print the table again from the rows
   reproduce [flags]         run and draw everything but what needs an extra (llm)
   claims [flags]            every claim that finished runs decide, with its verdict
+  report [flags]            one HTML file with all that finished runs show
+  publish [flags]           put rows and pictures of finished runs into figures/gallery, and claims into the pages
+  rates [flags]             keep the learning rates that finished runs have chosen
   audit FUNCTION [flags]    which objective does an advantage function optimise?
   recipe NAME [flags]       fine-tune a language model with TRL, or --describe the job, or --dry-run it
 
@@ -73,8 +76,10 @@ def _of_the_checkout(verb: str) -> Callable[[Sequence[str]], int]:
     return command
 
 
+CHECKOUT_VERBS = ("list", "run", "draw", "reproduce", "claims", "report", "publish", "rates")
+"""Verbs of `experiments.__main__`."""
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
-    **{verb: _of_the_checkout(verb) for verb in ("list", "run", "draw", "reproduce", "claims")},
+    **{verb: _of_the_checkout(verb) for verb in CHECKOUT_VERBS},
     "audit": _audit,
     "recipe": _recipe,
 }

@@ -2,8 +2,9 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from maxrl_lab.errors import InputError
 from maxrl_lab.rows import Row, Tables, append
@@ -24,8 +25,7 @@ class Run:
     @property
     def name(self) -> str:
         """The run in words, for messages and progress bars: `grpo, N = 4, learning rate 0.1, seed 0`."""
-        count = "" if self.method.rollouts is None else f", N = {self.method.rollouts}"
-        return f"{self.method.name}{count}, learning rate {self.learning_rate:g}, seed {self.seed}"
+        return f"{name_at(self.method)}, learning rate {self.learning_rate:g}, seed {self.seed}"
 
     def row(self, step: int) -> Row:
         """Return the columns that name this run and a number of updates."""
@@ -47,6 +47,11 @@ class Comparison:
     runs: list[Run]
     report: Tables
 
+    @property
+    def tables(self) -> Tables:
+        """Return the sweep, if any rate was swept, and what the reported runs made."""
+        return {**({"sweep": self.sweep} if self.sweep else {}), **self.report}
+
 
 def compare(
     methods: Sequence[Method],
@@ -58,23 +63,30 @@ def compare(
     sweep: Callable[[Sequence[Run]], list[Row]],
     report: Callable[[Sequence[Run]], Tables],
     swept_as: Callable[[Method], Method] = lambda method: method,
+    fixed: Mapping[str, float] = MappingProxyType({}),
+    section: str = "",
 ) -> Comparison:
     """Sweep the rates alike for every method, choose each method's best, and train the reported runs at it.
+
+    A method with a rate in `fixed` is not swept: its key there is its name at N (`maxrl, N = 16`) behind the words of
+    `section`, if the experiment makes several comparisons (`gridworld adam maxrl, N = 16`).
 
     Seeds 0 .. seeds-1 are reported; the next `sweep_seeds` ones choose. `sweep(runs)` trains the runs of the sweep and
     returns one final row a run with the column `score`, of which more is better; `report(runs)` trains the reported
     runs and returns their tables. `swept_as(method)` is the method whose sweep chooses a method's rate: itself, unless
     a sweep at one N serves every N. Raises `InputError` if two methods could not be told apart in a row.
     """
-    swept = list({key_of(method): method for method in map(swept_as, methods)}.values())
+    known = {key_of(method): fixed[name] for method in methods if (name := name_at(method, section)) in fixed}
+    unknown = [method for method in methods if key_of(method) not in known]
+    swept = list({key_of(method): method for method in map(swept_as, unknown)}.values())
     if len({key_of(method) for method in methods}) < len(methods):
         raise InputError(f"methods must be distinct, got {', '.join(str(key_of(method)) for method in methods)}")
     trials = swept_runs(swept, rates, seeds, sweep_seeds)
-    rows = sweep(trials)
+    rows = sweep(trials) if trials else []
     if len(rows) != len(trials):
         raise RuntimeError(f"a sweep of {len(trials)} runs must return as many rows, got {len(rows)}")
     by_sweep = choose_learning_rates(rows, score)
-    best = {key_of(method): by_sweep[key_of(swept_as(method))] for method in methods}
+    best = {**known, **{key_of(method): by_sweep[key_of(swept_as(method))] for method in unknown}}
     runs = reported_runs(methods, best, seeds)
     return Comparison(rows, best, runs, report(runs))
 
@@ -82,6 +94,17 @@ def compare(
 def key_of(method: Method) -> Key:
     """Return what names a method in rows."""
     return method.name, method.rollouts
+
+
+def name_at(method: Method, section: str = "") -> str:
+    """Return a method's name at its N, in words, behind those of a section: `gridworld adam maxrl, N = 16`."""
+    return name_of_row(method.name, method.rollouts, section)
+
+
+def name_of_row(method: str, rollouts: float | None, section: str = "") -> str:
+    """Return the same name from the columns of a row, in which an exact gradient's N is None or NaN."""
+    count = "" if rollouts is None or math.isnan(rollouts) else f", N = {rollouts:g}"
+    return f"{section} {method}{count}".lstrip()
 
 
 def swept_runs(methods: Sequence[Method], rates: Sequence[float], first_seed: int, seeds: int) -> list[Run]:

@@ -99,6 +99,24 @@ class TestComparison:
         assert len(self.swept) == 2 * 3 * 2  # every swept method once a rate and seed, not once for each N
         assert found.best == {("maxrl", 8): 0.3, ("maxrl", 16): 0.3, ("rloo", 8): 1.0, ("rloo", 16): 1.0}
 
+    def test_a_method_whose_rate_is_known_is_not_swept(self):
+        found = self.compare([MAXRL, EXACT], fixed={"maxrl, N = 4": 0.5, "maxrl, N = 8": 0.7})
+        assert found.best == {("maxrl", 4): 0.5, ("maximum_likelihood", None): 1.0}
+        assert {run.method for run in self.swept} == {EXACT}
+        assert {run.learning_rate for run in self.reported if run.method == MAXRL} == {0.5}
+
+    def test_rates_of_another_section_are_another_matter(self):
+        fixed = {"world sgd maxrl, N = 4": 0.5, "maxrl, N = 4": 0.7}
+        assert self.compare([MAXRL], fixed=fixed, section="world sgd").best == {("maxrl", 4): 0.5}
+        assert self.compare([MAXRL], fixed=fixed, section="world adam").best == {("maxrl", 4): 0.3}
+
+    def test_a_comparison_whose_rates_are_all_known_has_no_sweep(self):
+        found = self.compare([MAXRL, EXACT], fixed={"maxrl, N = 4": 0.5, "maximum_likelihood": 0.1})
+        assert self.swept == []
+        assert found.tables == {"curves": found.report["curves"]}
+        assert {run.learning_rate for run in self.reported} == {0.5, 0.1}
+        assert list(self.compare([MAXRL]).tables) == ["sweep", "curves"]
+
     @pytest.mark.parametrize("twin", [MAXRL, Expected("maxrl", 4)], ids=["equal", "of another kind"])
     def test_methods_that_rows_cannot_tell_apart_are_refused_before_anything_is_trained(self, twin):
         with pytest.raises(InputError, match=r"methods must be distinct, got \('maxrl', 4\), \('maxrl', 4\)"):
