@@ -22,6 +22,7 @@ def publish(run: Run, tables: "Mapping[str, pd.DataFrame]") -> int:
 
     What was published of the experiment before is removed first.
     """
+    figure = run.entry.figure().plot(tables, run.settings)
     folder = _runs.REFERENCE / run.entry.name
     shutil.rmtree(folder, ignore_errors=True)
     for name in tables:
@@ -29,6 +30,6 @@ def publish(run: Run, tables: "Mapping[str, pd.DataFrame]") -> int:
     for name in ("settings.json", "provenance.json"):
         write_atomically(folder / name, (run.folder / name).read_bytes())
     picture = _runs.GALLERY / f"{run.entry.name}.png"
-    _runs.save(run.entry.figure().plot(tables, run.settings), picture)
+    _runs.save(figure, picture)
     _times.record(_runs.REFERENCE / TIMES, run.flags.preset, {run.entry.name: wall_seconds(run.folder)})
     return sum(file.stat().st_size for file in (*folder.iterdir(), picture))

@@ -37,7 +37,7 @@ def write(made: Sequence[Made], verdicts: Verdicts, title: str) -> str:
         f"<p>{contents}</p>",
         "<h2>Claims</h2>",
         _claims(verdicts),
-        *(f'<p class="quiet">{_text(name)}: {_text(reason)}</p>' for name, reason in verdicts.missing.items()),
+        *(f'<p class="quiet">{_text(line)}</p>' for line in _verdicts.remarks(verdicts)),
         *(_experiment(run, tables) for run, tables in made),
     ]
     return (

@@ -93,9 +93,14 @@ Made = tuple[Run, "Mapping[str, pd.DataFrame]"]
 
 def read_all(entries: Iterable[Entry], flags: argparse.Namespace) -> tuple[list[Made], dict[str, str]]:
     """Return the finished runs of these experiments, and for those that have none the reason."""
+    from maxrl_lab.runs.folder import is_complete
+
     made: list[Made] = []
     missing = {}
     for entry in entries:
+        if not is_complete(folder_of(entry, flags)):
+            missing[entry.name] = "no finished run"
+            continue
         try:
             made.append(read(entry, flags))
         except InputError as error:

@@ -80,8 +80,16 @@ def as_text(verdicts: Verdicts) -> str:
     lines = aligned(heads).splitlines() if heads else []
     sentences = [textwrap.indent(textwrap.fill(item.claim.sentence, WIDTH - 4), "    ") for item in verdicts.judged]
     body = "\n".join(line for pair in zip(lines, sentences, strict=True) for line in pair)
-    notes = [f"{name}: {note}" for name, note in {**verdicts.notes, **verdicts.missing}.items()]
-    return "\n\n".join(filter(None, [body, summary([item.claim for item in verdicts.judged]), "\n".join(notes)]))
+    parts = [body, summary([item.claim for item in verdicts.judged]), "\n".join(remarks(verdicts))]
+    return "\n\n".join(filter(None, parts))
+
+
+def remarks(verdicts: Verdicts) -> list[str]:
+    """Return what must be known of the runs, and why others are missing: a line a reason, with its experiments."""
+    named: dict[str, list[str]] = {}
+    for name, reason in [*verdicts.notes.items(), *verdicts.missing.items()]:
+        named.setdefault(reason, []).append(name)
+    return [f"{', '.join(names)}: {reason}" for reason, names in named.items()]
 
 
 def as_json(verdicts: Verdicts) -> str:
