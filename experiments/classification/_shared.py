@@ -41,4 +41,4 @@ class Classifiers:
     def batch(self, count: int, step: int) -> ClassificationBatch:
         """Return `count` training images of one update as the trainer reads them."""
         pixels, labels = self.images("training images", count, step)
-        return ClassificationBatch(self.stack(pixels).log_softmax(-1), labels, self.seeds, step)
+        return ClassificationBatch(self.stack(pixels).log_softmax(-1), labels, self.seeds, step, tally=True)

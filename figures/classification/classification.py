@@ -1,6 +1,6 @@
-"""Fig. 2 and 9 of the paper at our scale: learning curves and coverage beside cross-entropy."""
+"""Fig. 2 and 9 of the paper on three handwritten digits: how near to cross-entropy, and what the gap is made of."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -9,32 +9,33 @@ from matplotlib.figure import Figure
 
 from figures import style
 
-_RUN = ("method", "rollouts", "learning_rate", "seed", "step")
+_RUN = ("kind", "method", "rollouts", "learning_rate", "seed", "step")
 COLUMNS = {
-    "sweep": (*_RUN, "train_pass_at_1"),
     "curves": (*_RUN, "pass_at_1", "pass_at_128", "top_1"),
     "coverage": (*_RUN, "k", "coverage"),
 }
-_METRICS = {"pass_at_1": "pass@1 (exact)", "pass_at_128": "pass@128 (exact)", "top_1": "top-1 accuracy"}
+_METRICS = ["pass_at_1", "pass_at_128", "top_1"]
+_NAMES = {"maximum_likelihood": "cross-entropy", "mean_centred": "REINFORCE, r - mean", "maxrl": "MaxRL, Algorithm 1"}
 
 
 @style.styled
 def plot(tables: Mapping[str, pd.DataFrame], settings: Any) -> Figure:
-    """Return a grid: a column per N with three learning curves and the final coverage, and the sweep below."""
+    """Return six panels: curves and coverage at the largest N, metrics against N, the gap to cross-entropy, rates."""
     style.check_tables(tables, COLUMNS)
-    counts = sorted(settings.rollouts)
-    figure = Figure(figsize=(4.4 * len(counts), 16.5))
-    axes = figure.subplots(5, len(counts), squeeze=False, sharey="row")
-    for index, count in enumerate(counts):
-        _column(list(axes[:, index]), tables, count)
-    for ax, name in zip(axes[:, 0], (*_METRICS.values(), "final coverage, pass@k"), strict=False):
-        ax.set_ylabel(name)
-    axes[4, 0].set_ylabel("sweep: final training pass@1")
-    axes[4, 0].legend(fontsize=9)
+    most = max(settings.rollouts)
+    figure = Figure(figsize=(13, 8.4))
+    axes = figure.subplots(2, 3).flatten()
+    final = _final(tables["curves"], settings)
+    _curves(axes[0], tables["curves"], most)
+    _against_rollouts(axes[1], final, "pass_at_1", "final pass@1 (exact)")
+    _gaps(axes[2], final, settings)
+    _coverage(axes[3], tables["coverage"], most)
+    _against_rollouts(axes[4], final, "top_1", "final top-1 accuracy")
+    _rates(axes[5], tables, most)
+    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     figure.suptitle(
-        "Three handwritten digits, 1000 classes, held-out pictures; learning rate swept alike for every method\n"
-        f"{style.seeds_text(settings.seeds)}; every point is an exact probability, no evaluation noise"
-        + _distance_to_likelihood(tables["curves"], settings)
+        "Three handwritten digits, 1000 classes, held-out pictures: how near do N sampled classes an image come to "
+        f"cross-entropy?\n{style.seeds_text(settings.seeds)}; every point is an exact probability, no evaluation noise"
     )
     return figure
 
@@ -42,58 +43,88 @@ def plot(tables: Mapping[str, pd.DataFrame], settings: Any) -> Figure:
 def summarise(tables: Mapping[str, pd.DataFrame], settings: Any) -> pd.DataFrame:
     """Return the final held-out metrics of every method and N over seeds, with 95% intervals."""
     final = _final(tables["curves"], settings)
-    return style.final_table(final, ["method", "rollouts", "learning_rate"], list(_METRICS))
+    return style.final_table(final, ["kind", "method", "rollouts", "learning_rate"], _METRICS)
 
 
 def _final(curves: pd.DataFrame, settings: Any) -> pd.DataFrame:
     return curves[curves.step == settings.steps]
 
 
-def _distance_to_likelihood(curves: pd.DataFrame, settings: Any) -> str:
-    """Say how near MaxRL comes to cross-entropy here, beside what the paper found."""
-    if "maxrl" not in settings.estimators:
-        return ""
-    most = max(settings.rollouts)
-    final = _final(curves, settings)
-    means = final[final.rollouts.isna() | (final.rollouts == most)].groupby("method").pass_at_1.mean()
-    return (
-        f"\nfinal pass@1 at N = {most}: MaxRL {means['maxrl']:.2g}, cross-entropy "
-        f"{means['maximum_likelihood']:.2g} (the paper's, on ImageNet at N = 1024, nearly coincide)"
-    )
+def _methods(rows: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any], pd.DataFrame]]:
+    """Yield every method's name in rows, its look and its rows: cross-entropy, sampled ones, exact means."""
+    for (kind, name), runs in rows.groupby(["kind", "method"], sort=False):
+        text = _NAMES.get(name, style.label(name))
+        look = {"color": style.colour(name), "label": text}
+        if kind == "expected":
+            look |= {"label": f"{text}: its exact mean, no sampling", "linestyle": "--"}
+        yield str(name), look, runs
 
 
-def _column(axes: Sequence[Axes], tables: Mapping[str, pd.DataFrame], count: int) -> None:
-    """Plot all panels of one N."""
-    for ax, metric in zip(axes, _METRICS, strict=False):
-        _panel(ax, tables["curves"], count, "step", metric)
-        ax.set_xlabel("update")
-    _panel(axes[3], tables["coverage"], count, "k", "coverage")
-    axes[3].set(xscale="log", xlabel="samples k")
-    _sweep(axes[4], tables["sweep"], count)
-    for ax in (axes[0], axes[4]):
-        ax.set(yscale="log", ylim=(5e-4, 1.1))
-    axes[1].legend(fontsize=9, loc="center right", bbox_to_anchor=(1.0, 0.42))
-    axes[0].set_title(f"N = {count} rollouts an image")
+def _at(runs: pd.DataFrame, count: int) -> pd.DataFrame:
+    """Return the rows at one N, or those of a method without N."""
+    return runs[runs.rollouts.isna() | (runs.rollouts == count)]
 
 
-def _methods(rows: pd.DataFrame, count: int) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield the methods of one column with their rows: cross-entropy, which has no N, and every estimator at this N."""
-    shown = rows[rows.rollouts.isna() | (rows.rollouts == count)]
-    for name in shown.method.unique():
-        yield str(name), shown[shown.method == name]
+def _curves(ax: Axes, curves: pd.DataFrame, count: int) -> None:
+    for name, look, runs in _methods(curves):
+        style.band(ax, _at(runs, count), "step", "pass_at_1", name, **look)
+    ax.set(yscale="log", ylim=(5e-4, 1.05), xlabel="update", ylabel="pass@1 (exact)", title=f"learning at N = {count}")
+    style.plain_ticks(ax)
 
 
-def _panel(ax: Axes, rows: pd.DataFrame, count: int, x: str, y: str) -> None:
-    for name, runs in _methods(rows, count):
-        style.band(ax, runs, x, y, name, label=f"{_name(name)} (lr {runs.learning_rate.iloc[0]:g})")
+def _coverage(ax: Axes, coverage: pd.DataFrame, count: int) -> None:
+    for name, look, runs in _methods(coverage):
+        style.band(ax, _at(runs, count), "k", "coverage", name, **look)
+    ax.set(xscale="log", xlabel="samples k", ylabel="final pass@k (exact)", title=f"coverage at N = {count}")
+    style.plain_x(ax, coverage.k)
 
 
-def _sweep(ax: Axes, rows: pd.DataFrame, count: int) -> None:
-    for name, runs in _methods(rows, count):
-        mean = style.means(runs, "learning_rate", "train_pass_at_1")
-        ax.plot(mean.index, mean, "o-", color=style.colour(name), label=_name(name), markersize=4)
-    ax.set(xscale="log", xlabel=f"learning rate (mean of {rows.seed.nunique()} other seeds)")
+def _against_rollouts(ax: Axes, final: pd.DataFrame, metric: str, text: str) -> None:
+    """Plot a final metric against N: a level line for cross-entropy, which has no N."""
+    counts = sorted(final.rollouts.dropna().unique())
+    for name, look, runs in _methods(final):
+        if runs.rollouts.isna().all():
+            runs = pd.concat([runs.assign(rollouts=count) for count in {counts[0], counts[-1]}])
+        else:
+            look["marker"] = "o"
+        style.band(ax, runs, "rollouts", metric, name, **look)
+    ax.set(xscale="log", xlabel="rollouts N of each image", ylabel=text, title=f"{text.partition(' (')[0]} against N")
+    style.plain_x(ax, counts)
 
 
-def _name(spec: str) -> str:
-    return "cross-entropy" if spec == "maximum_likelihood" else style.label(spec)
+def _gaps(ax: Axes, final: pd.DataFrame, settings: Any) -> None:
+    """Plot how far from cross-entropy each estimator ends whose exact mean is known, and how much of that is bias."""
+    exact = final[final.kind == "exact"].set_index("seed").pass_at_1
+    gaps = final.assign(gap=final.seed.map(exact) - final.pass_at_1)
+    names = [name for name in settings.expected if name in settings.estimators]
+    for name in names:
+        for kind, text, line in (("sampled", "bias and noise", "-"), ("expected", "bias alone", "--")):
+            runs = gaps[(gaps.kind == kind) & (gaps.method == name)]
+            label = f"{_NAMES.get(name, style.label(name))}: {text}"
+            style.band(ax, runs, "rollouts", "gap", name, label=label, linestyle=line, marker="o")
+    ax.set(xscale="log", xlabel="rollouts N of each image", ylabel="final pass@1 behind cross-entropy")
+    ax.set(title="what the distance is made of", visible=bool(names))
+    if names:
+        ax.legend(loc="upper right", fontsize=9)
+    style.plain_x(ax, final.rollouts.dropna())
+
+
+def _rates(ax: Axes, tables: Mapping[str, pd.DataFrame], count: int) -> None:
+    """Plot the sweep at one N; without a sweep, the rate that every method was given at every N."""
+    if "sweep" in tables:
+        sweep = tables["sweep"]
+        for _, look, runs in _methods(sweep):
+            mean = style.means(_at(runs, count), "learning_rate", "train_pass_at_1")
+            ax.plot(mean.index, mean, marker="o", markersize=4, **look)
+        ax.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="final pass@1 on training pictures")
+        ax.set_title(f"sweep at N = {count}, mean of {sweep.seed.nunique()} other seeds")
+        style.plain_x(ax, sweep.learning_rate)
+    else:
+        curves = tables["curves"]
+        for name, look, runs in _methods(curves[curves.step == 0]):
+            given = runs.assign(rollouts=runs.rollouts.fillna(count))
+            style.band(ax, given, "rollouts", "learning_rate", name, marker="o", **look)
+        ax.set(xscale="log", yscale="log", xlabel="rollouts N of each image", ylabel="learning rate")
+        ax.set_title("learning rates, chosen before")
+        style.plain_x(ax, curves.rollouts.dropna())
+    style.plain_ticks(ax)

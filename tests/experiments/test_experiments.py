@@ -130,14 +130,15 @@ def test_classification_reports_sweep_curves_and_coverage(context):
     tables = tables_of(classification, settings, context)
     assert list(tables) == ["sweep", "curves", "coverage"]
     sweep, curves, coverage = tables.values()
-    methods = 1 + len(settings.estimators) * len(settings.rollouts)
+    methods = 1 + (len(settings.estimators) + len(settings.expected)) * len(settings.rollouts)
     assert len(sweep) == methods * len(settings.learning_rates) * settings.sweep_seeds
     assert len(coverage) == methods * settings.seeds * len(settings.coverage_ks)
     assert sorted(curves.step.unique()) == [0, 3, 6]
     assert set(sweep.step) == set(coverage.step) == {settings.steps}
     # the sweep's seeds are not reported, and one rate is used for all seeds of a method
     assert not set(sweep.seed) & set(curves.seed)
-    assert (curves.fillna({"rollouts": 0}).groupby(["method", "rollouts"]).learning_rate.nunique() == 1).all()
+    keys = ["kind", "method", "rollouts"]
+    assert (curves.fillna({"rollouts": 0}).groupby(keys).learning_rate.nunique() == 1).all()
     # untrained policies are right about once in 1000, and all methods of one seed start alike
     start = curves[curves.step == 0]
     assert start.pass_at_1.mean() == pytest.approx(1e-3, rel=0.2)
@@ -149,10 +150,25 @@ def test_classification_reports_sweep_curves_and_coverage(context):
 def test_classification_chooses_rates_by_fresh_training_images(context):
     settings = classification.PRESETS["smoke"]
     tables = tables_of(classification, settings, context)
-    sweep = tables["sweep"].fillna({"rollouts": 0}).groupby(["method", "rollouts", "learning_rate"]).train_pass_at_1
-    best = sweep.mean().groupby(["method", "rollouts"]).idxmax()
-    used = tables["curves"].fillna({"rollouts": 0}).groupby(["method", "rollouts"]).learning_rate.first()
+    keys = ["kind", "method", "rollouts"]
+    sweep = tables["sweep"].fillna({"rollouts": 0}).groupby([*keys, "learning_rate"]).train_pass_at_1
+    best = sweep.mean().groupby(keys).idxmax()
+    used = tables["curves"].fillna({"rollouts": 0}).groupby(keys).learning_rate.first()
     assert {key: rate for key, (*_, rate) in best.items()} == used.to_dict()
+
+
+def test_classification_tells_sampled_runs_from_exact_means(context):
+    """1024 rollouts an image are counted by class, as N exceeds the 1000 classes."""
+    settings = replace(classification.PRESETS["smoke"], expected=("maxrl", "mean_centred"), rollouts=(1024,), steps=3)
+    fixed = ("maxrl, N = 1024: 0.5", "expected maxrl, N = 1024: 0.25", "grpo, N = 1024: 1", "maximum_likelihood: 1")
+    tables = tables_of(classification, replace(settings, fixed_rates=fixed), context)
+    curves = tables["curves"][tables["curves"].step == 3].set_index(["kind", "method"]).sort_index()
+    assert [len(curves.loc[kind]) for kind in ("exact", "sampled", "expected")] == [2, 6, 4]
+    assert (curves.loc[("sampled", "maxrl"), "learning_rate"] == 0.5).all()
+    assert (curves.loc[("expected", "maxrl"), "learning_rate"] == 0.25).all()
+    assert set(tables["sweep"].kind) == {"sampled", "expected"}
+    assert set(tables["sweep"].method) == {"mean_centred"}  # every other rate was known
+    assert curves.pass_at_1.between(0, 1).all()
 
 
 def test_blocks_of_runs_change_no_result(context, tmp_path):
@@ -161,7 +177,7 @@ def test_blocks_of_runs_change_no_result(context, tmp_path):
     other = replace(context, checkpoint=Checkpoint(tmp_path / "other"))
     blocks = tables_of(classification, replace(settings, runs_at_once=3), other)
     for name, key in (("sweep", []), ("curves", []), ("coverage", ["k"])):
-        order = ["method", "rollouts", "learning_rate", "seed", "step", *key]
+        order = ["kind", "method", "rollouts", "learning_rate", "seed", "step", *key]
         one, many = (tables[name].sort_values(order, ignore_index=True) for tables in (whole, blocks))
         # float32 sums are ordered differently in a batch of another size
         pd.testing.assert_frame_equal(one, many, rtol=1e-4)
