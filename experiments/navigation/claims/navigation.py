@@ -1,0 +1,109 @@
+"""Fig. 3 and 7 of the paper, with exact pass rates of the levels that are trained on."""
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from experiments._claims import by_seed, difference, mean_text, over_seeds, seeds_text, select, slopes
+from maxrl_lab.claims import Claim
+
+_MAIN = {"comparison": "equal steps", "world": "gridworld", "optimiser": "adam"}
+"""The comparison that is meant where an experiment makes several."""
+OURS = "maxrl"
+
+
+def claims(tables: Mapping[str, pd.DataFrame], settings: Any) -> list[Claim]:
+    """Return what rollouts buy each estimator on the training levels, as far as the settings compare them."""
+    curves = tables["curves"]
+    final = final_rows(curves, "train")
+    names, counts = set(settings.estimators), sorted(settings.rollouts)
+    made = []
+    if OURS in names and len(counts) > 1:
+        made += [_falls(final, k) for k in (1, 64)]
+    if {OURS, "rloo"} <= names:
+        made.append(_rloo(final, counts))
+    if {OURS, "grpo"} <= names:
+        made += [_grpo(final, fewer, more) for fewer, more in itertools.pairwise(counts) if more >= 4 * fewer]
+    made += [_signal(final, other, counts[-1]) for other in ("rloo", "grpo") if {OURS, other} <= names]
+    made += [_without(final, other, text, counts) for other, text in _ORDER_N.items() if {OURS, other} <= names]
+    return made
+
+
+def final_rows(curves: pd.DataFrame, split: str) -> pd.DataFrame:
+    """Return the last row of every reported run of the main comparison on a split."""
+    where = {name: value for name, value in _MAIN.items() if name in curves.columns}
+    chosen = select(curves, split=split, **where)
+    return chosen[chosen.step == chosen.step.max()]
+
+
+def _falls(final: pd.DataFrame, k: int) -> Claim:
+    """-log pass@k falls with N."""
+    ours = final[final.estimator == OURS]
+    ours = ours.assign(surprise=-np.log(ours[f"pass_at_{k}"]))
+    fall = over_seeds(slopes(ours, "surprise"))
+    means = ours.groupby("rollouts").surprise.mean()
+    first, last = (f"{means.iloc[end]:.2f} at N = {means.index[end]:g}" for end in (0, -1))
+    sentence = (
+        f"For MaxRL -log pass@{k} on training mazes falls with the rollouts N, from {first} to {last}: by {fall} nats "
+        f"for each doubling ({seeds_text(fall)}, exact pass rates)."
+    )
+    return fall.claim(f"maxrl_falls_with_rollouts_pass_at_{k}", "Fig. 3", sentence, direction="below")
+
+
+def _rloo(final: pd.DataFrame, counts: list[int]) -> Claim:
+    """RLOO at the largest N does not reach MaxRL at the smallest."""
+    fewest, most = counts[0], counts[-1]
+    ours = by_seed(final, "pass_at_1", estimator=OURS, rollouts=fewest)
+    theirs = by_seed(final, "pass_at_1", estimator="rloo", rollouts=most)
+    lead = difference(ours, theirs)
+    sentence = (
+        f"RLOO at N = {most} does not reach MaxRL at N = {fewest}: pass@1 on training mazes ends at "
+        f"{mean_text(theirs)} and {mean_text(ours)}, a lead of MaxRL of {lead} ({seeds_text(lead)}, exact pass rates)."
+    )
+    return lead.claim("rloo_at_most_rollouts_trails_maxrl_at_fewest", "Fig. 3", sentence)
+
+
+def _grpo(final: pd.DataFrame, fewer: int, more: int) -> Claim:
+    """GRPO at four times the rollouts or more trails MaxRL."""
+    ours = by_seed(final, "pass_at_1", estimator=OURS, rollouts=fewer)
+    theirs = by_seed(final, "pass_at_1", estimator="grpo", rollouts=more)
+    lead = difference(ours, theirs)
+    sentence = (
+        f"GRPO at N = {more} trails MaxRL at N = {fewer}: pass@1 on training mazes ends at {mean_text(theirs)} and "
+        f"{mean_text(ours)}, a lead of MaxRL of {lead} ({seeds_text(lead)}, exact pass rates)."
+    )
+    return lead.claim(f"grpo_at_{more}_trails_maxrl_at_{fewer}", "Fig. 3", sentence)
+
+
+def _signal(final: pd.DataFrame, other: str, count: int) -> Claim:
+    """At the end more training tasks show a success under MaxRL."""
+    ours, theirs = (by_seed(final, "signal", estimator=name, rollouts=count) for name in (OURS, other))
+    lead = difference(ours, theirs)
+    sentence = (
+        f"At the end more training mazes show a success among N = {count} rollouts with MaxRL than with "
+        f"{other.upper()}: an expected share of {mean_text(ours)} against {mean_text(theirs)}, a difference of {lead} "
+        f"({seeds_text(lead)}, exact pass rates)."
+    )
+    return lead.claim(f"more_mazes_with_a_success_than_{other}", "Fig. 7", sentence)
+
+
+_ORDER_N = {
+    "maxrl_control_variate": "the control variate kept at K = 0 (Eq. 10)",
+    "maxrl_leave_one_out": "the leave-one-out baseline of exact order N",
+}
+"""Forms of order N, which Algorithm 1 is compared with, in words."""
+
+
+def _without(final: pd.DataFrame, other: str, text: str, counts: list[int]) -> Claim:
+    """Dropping the control variate at K = 0 helps, at the smallest N, where K = 0 is frequent."""
+    fewest = counts[0]
+    ours, theirs = (by_seed(final, "pass_at_1", estimator=name, rollouts=fewest) for name in (OURS, other))
+    lead = difference(ours, theirs)
+    sentence = (
+        f"Algorithm 1 does better than {text}: at N = {fewest} pass@1 on training mazes ends at {mean_text(ours)} and "
+        f"{mean_text(theirs)}, a difference of {lead} ({seeds_text(lead)}, exact pass rates)."
+    )
+    return lead.claim(f"algorithm_1_beats_{other.removeprefix('maxrl_')}", "Sec. 4.3", sentence)

@@ -1,0 +1,70 @@
+"""Which estimate is nearest to the likelihood gradient on hard levels, through a network that is learning."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from experiments._claims import exact, over_seeds, ratio, seeds_text
+from experiments.navigation.navigation_bias_variance import Settings
+from maxrl_lab import specs
+from maxrl_lab.claims import Claim, number
+
+HOPELESS, HARD = (0.0, 1e-4), (1e-4, 0.01)
+"""Pass rates of levels that no estimate helps on, and of those where the order decides."""
+ORDER_N = ("maxrl_no_baseline", "maxrl_control_variate", "maxrl_leave_one_out", "maxrl_cross_fitted")
+"""Estimators of order N, exactly."""
+HALF = "maxrl_order:order=N/2"
+
+
+def claims(tables: Mapping[str, pd.DataFrame], settings: Settings) -> list[Claim]:
+    """Return which estimator has the least error at equal rollouts on hard levels, and whether any helps on others."""
+    rows = tables["rows"]
+    made = _bias(rows)
+    hopeless, hard = (_errors(rows, part) for part in (HOPELESS, HARD))
+    if not hopeless.empty:
+        least = over_seeds(hopeless.min(axis=1))
+        sentence = (
+            f"Where p < 1e-4 no estimate of {settings.budget} rollouts is nearer to the likelihood gradient than none: "
+            f"the least mean squared error of all estimators is {least} of the squared gradient ({seeds_text(least)})."
+        )
+        made.append(least.claim("nothing_helps_on_hopeless_levels", "", sentence, boundary=0.95))
+    most = max(settings.rollouts)
+    half = (specs.format_at(HALF, most), most)
+    if not hard.empty and half in hard.columns:
+        others = hard.drop(columns=[half])
+        best = others.mean().idxmin()
+        share = ratio(hard[half], others[best])
+        name = best[0] + ("" if best[1] < 0 else f" at N = {best[1]:g}")
+        sentence = (
+            f"Where p is from 1e-4 to 0.01 order N/2 of one group of N = {most} has the least error of "
+            f"{settings.budget} rollouts: it is {share} of that of the next best, {name} ({seeds_text(share)}; "
+            f"{number(hard[half].mean())} of the squared gradient)."
+        )
+        made.append(share.claim("order_half_has_least_error", "", sentence, direction="below", boundary=1))
+    return made
+
+
+def _bias(rows: pd.DataFrame) -> list[Claim]:
+    """Squared bias of order N is (1-p)^(2N), through the network and the table of the level."""
+    exactly = rows[rows.estimator.isin(ORDER_N)]
+    if exactly.empty:
+        return []
+    residual = exact((exactly.squared_bias - (1 - exactly.pass_rate) ** (2 * exactly.rollouts)).abs().max())
+    sentence = (
+        "Through a network and the table of a maze, the relative bias of order N for the likelihood gradient is "
+        f"(1-p)^N: the squared bias deviates from (1-p)^(2N) by at most {residual} (exact)."
+    )
+    return [residual.claim("bias_of_order_n", "Eq. 7", sentence, direction="below", boundary=1e-9)]
+
+
+def _errors(rows: pd.DataFrame, pass_rates: tuple[float, float]) -> pd.DataFrame:
+    """Return by seed and by estimator at N (-1: none) the mean error at equal rollouts on levels with such pass rates.
+
+    Levels of all checkpoints count; estimators that some seed lacks are left out.
+    """
+    low, high = pass_rates
+    within = rows[(rows.pass_rate > low) & (rows.pass_rate <= high)].fillna({"rollouts": -1})
+    if within.empty:
+        return pd.DataFrame()
+    errors = within.groupby(["seed", "estimator", "rollouts"]).budget_mean_squared_error.mean()
+    return errors.unstack(["estimator", "rollouts"]).dropna(axis="columns")
