@@ -76,8 +76,10 @@ class Settings(Examples, Training, Policy, Curves):
 PRESETS = {
     "smoke": Settings(rollouts=(16,), seeds=2, steps=5, batch=16, hidden=(16,), examples=20),
     "quick": Settings(),
-    "full": Settings(rollouts=(16, 64, 256, 1024, 4096), seeds=10, steps=300, hidden=(256, 256), examples=10_000),
+    "standard": Settings(seeds=10, examples=400),
+    "full": Settings(rollouts=(16, 128, 1024, 4096), seeds=10, steps=300, hidden=(256, 256), examples=1000),
 }
+"""`full` has the paper's number of examples; its 1500 updates would leave no hard example on pictures of digits."""
 
 _EXAMPLES_AT_ONCE = 50
 
