@@ -17,6 +17,7 @@ from maxrl_lab.errors import InputError
 from maxrl_lab.policies.convolutional import FullyConvolutional, small_cnn
 from maxrl_lab.policies.one_hot import OneHot
 from maxrl_lab.policies.stack import mlp
+from maxrl_lab.randomness import generator
 from maxrl_lab.sampling import sample_enough
 from maxrl_lab.settings import Choice, Count, Counts, Settings, Whole
 from maxrl_lab.tabular.concatenation import concatenate
@@ -72,10 +73,12 @@ class Levels(Settings):
     """Kind of level: an open room, a room with obstacles, a Prim maze, or four rooms."""
     size: Annotated[int, Whole(levels.MIN_SIZE, levels.MAX_SIZE)] = 9
     """Number of cells along a side, the outer walls included."""
-    distances: Counts = (2, 4, 8, 12, 16)
+    distances: Counts = (5, 9, 13, 17)
     """Numbers of moves from start to goal."""
-    levels: Count = 6
-    """Number of training levels of each distance."""
+    levels: Count = 50
+    """Number of training levels of each distance; every seed has its own."""
+    levels_per_update: Count = 40
+    """Number of training levels, sampled among all, in each update; all of them if there are fewer."""
     horizon: Count = 24
     """Step limit H of a rollout."""
 
@@ -101,21 +104,26 @@ class GridSettings(GridPolicy, Levels):
             if distance > self.horizon:
                 raise InputError(f"distances must be within the horizon of {self.horizon} steps, got {distance}")
 
-    def make_levels(self, split: str, count: int) -> list[Level]:
-        """Return `count` levels of each distance, from near to far."""
+    def make_levels(self, split: str, count: int, seed: int = 0) -> list[Level]:
+        """Return `count` levels of each distance, from near to far, sampled by the seed."""
         return [
             level
             for distance in self.distances
-            for level in levels.make_levels(self.layout, self.size, count=count, distance=distance, split=split)
+            for level in levels.make_levels(
+                self.layout, self.size, count=count, distance=distance, split=split, seed=seed
+            )
         ]
 
-    def world(self, held_out: int = 0) -> World:
-        """Return the levels as tasks for the policy, with so many held-out levels of each distance."""
+    def world(self, seed: int = 0, *, levels: int | None = None, held_out: int = 0) -> World:
+        """Return a seed's levels as tasks for the policy, with so many held-out levels of each distance.
+
+        levels: number of training levels of each distance; None for that of the settings.
+        """
         see, network = POLICIES[self.policy](self)
-        splits = {"train": see(self.make_levels("train", self.levels))}
+        splits = {"train": see(self.make_levels("train", levels or self.levels, seed))}
         if held_out:
-            splits["held_out"] = see(self.make_levels("test", held_out))
-        return World(splits, network)
+            splits["held_out"] = see(self.make_levels("test", held_out, seed))
+        return World(splits, network, self.levels_per_update, seed)
 
 
 def optimisation(optimiser: str, steps: int, measurements: int) -> fit.Optimisation:
@@ -130,18 +138,24 @@ def optimisation(optimiser: str, steps: int, measurements: int) -> fit.Optimisat
 
 
 def minigrid_world(
-    names: Sequence[str], train_levels: int, held_out_levels: int, horizon: int, policy: str, width: int
+    names: Sequence[str],
+    train_levels: int,
+    held_out_levels: int,
+    horizon: int,
+    policy: str,
+    width: int,
+    seed: int,
 ) -> World:
     """Return distinct MiniGrid levels of every name as tasks for a network on MiniGrid's own 7 x 7 view.
 
-    Seeds are taken in turn; a seed whose level is there already is passed over. Raises `InputError` if a name has fewer
-    levels than asked for.
+    MiniGrid's seeds are tried in an order that `seed` decides; one whose level is there already is passed over. Raises
+    `InputError` if a name has fewer levels than asked for.
     """
     make = specs.lookup(VIEW_POLICIES, "policy", policy)
     counts = {"train": train_levels, "held_out": held_out_levels}
     parts: dict[str, list[TabularTasks]] = {split: [] for split in counts}
     for name in names:
-        distinct = _distinct_levels(name, train_levels + held_out_levels, horizon)
+        distinct = _distinct_levels(name, train_levels + held_out_levels, horizon, seed)
         parts["train"] += distinct[:train_levels]
         parts["held_out"] += distinct[train_levels:]
     tables = {split: concatenate(made) for split, made in parts.items()}
@@ -152,12 +166,14 @@ def minigrid_world(
             for split, table in tables.items()
         },
         network,
+        seed=seed,
     )
 
 
-def _distinct_levels(name: str, count: int, horizon: int) -> list[TabularTasks]:
+def _distinct_levels(name: str, count: int, horizon: int, seed: int) -> list[TabularTasks]:
     seeds = _SEEDS_PER_LEVEL * count
-    stream = (minigrid.tasks(name, [seed], horizon=horizon) for seed in range(seeds))
+    order = torch.randperm(seeds, generator=generator("minigrid levels", name, seed)).tolist()
+    stream = (minigrid.tasks(name, [number], horizon=horizon) for number in order)
     distinct = sample_enough(lambda _missing: stream, count, key=_content)
     if len(distinct) < count:
         got = f"{len(distinct)} in {seeds} seeds"

@@ -30,7 +30,7 @@ from maxrl_lab.runs.context import Context
 from maxrl_lab.settings import Count, Counts, MaybeCounts, Names, Positive
 from maxrl_lab.settings import Settings as Group
 from maxrl_lab.tabular.moments import ScoreMoments
-from maxrl_lab.tabular.study import Split, train
+from maxrl_lab.tabular.study import Split, World, in_worlds, train
 from maxrl_lab.training import fit
 from maxrl_lab.training.methods import Sampled
 from maxrl_lab.training.sweep import Run
@@ -65,13 +65,15 @@ class Training(Group):
     checkpoints: Count = 3
     """Number of checkpoints after the start."""
     seeds: Count = 3
-    """Number of training runs."""
+    """Number of training runs, each on levels of its own."""
 
 
 @dataclass(frozen=True)
 class Settings(Training, Compared, GridSettings):
     """The training runs, and what is computed at their checkpoints."""
 
+    distances: Counts = (2, 4, 8, 12, 16)
+    """Numbers of moves from start to goal."""
     levels: Count = 4
     """Number of training levels of each distance."""
 
@@ -98,6 +100,7 @@ PRESETS = {
         size=7, distances=(2, 4), levels=1, horizon=8, width=4, rollouts=(4,), budget=8, steps=4, checkpoints=1, seeds=2
     ),
     "quick": Settings(),
+    "standard": Settings(seeds=10),
     "full": Settings(
         size=13,
         distances=(2, 4, 8, 12, 16, 20),
@@ -114,10 +117,9 @@ PRESETS = {
 
 def run(settings: Settings, context: Context) -> Tables:
     """Return a row per seed, checkpoint, level and estimator at N: squared_bias, variance, mean_squared_error."""
-    world = settings.world().to(context.device)
     method = Sampled(settings.trained_by, settings.trained_rollouts)
 
-    def measure(runs: Sequence[Run], step: int, stack: Stack) -> Tables:
+    def measure(world: World, runs: Sequence[Run], step: int, stack: Stack) -> Tables:
         rows = [
             {"seed": run.seed, "step": step, **row}
             for run, network in zip(runs, stack.networks, strict=True)
@@ -125,15 +127,17 @@ def run(settings: Settings, context: Context) -> Tables:
         ]
         return {"rows": rows}
 
-    _, tables = train(
+    def train_in(name: str, world: World, runs: Sequence[Run]) -> Tables:
+        checkpoint, progress = context.checkpoint.stage(name), context.progress(name)
+        return train(runs, world, settings.optimisation(), checkpoint=checkpoint, measure=measure, progress=progress)[1]
+
+    return in_worlds(
         [Run(method, settings.learning_rate, seed) for seed in range(settings.seeds)],
-        world,
-        settings.optimisation(),
-        checkpoint=context.checkpoint.stage("training"),
-        measure=measure,
-        progress=context.progress("navigation_bias_variance"),
+        lambda seed: settings.world(seed).to(context.device),
+        at_once=1,
+        name="navigation_bias_variance",
+        train=train_in,
     )
-    return tables
 
 
 def network_moments(network: nn.Module, tasks: Split) -> ScoreMoments:
@@ -141,7 +145,7 @@ def network_moments(network: nn.Module, tasks: Split) -> ScoreMoments:
     network = copy.deepcopy(network).double()
     moments = []
     for task in range(tasks.tables.shape[0]):
-        one = tasks.only(task)
+        one = tasks.select([task])
         with torch.no_grad():
             log_policy = network(one.inputs.double()).log_softmax(-1)[one.rows]
         moments.append(one.tables.moments(log_policy, score_gram(network, one.inputs, one.rows)))

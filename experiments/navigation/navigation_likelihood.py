@@ -7,7 +7,8 @@ most `cap`, which is maximum likelihood up to (1-p)^cap, at a random cost that i
 method is shown against updates and against the rollouts it needed; for inverse sampling that is the exact expectation
 of its cost.
 
-All methods start from the same parameters. Learning rates are swept alike, on seeds that are not reported, and chosen
+A seed samples everything: mazes, initial parameters, the mazes of an update, rollouts; its methods share all of that.
+Learning rates are swept alike, on seeds that are not reported, and chosen
 by the mean final log pass rate on the training levels, which all of these methods are after.
 
     maxrl-lab run navigation_likelihood        (a minute)
@@ -18,11 +19,10 @@ split).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from torch import Tensor
 
-from experiments._shared import Seeds, check_estimators
+from experiments._shared import KnownRates, Seeds, check_estimators, known_rates
 from experiments.navigation._shared import GridSettings, optimisation
 from maxrl_lab import evaluate, inverse_sampling
 from maxrl_lab.errors import InputError
@@ -54,7 +54,7 @@ class Methods(Group):
 class Training(Group):
     """Training: Adam with a cosine schedule after a tenth of warm-up."""
 
-    learning_rates: Rates = (0.01, 0.03, 0.1)
+    learning_rates: Rates = (0.003, 0.01, 0.03, 0.1, 0.3)
     """Learning rates that are swept alike for every method."""
     steps: Count = 150
     """Number of updates of each run."""
@@ -73,7 +73,7 @@ class Evaluation(Group):
 
 
 @dataclass(frozen=True)
-class Settings(Evaluation, Training, Seeds, Methods, GridSettings):
+class Settings(Evaluation, Training, KnownRates, Seeds, Methods, GridSettings):
     """Levels, methods, training and evaluation."""
 
     distances: Counts = (2, 4, 6, 8, 10)
@@ -113,7 +113,8 @@ PRESETS = {
         steps=4,
         measurements=2,
     ),
-    "quick": Settings(),
+    "quick": Settings(fixed_rates=known_rates("navigation_likelihood")),
+    "standard": Settings(seeds=10, sweep_seeds=3),
     "full": Settings(
         size=13,
         distances=(2, 4, 8, 12, 16, 20),
@@ -135,9 +136,8 @@ PRESETS = {
 
 def run(settings: Settings, context: Context) -> Tables:
     """Return the swept runs' last rows, and the reported runs' curves."""
-    world = settings.world(settings.held_out).to(context.device)
     compared = compare_on(
-        world,
+        lambda seed: settings.world(seed, held_out=settings.held_out).to(context.device),
         settings.methods(),
         settings.learning_rates,
         optimisation("adam", settings.steps, settings.measurements),
@@ -145,12 +145,13 @@ def run(settings: Settings, context: Context) -> Tables:
         sweep_seeds=settings.sweep_seeds,
         score="log_pass_rate",
         final=lambda run, rates: {"cost": mean_cost(run.method, rates), **_metrics(rates)},
-        measure=partial(_measure, world),
+        measure=_measure,
         name="navigation_likelihood",
         at_once=settings.runs_at_once,
         context=context,
+        fixed=settings.fixed,
     )
-    return {"sweep": compared.sweep, **compared.report}
+    return compared.tables
 
 
 def _measure(world: World, runs: Sequence[Run], step: int, stack: Stack) -> Tables:

@@ -1,4 +1,4 @@
-"""Where the trained policies go: visit heat-maps with right and wrong paths, a row per method, a column per level."""
+"""Where trained policies go, on a map of visits with right and wrong paths, and what became of every pass rate."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,43 +15,65 @@ from figures import style
 _POLICY = ("method", "learning_rate", "level")
 COLUMNS = {
     "levels": ("level", "distance", "text"),
-    "policies": (*_POLICY, "pass_rate"),
+    "policies": (*_POLICY, "rollouts", "seed", "distance", "untrained", "pass_rate"),
     "visits": (*_POLICY, "row", "col", "visits"),
     "paths": (*_POLICY, "path", "success", "time", "row", "col"),
 }
 _RIGHT, _WRONG = "#0072B2", "#E69F00"
 _PATHS = 3
 """Most paths of each kind in a panel."""
+_FLOOR = 1e-12
+"""Pass rates below that are plotted there."""
 
 
 @style.styled
 def plot(tables: Mapping[str, pd.DataFrame], settings: Any) -> Figure:
-    """Return the grid of levels and methods."""
+    """Return a line of panels for each level, a column for each method, and all pass rates before and after."""
     style.check_tables(tables, COLUMNS)
     levels, policies = tables["levels"].sort_values("distance"), tables["policies"]
     methods = list(policies.method.unique())
-    figure = Figure(figsize=(3.1 * len(levels) + 1.2, 3.3 * len(methods) + 0.9))
-    axes = figure.subplots(len(methods), len(levels), squeeze=False)
-    for line, method in zip(axes, methods, strict=True):
-        rate = policies[policies.method == method].learning_rate.iloc[0]
-        for ax, level in zip(line, levels.itertuples(), strict=True):
-            shown = {name: _of(tables[name], method, level.level) for name in ("policies", "visits", "paths")}
-            image = _heat(ax, str(level.text), shown["visits"])
-            plot_paths(ax, shown["paths"])
-            ax.set_title(f"{level.distance:.0f} moves, {_chance(shown['policies'].pass_rate.item())}", fontsize=11)
-        line[0].set_ylabel(f"{style.label(method)} (lr {rate:g})", fontsize=12)
-    figure.colorbar(image, ax=axes, shrink=0.5, label="expected steps on the cell (exact)")
+    figure = Figure(figsize=(2.9 * len(methods) + 5, 3.1 * len(levels) + 0.9))
+    parts: Any = figure.subfigures(1, 2, width_ratios=(2.9 * len(methods) + 0.6, 4.4))
+    left, right = parts
+    axes = left.subplots(len(levels), len(methods), squeeze=False)
+    for line, level in zip(axes, levels.itertuples(), strict=True):
+        for ax, method in zip(line, methods, strict=True):
+            image = _heat(ax, str(level.text), _of(tables["visits"], method, level.level))
+            plot_paths(ax, _of(tables["paths"], method, level.level))
+            policy = _of(policies[policies.seed == 0], method, level.level)
+            rate = policy.learning_rate.item()
+            ax.set_title(f"{style.label(method)} ({rate:g})\n{_chance(policy.pass_rate.item())}", fontsize=10)
+        line[0].set_ylabel(f"{level.distance:.0f} moves", fontsize=12)
+    left.colorbar(image, ax=axes, shrink=0.6, label="expected steps on the cell (exact)")
+    _before_and_after(right.subplots(), policies)
     figure.suptitle(
-        f"Training levels after training with N = {settings.rollouts}; S start, G goal, p exact pass rate\n"
-        "blue: reaches the goal in time, orange: does not\n(at most three of each, whatever p)"
+        f"Training mazes after training with N = {settings.rollouts} (learning rate); S start, G goal, p exact pass "
+        "rate\nblue: reaches the goal in time, orange: does not (at most three of each, whatever p)",
+        fontsize=12,
     )
     return figure
 
 
 def summarise(tables: Mapping[str, pd.DataFrame], settings: Any) -> pd.DataFrame:  # noqa: ARG001
-    """Return the exact pass rate of each method on each level shown."""
-    rates = tables["policies"].merge(tables["levels"], on="level")
-    return rates.pivot(index=["level", "distance"], columns="method", values="pass_rate")[rates.method.unique()]
+    """Return by method and distance the share of mazes with p above a half, and of those with a lower p than before."""
+    policies = tables["policies"]
+    rows = policies.assign(solved=policies.pass_rate > 0.5, pushed_down=policies.pass_rate < policies.untrained)
+    keys, shares = ["method", "learning_rate", "distance"], ["solved", "pushed_down"]
+    return style.final_table(rows.groupby([*keys, "seed"], sort=False)[shares].mean().reset_index(), keys, shares)
+
+
+def _before_and_after(ax: Axes, policies: pd.DataFrame) -> None:
+    """Plot the pass rate of every training maze of every seed after training against that before it."""
+    for method, rows in policies.groupby("method", sort=False):
+        after = rows.pass_rate.clip(lower=_FLOOR)
+        colour = style.colour(str(method))
+        ax.plot(rows.untrained, after, ".", color=colour, markersize=2.5, alpha=0.6, label=style.label(str(method)))
+    low = policies.untrained.min()
+    ax.plot([low, 1], [low, 1], color="black", linewidth=1, dashes=(1, 2))
+    ax.set(xscale="log", yscale="log", xlabel="pass rate before training (exact)", ylabel="after training (exact)")
+    ax.set_ylim(_FLOOR / 3, 3)
+    ax.set_title(f"all training mazes of {policies.seed.nunique()} seeds\n(dotted: as before; below 1e-12: at 1e-12)")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, markerscale=5, fontsize=9)
 
 
 def _of(rows: pd.DataFrame, method: str, level: object) -> pd.DataFrame:

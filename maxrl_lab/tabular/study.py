@@ -9,19 +9,22 @@ A world of one's own is trained on in these lines:
     stack, _ = train(runs, world, Optimisation(steps=200, optimiser="adam"), checkpoint=Checkpoint(Path("unfinished")))
     pass_rates(stack, world.train)  # (10, B), exact
 
-`compare_on` is the fair comparison: it sweeps learning rates on some seeds and reports others.
+`compare_on` is the fair comparison: it sweeps learning rates on some seeds and reports others, and every seed has a
+world of its own, so that seeds need share nothing random.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
 from maxrl_lab.errors import InputError
 from maxrl_lab.policies.stack import Stack, seeded
-from maxrl_lab.rows import Row, Tables
+from maxrl_lab.randomness import generator
+from maxrl_lab.rows import Row, Tables, append
 from maxrl_lab.runs.context import Context
 from maxrl_lab.tabular.batch import TabularBatch, refuse_diverged
 from maxrl_lab.tabular.tasks import TabularTasks
@@ -29,9 +32,6 @@ from maxrl_lab.training import fit, sweep
 from maxrl_lab.training.groups import DivergedError
 from maxrl_lab.training.methods import Method
 from maxrl_lab.training.sweep import Comparison, Run
-
-Measure = Callable[[Sequence[Run], int, Stack], Tables]
-"""Makes tables about some runs after so many updates, from their networks."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,12 @@ class Split:
         tables, inputs, rows = self.tables.to(device), self.inputs.to(device), self.rows.to(device)
         return replace(self, tables=tables, inputs=inputs, rows=rows)
 
-    def only(self, task: int) -> "Split":
-        """Return one of the tasks, with the inputs that it needs."""
-        width = self.rows_per_input
-        used, renumbered = (self.rows[task] // width).unique(return_inverse=True)
-        rows = (renumbered * width + self.rows[task] % width)[None]
-        return Split(self.tables.select([task]), self.inputs[used], rows, (self.difficulty[task],), width)
+    def select(self, tasks: Sequence[int]) -> "Split":
+        """Return some of the tasks, in the order given, with the inputs that they need."""
+        width, rows = self.rows_per_input, self.rows[list(tasks)]
+        used, renumbered = (rows // width).unique(return_inverse=True)
+        difficulty = tuple(self.difficulty[task] for task in tasks)
+        return Split(self.tables.select(tasks), self.inputs[used], renumbered * width + rows % width, difficulty, width)
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,10 @@ class World:
     """`train`, and others such as `held_out`."""
     network: Callable[[], nn.Module]
     """Makes a network whose output has a logit for each action."""
+    tasks_per_update: int | None = None
+    """Number of training tasks in each update, sampled without replacement; None for all of them."""
+    seed: int = 0
+    """Seed of that sample."""
 
     @property
     def train(self) -> Split:
@@ -91,7 +95,15 @@ class World:
 
     def to(self, device: torch.device) -> "World":
         """Return the world on another device."""
-        return World({name: split.to(device) for name, split in self.splits.items()}, self.network)
+        return replace(self, splits={name: split.to(device) for name, split in self.splits.items()})
+
+    def batch(self, step: int) -> Split:
+        """Return the training tasks of one update."""
+        count = len(self.train.rows)
+        if self.tasks_per_update is None or self.tasks_per_update >= count:
+            return self.train
+        order = torch.randperm(count, generator=generator("tasks", self.seed, step))
+        return self.train.select(sorted(order[: self.tasks_per_update].tolist()))
 
     def pass_rates(self, stack: Stack, step: int = 0) -> dict[str, Tensor]:
         """Return the exact pass rates (R, B) of every network on each split, on the CPU."""
@@ -100,6 +112,12 @@ class World:
     def stack(self, seeds: Sequence[int]) -> Stack:
         """Return an untrained network for each seed, with parameters sampled by it, on the device of the tasks."""
         return Stack([seeded(self.network, seed) for seed in seeds]).to(self.train.inputs.device)
+
+
+Measure = Callable[[World, Sequence[Run], int, Stack], Tables]
+"""Makes tables about some runs in their world after so many updates, from their networks."""
+Train = Callable[[str, World, Sequence[Run]], Tables]
+"""Trains some runs in their world under a name, which no other call has, and returns their tables."""
 
 
 def pass_rates(stack: Stack, split: Split, step: int = 0) -> Tensor:
@@ -121,12 +139,14 @@ def train(
 ) -> tuple[Stack, Tables]:
     """Train all runs together on the world's training tasks; return their networks and the tables that were measured.
 
-    Raises `InputError`, which names the run, if a policy becomes NaN.
+    All runs have the same tasks in an update, and runs of one seed the same random numbers. Raises `InputError`, which
+    names the run, if a policy becomes NaN.
     """
     seeds = [run.seed for run in runs]
-    stack, tasks = world.stack(seeds), world.train
+    stack = world.stack(seeds)
 
     def batch(step: int) -> TabularBatch:
+        tasks = world.batch(step)
         return TabularBatch(tasks.tables, stack.log_policy(tasks.inputs, tasks.rows), seeds, step)
 
     with _naming(runs):
@@ -136,18 +156,18 @@ def train(
             [run.learning_rate for run in runs],
             optimisation,
             batch=batch,
-            measure=(lambda step: measure(runs, step, stack)) if measure else None,
+            measure=(lambda step: measure(world, runs, step, stack)) if measure else None,
             checkpoint=checkpoint,
             progress=progress,
         )
         with torch.no_grad():
-            refuse_diverged(stack.log_policy(tasks.inputs, tasks.rows), optimisation.steps)
+            refuse_diverged(stack.log_policy(world.train.inputs, world.train.rows), optimisation.steps)
     return stack, tables
 
 
 def final_rows(
     runs: Sequence[Run],
-    world: World,
+    make_world: Callable[[int], World],
     optimisation: fit.Optimisation,
     score: Callable[[Run, Tensor], Row],
     *,
@@ -157,22 +177,23 @@ def final_rows(
 ) -> list[Row]:
     """Train the runs, `at_once` of them together, and return a row of each with the columns that `score` makes.
 
-    `score(run, rates)` makes them of the run's exact pass rates (B,) on the training tasks after the last update.
+    `make_world(seed)` makes the world of the runs with that seed; `score(run, rates)` makes the columns of the run's
+    exact pass rates (B,) on the training tasks after the last update.
     """
 
-    def block(number: int, runs: Sequence[Run]) -> Tables:
-        checkpoint, progress = context.checkpoint.stage(f"{name}-{number}"), context.progress(f"{name} {number}")
+    def block(name: str, world: World, runs: Sequence[Run]) -> Tables:
+        checkpoint, progress = context.checkpoint.stage(name), context.progress(name)
         stack, _ = train(runs, world, optimisation, checkpoint=checkpoint, progress=progress)
         rates = pass_rates(stack, world.train, optimisation.steps).cpu()
         return {
             "final": [{**run.row(optimisation.steps), **score(run, rates[index])} for index, run in enumerate(runs)]
         }
 
-    return sweep.in_blocks(runs, at_once, block)["final"]
+    return in_worlds(runs, make_world, at_once, name, block)["final"]
 
 
 def compare_on(
-    world: World,
+    make_world: Callable[[int], World],
     methods: Sequence[Method],
     rates: Sequence[float],
     optimisation: fit.Optimisation,
@@ -185,27 +206,50 @@ def compare_on(
     name: str,
     at_once: int,
     context: Context,
+    fixed: Mapping[str, float] = MappingProxyType({}),
+    section: str = "",
 ) -> Comparison:
-    """Compare methods on a world, each at its best learning rate; see `sweep.compare`.
+    """Compare methods on a world for each seed, each at its best learning rate; see `sweep.compare` (also for `fixed`).
 
     `final(run, rates)` makes the columns of the sweep, the column `score` among them, as in `final_rows`; `measure`
     makes the tables of the reported runs. `at_once` runs train as one batched program; checkpoints begin with `name`.
     """
 
     def swept(runs: Sequence[Run]) -> list[Row]:
-        return final_rows(runs, world, optimisation, final, name=f"{name}-sweep", at_once=at_once, context=context)
+        return final_rows(runs, make_world, optimisation, final, name=f"{name}-sweep", at_once=at_once, context=context)
 
     def reported(runs: Sequence[Run]) -> Tables:
-        return sweep.in_blocks(runs, at_once, report_block)
+        return in_worlds(runs, make_world, at_once, f"{name}-report", report_block)
 
-    def report_block(number: int, runs: Sequence[Run]) -> Tables:
-        stage = f"{name}-report-{number}"
-        checkpoint, progress = context.checkpoint.stage(stage), context.progress(stage)
+    def report_block(name: str, world: World, runs: Sequence[Run]) -> Tables:
+        checkpoint, progress = context.checkpoint.stage(name), context.progress(name)
         return train(runs, world, optimisation, checkpoint=checkpoint, measure=measure, progress=progress)[1]
 
     return sweep.compare(
-        methods, rates, seeds=seeds, sweep_seeds=sweep_seeds, score=score, sweep=swept, report=reported
+        methods,
+        rates,
+        seeds=seeds,
+        sweep_seeds=sweep_seeds,
+        score=score,
+        sweep=swept,
+        report=reported,
+        fixed=fixed,
+        section=section,
     )
+
+
+def in_worlds(runs: Sequence[Run], make_world: Callable[[int], World], at_once: int, name: str, train: Train) -> Tables:
+    """Train the runs of each seed in the world of that seed, at most `at_once` together; return their tables together.
+
+    The name of a block of runs begins with `name`.
+    """
+    tables: Tables = {}
+    for seed in dict.fromkeys(run.seed for run in runs):
+        world = make_world(seed)
+        of_seed = [run for run in runs if run.seed == seed]
+        for number, start in enumerate(range(0, len(of_seed), at_once), 1):
+            append(tables, train(f"{name}-seed-{seed}-{number}", world, of_seed[start : start + at_once]))
+    return tables
 
 
 @contextmanager
