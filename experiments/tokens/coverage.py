@@ -7,14 +7,15 @@ vote, and a maze without any candidate counts as wrong.
 
     maxrl-lab run coverage        (half a minute after `maze_scaling`, whose policies it shares)
 
-Tables: `sweep` (a row per method, rate and seed), `coverage` (a row per policy, seed and k), `votes` (a row per policy
-and seed). The policy called `base` is the one before training, whose seeds are those of its samples.
+Tables: `sweep` (a row per method, rate and seed, unless all rates are known), `coverage` (a row per policy, seed and
+k), `votes` (a row per policy and seed). The policy called `base` is the one before training.
 """
 
 from dataclasses import dataclass
 from typing import Annotated
 
-from experiments.tokens._shared import PAPER, SMOKE, MazeSettings
+from experiments._shared import known_rates
+from experiments.tokens._shared import PAPER, QUICK, SMOKE, MazeSettings
 from maxrl_lab.rows import Row, Tables
 from maxrl_lab.runs.context import Context
 from maxrl_lab.settings import Count, Interval, Names, Positive
@@ -58,7 +59,8 @@ class Settings(MazeSettings, Coverage, Methods):
 
 PRESETS = {
     "smoke": Settings(**SMOKE, rollouts=4, coverage_samples=8),
-    "quick": Settings(),
+    "quick": Settings(**QUICK, fixed_rates=known_rates("maze_scaling")),
+    "standard": Settings(),
     "full": Settings(**PAPER, rollouts=128, coverage_samples=4096),
 }
 
@@ -66,16 +68,17 @@ PRESETS = {
 def run(settings: Settings, context: Context) -> Tables:
     """Return the sweep, and of every policy and seed pass@k and the share of right majority votes."""
     study = settings.study(context)
-    compared = compare(study, settings.estimators, (settings.rollouts,))
+    compared = compare(study, settings.estimators, (settings.rollouts,), fixed=settings.fixed)
     held_out, writing = study.held_out(), study.writing(settings.temperature, settings.top_p)
     policies: list[tuple[str, int, Run | None]] = [("base", seed, None) for seed in range(settings.seeds)]
     policies += [(name, run.seed, run) for name, run in compared.runs]
     coverage: list[Row] = []
     votes: list[Row] = []
     for name, seed, run in context.progress("coverage")(policies):
-        policy = base(study) if run is None else trained(study, run, "report")[0]
+        policy = base(study, seed) if run is None else trained(study, run, "report")[0]
         evaluation = study.evaluate(policy, held_out, settings.coverage_samples, writing, "coverage", seed)
         head = {"estimator": name, "seed": seed}
         coverage += [{**head, **row} for row in evaluation.coverage()]
         votes.append({**head, "majority": evaluation.majority(study.task)})
-    return {"sweep": compared.tables["sweep"], "coverage": coverage, "votes": votes}
+    swept = {name: rows for name, rows in compared.tables.items() if name == "sweep"}
+    return {**swept, "coverage": coverage, "votes": votes}

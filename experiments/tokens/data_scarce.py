@@ -6,7 +6,7 @@ fixed set of modular sums, answered through a scratchpad of which only the resul
 setting of section 2), and of countdown problems, which have many right answers.
 
 Pretraining samples from the whole training split, so the base policy has seen the fixed set; held-out problems share no
-multiset of numbers with that split. Training set and held-out problems are the same for all seeds.
+multiset of numbers with that split. A seed has a training set and a base of its own.
 
     maxrl-lab run data_scarce        (two minutes)
 
@@ -19,10 +19,11 @@ from typing import Annotated
 
 from envs.countdown import MAX_LARGEST, MAX_NUMBERS, Countdown
 from envs.modular_sum import ModularSum
+from experiments._shared import KnownRates, known_rates
 from maxrl_lab.errors import InputError
 from maxrl_lab.rows import Row, Tables, append
 from maxrl_lab.runs.context import Context
-from maxrl_lab.settings import Choice, Count, Each, Names, Positive, Rates, Whole
+from maxrl_lab.settings import Choice, Count, Each, Interval, Names, Rates, Whole
 from maxrl_lab.settings import Settings as Group
 from maxrl_lab.tokens.comparison import compare
 from maxrl_lab.tokens.settings import SMALLEST, TokenSettings
@@ -36,7 +37,7 @@ class Methods(Group):
 
     estimators: Names = ("rloo", "grpo", "maxrl")
     """Estimators that are compared."""
-    rollouts: Count = 8
+    rollouts: Count = 16
     """Number N of rollouts of each problem."""
 
 
@@ -44,13 +45,13 @@ class Methods(Group):
 class Tasks(Group):
     """Tasks: few problems of each, seen again and again."""
 
-    tasks: Annotated[tuple[str, ...], Each(Choice(("modular_sum", "countdown")))] = ("modular_sum", "countdown")
+    tasks: Annotated[tuple[str, ...], Each(Choice(("modular_sum", "countdown")))] = ("countdown",)
     """Names of the tasks: modular_sum, countdown."""
-    training_set: Count = 64
+    training_set: Count = 1024
     """Number of problems in the fixed training set; an epoch is once through it."""
     sum_length: Count = 3
     """Number of digits of a modular sum."""
-    modulus: Annotated[int, Whole(2)] = 10
+    modulus: Annotated[int, Whole(2)] = 23
     """Modulus of the sums, whose digits lie below it."""
     numbers: Annotated[int, Whole(2, MAX_NUMBERS)] = 3
     """Number of given numbers in a countdown problem."""
@@ -67,18 +68,26 @@ class Tasks(Group):
 
 
 @dataclass(frozen=True)
-class Settings(TokenSettings, Tasks, Methods):
+class Settings(KnownRates, TokenSettings, Tasks, Methods):
     """Methods, tasks, policy, pretraining, training and evaluation."""
 
-    pretrain_steps: Count = 400
-    """Number of updates of the pretraining."""
-    pretrain_rate: Positive = 2e-3
-    """Learning rate of AdamW in pretraining; its schedule is a cosine after a tenth of warm-up."""
-    steps: Count = 64
+    pretrain_until: Annotated[float, Interval(0, 1, closed_high=True)] = 0.04
+    """Validation pass@1 at which pretraining ends, so that every seed starts alike; 1 makes all pretrain_steps."""
+    steps: Count = 800
     """Number of updates; an epoch has training_set / prompts of them."""
-    learning_rates: Rates = (3e-4, 6e-4)
+    prompts: Count = 64
+    """Number of prompts in each update."""
+    learning_rates: Rates = (1e-4, 3e-4, 1e-3)
     """Learning rates of AdamW that are swept alike for every method."""
-    measurements: Count = 4
+    seeds: Count = 5
+    """Number of reported runs of each method; a seed redraws pretraining, training problems and all rollouts."""
+    sweep_seeds: Count = 2
+    """Number of seeds of the sweep that chooses learning rates; none of them is reported."""
+    held_out: Count = 256
+    """Number of held-out problems, and of the validation problems that choose learning rates."""
+    samples: Annotated[int, Whole(4)] = 256
+    """Number of answers to each held-out problem at the end; a quarter of them during training and in the sweep."""
+    measurements: Count = 20
     """Number of evaluations during training after the first."""
 
     def __post_init__(self) -> None:
@@ -95,8 +104,11 @@ class Settings(TokenSettings, Tasks, Methods):
 
 
 PRESETS = {
-    "smoke": Settings(**{**SMALLEST, "held_out": 4}, training_set=8, rollouts=4),
-    "quick": Settings(),
+    "smoke": Settings(
+        **{**SMALLEST, "held_out": 4}, sweep_seeds=1, tasks=("modular_sum", "countdown"), training_set=8, rollouts=4
+    ),
+    "quick": Settings(seeds=3, steps=320, held_out=128, fixed_rates=known_rates("data_scarce")),
+    "standard": Settings(),
     "full": Settings(
         width=256,
         layers=4,
@@ -126,6 +138,8 @@ def run(settings: Settings, context: Context) -> Tables:
 
     tables: Tables = {}
     for task in settings.tasks:
-        compared = compare(settings.study(task, context), settings.estimators, (settings.rollouts,))
+        compared = compare(
+            settings.study(task, context), settings.estimators, (settings.rollouts,), fixed=settings.fixed, section=task
+        )
         append(tables, {name: [named(task, row) for row in rows] for name, rows in compared.tables.items()})
     return tables

@@ -8,7 +8,8 @@ answer length and gradient norm.
 
     maxrl-lab run gradient_signal        (a minute after `maze_scaling`, whose policies it shares)
 
-Tables: `mazes` and `sums` (a row per prompt and estimator), `sweep`, `dynamics` and `timings` as in `maze_scaling`.
+Tables: `mazes` and `sums` (a row per seed, prompt and estimator), `sweep`, `dynamics` and `timings` as in
+`maze_scaling`.
 """
 
 from dataclasses import dataclass, replace
@@ -18,8 +19,8 @@ import torch
 from torch import Tensor
 
 from envs.modular_sum import ModularSum
-from experiments._shared import check_estimators
-from experiments.tokens._shared import PAPER, SMOKE, MazeSettings
+from experiments._shared import check_estimators, known_rates
+from experiments.tokens._shared import PAPER, QUICK, SMOKE, MazeSettings
 from maxrl_lab import exact
 from maxrl_lab.policies.transformer import Transformer
 from maxrl_lab.randomness import generator
@@ -49,8 +50,8 @@ class Methods(Group):
 class Prompts(Group):
     """Prompts: mazes, whose gradients are sampled, and modular sums, whose gradients are exact."""
 
-    examples: Count = 120
-    """Number of mazes measured, on the base policy."""
+    examples: Count = 100
+    """Number of mazes measured on each seed's base policy."""
     rate_samples: Count = 256
     """Number of answers from which a maze's pass rate is estimated."""
     sum_examples: Count = 35
@@ -70,17 +71,18 @@ class Settings(MazeSettings, Prompts, Methods):
     def __post_init__(self) -> None:
         """Check also that every estimator exists at N."""
         super().__post_init__()
-        check_estimators(self.estimators, (self.rollouts, self.sweep_rollouts))
+        check_estimators(self.estimators, (self.rollouts,))
 
     def sums(self, context: Context) -> Study:
         """Return the policy for modular sums."""
-        settings = replace(self, pretrain_steps=self.sum_pretrain_steps)
+        settings = replace(self, pretrain_steps=self.sum_pretrain_steps, pretrain_until=1.0)
         return Study(ModularSum(self.sum_length, self.modulus), settings, context)
 
 
 PRESETS = {
     "smoke": Settings(**SMOKE, rollouts=4, examples=5, sum_examples=5, rate_samples=8, sum_pretrain_steps=5),
-    "quick": Settings(),
+    "quick": Settings(**QUICK, fixed_rates=known_rates("maze_scaling")),
+    "standard": Settings(),
     "full": Settings(**PAPER, rollouts=128, examples=1000, rate_samples=2048),
 }
 
@@ -88,36 +90,38 @@ PRESETS = {
 def run(settings: Settings, context: Context) -> Tables:
     """Return every prompt's pass rate and gradient norms, and the dynamics of training."""
     study = settings.study(context)
-    tables = compare(study, settings.estimators, (settings.rollouts,)).tables
+    tables = compare(study, settings.estimators, (settings.rollouts,), fixed=settings.fixed).tables
     return {
         "mazes": measure_sampled(study, settings, context),
         "sums": measure_exact(settings.sums(context), settings, context),
-        **{name: tables[name] for name in ("sweep", "dynamics", "timings")},
+        **{name: tables[name] for name in ("sweep", "dynamics", "timings") if name in tables},
     }
 
 
 def measure_sampled(study: Study, settings: Settings, context: Context) -> list[Row]:
     """Return each prompt's pass rate, and the norm of every estimator's gradient on one group of N rollouts."""
     problems = study.task.problems(settings.examples, seed=0, step=FRESH)
-    policy = base(study)
-    evaluation = study.evaluate(policy, problems, settings.rate_samples, study.writing(), "rates")
-    rates = evaluation.right.double().mean(1).tolist()
     rows = []
-    for example in context.progress("gradient_signal: mazes")(range(len(problems))):
-        right, wrong, successes = _score_sums(study, policy, problems.select([example]), example, settings.rollouts)
-        for name in settings.estimators:
-            success, failure = exact.coefficients(name, rollouts=settings.rollouts)
-            estimate = (success[successes] * right + failure[successes] * wrong) / settings.rollouts
-            rows.append(_row(example, name, rates[example], float(estimate.norm())))
+    for seed in context.progress("gradient_signal: mazes")(range(settings.seeds)):
+        policy = base(study, seed)
+        evaluation = study.evaluate(policy, problems, settings.rate_samples, study.writing(), "rates", seed)
+        rates = evaluation.right.double().mean(1).tolist()
+        for example in range(len(problems)):
+            stream = generator("gradient signal", seed, example, device=study.context.device)
+            problem = problems.select([example])
+            right, wrong, successes = _score_sums(study, policy, problem, settings.rollouts, stream)
+            for name in settings.estimators:
+                success, failure = exact.coefficients(name, rollouts=settings.rollouts)
+                estimate = (success[successes] * right + failure[successes] * wrong) / settings.rollouts
+                rows.append(_row(seed, example, name, rates[example], float(estimate.norm())))
     return rows
 
 
 def _score_sums(
-    study: Study, policy: Transformer, problem: Problems, example: int, rollouts: int
+    study: Study, policy: Transformer, problem: Problems, rollouts: int, stream: torch.Generator
 ) -> tuple[Tensor, Tensor, int]:
     """Return the sums of the scores of a group's right and of its wrong rollouts, float64 (d,), and K."""
     prompts, writing = study.prompts(problem), study.writing()
-    stream = generator("gradient signal", example, device=study.context.device)
     written = write(policy, prompts, rollouts, writing, stream)
     is_right = study.task.verify(problem.content, written.tokens, written.lengths)
     parameters = list(policy.parameters())
@@ -132,7 +136,8 @@ def _score_sums(
 def measure_exact(study: Study, settings: Settings, context: Context) -> list[Row]:
     """Return each prompt's exact pass rate and the exact norm of every estimator's expected gradient."""
     problems = study.task.problems(settings.sum_examples, seed=0, step=FRESH, distinct=True)
-    policy = base(study).double()
+    seed = 0  # nothing is sampled but pretraining: one policy is enough
+    policy = base(study, seed).double()
     parameters = list(policy.parameters())
     rows = []
     for example in context.progress("gradient_signal: sums")(range(len(problems))):
@@ -142,9 +147,9 @@ def measure_exact(study: Study, settings: Settings, context: Context) -> list[Ro
         rate = float(log_rate.detach().exp().clamp(max=1.0))
         for name in settings.estimators:
             weight = float(exact.weight(name, rollouts=settings.rollouts, pass_rate=rate))
-            rows.append(_row(example, name, rate, abs(weight) * rate * float(slope)))
+            rows.append(_row(seed, example, name, rate, abs(weight) * rate * float(slope)))
     return rows
 
 
-def _row(example: int, estimator: str, rate: float, norm: float) -> Row:
-    return {"example": example, "estimator": estimator, "pass_rate": rate, "gradient_norm": norm}
+def _row(seed: int, example: int, estimator: str, rate: float, norm: float) -> Row:
+    return {"seed": seed, "example": example, "estimator": estimator, "pass_rate": rate, "gradient_norm": norm}

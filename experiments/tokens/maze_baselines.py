@@ -11,7 +11,8 @@ The tables are those of `maze_scaling`.
 
 from dataclasses import dataclass
 
-from experiments.tokens._shared import PAPER, SMOKE, MazeSettings
+from experiments._shared import known_rates
+from experiments.tokens._shared import PAPER, QUICK, SMOKE, MazeSettings
 from maxrl_lab.rows import Tables
 from maxrl_lab.runs.context import Context
 from maxrl_lab.settings import Count, Names
@@ -29,6 +30,14 @@ METHODS = (
     "maxrl_leave_one_out",
 )
 """The methods that are compared unless others are asked for."""
+SWEPT = (
+    *METHODS,
+    "grpo | entropy_bonus:coefficient=0.001",
+    "grpo | differential_smoothing:gamma=0.2",
+)
+"""The same, with a second coefficient of the entropy bonus and of Differential Smoothing."""
+FEW = ("rloo", "grpo", "grpo | differential_smoothing:gamma=0.05", "pkpo:k=N/2", "maxrl", "maxrl_leave_one_out")
+"""Those that fit into a few minutes."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +62,12 @@ class Settings(MazeSettings, Methods):
 
 PRESETS = {
     "smoke": Settings(**SMOKE, rollouts=4),
-    "quick": Settings(),
+    "quick": Settings(**QUICK, methods=FEW, fixed_rates=known_rates("maze_baselines")),
+    "standard": Settings(methods=SWEPT, learning_rates=(1e-4, 3e-4, 1e-3), sweep_seeds=1),
     "full": Settings(**{**PAPER, "prompts": 32, "steps": 20_000}, rollouts=128),
 }
 
 
 def run(settings: Settings, context: Context) -> Tables:
     """Return the tables of the comparison."""
-    return compare(settings.study(context), settings.methods, (settings.rollouts,)).tables
+    return compare(settings.study(context), settings.methods, (settings.rollouts,), fixed=settings.fixed).tables

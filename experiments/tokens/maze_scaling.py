@@ -3,18 +3,19 @@
 Section 6.2 of arXiv:2602.02710v1 (Fig. 3 and 17): a small Qwen2-style policy is pretrained on shortest paths of Prim
 mazes and then trained, on-policy, on mazes it has never seen. There -log pass@k falls with the number of rollouts N for
 MaxRL and hardly for RLOO and GRPO. Pass rates are estimated here, from samples of held-out mazes; intervals are over
-seeds, which are the training mazes and all rollouts (pretraining is shared by all, as in the paper).
+seeds, which redraw pretraining, training mazes and all rollouts. Pretraining ends at a pass rate of 3%.
 
-    maxrl-lab run maze_scaling        (four minutes; `full` is the paper's own setting and wants a GPU)
+    maxrl-lab run maze_scaling        (`full` is the paper's own setting and wants a GPU)
 
-Tables: `sweep` (a row per method, rate and seed), `dynamics` and `timings` (a row per update of a reported run),
-`evaluations` (pass@k of the reported runs now and then), `votes` (their majority votes), `base` and `base_votes` (the
-pretrained policy's).
+Tables: `sweep` (a row per method, N, rate and seed; none where all rates are known), `dynamics` and `timings` (a row
+per update of a reported run), `evaluations` (pass@k of the reported runs now and then), `votes` (their majority votes),
+`base` and `base_votes` (each seed's pretrained policy's), `bases` (how many updates of pretraining that took).
 """
 
 from dataclasses import dataclass
 
-from experiments.tokens._shared import PAPER, SMOKE, MazeSettings
+from experiments._shared import known_rates
+from experiments.tokens._shared import PAPER, QUICK, SMOKE, MazeSettings
 from maxrl_lab.rows import Tables
 from maxrl_lab.runs.context import Context
 from maxrl_lab.settings import Counts, Names
@@ -28,7 +29,7 @@ class Methods(Group):
 
     estimators: Names = ("rloo", "grpo", "maxrl")
     """Estimators that are compared."""
-    rollouts: Counts = (4, 16, 32)
+    rollouts: Counts = (4, 16)
     """Numbers N of rollouts of each maze."""
 
 
@@ -44,11 +45,12 @@ class Settings(MazeSettings, Methods):
 
 PRESETS = {
     "smoke": Settings(**SMOKE, rollouts=(4, 8)),
-    "quick": Settings(),
+    "quick": Settings(**QUICK, fixed_rates=known_rates("maze_scaling")),
+    "standard": Settings(),
     "full": Settings(**PAPER, rollouts=(4, 8, 16, 32, 64, 128)),
 }
 
 
 def run(settings: Settings, context: Context) -> Tables:
     """Return the tables of the comparison."""
-    return compare(settings.study(context), settings.estimators, settings.rollouts).tables
+    return compare(settings.study(context), settings.estimators, settings.rollouts, fixed=settings.fixed).tables

@@ -16,7 +16,8 @@ import numpy as np
 
 from envs.gridworld.mazes import MOVES
 from envs.maze import MOVE_WORDS, render
-from experiments.tokens._shared import PAPER, SMOKE, MazeSettings
+from experiments._shared import known_rates
+from experiments.tokens._shared import PAPER, QUICK, SMOKE, MazeSettings
 from maxrl_lab.errors import InputError
 from maxrl_lab.policies.transformer import Transformer
 from maxrl_lab.rows import Row, Tables
@@ -63,7 +64,8 @@ class Settings(MazeSettings, Shown, Methods):
 
 PRESETS = {
     "smoke": Settings(**SMOKE, rollouts=4, mazes=2, kept=2),
-    "quick": Settings(),
+    "quick": Settings(**QUICK, fixed_rates=known_rates("maze_scaling")),
+    "standard": Settings(),
     "full": Settings(**PAPER, rollouts=128),
 }
 
@@ -71,8 +73,8 @@ PRESETS = {
 def run(settings: Settings, context: Context) -> Tables:
     """Return the mazes that are shown, every policy's pass rate on each, and its paths."""
     study = settings.study(context)
-    compared = compare(study, settings.estimators, (settings.rollouts,))
-    policies = {"base": base(study)}
+    compared = compare(study, settings.estimators, (settings.rollouts,), fixed=settings.fixed)
+    policies = {"base": base(study, seed=0)}
     policies |= {name: trained(study, run, "report")[0] for name, run in compared.runs if run.seed == 0}
     evaluations = {name: _evaluate(study, policy) for name, policy in policies.items()}
     shown = _spread(evaluations["base"].correct.cpu().numpy(), settings.mazes)
@@ -85,7 +87,8 @@ def run(settings: Settings, context: Context) -> Tables:
             rates.append({**head, "pass_rate": float(evaluation.right[maze].double().mean())})
             paths += [{**head, **row} for row in _paths(study, evaluation, maze, settings.kept)]
     mazes = [{"maze": maze, "text": render(content[maze])} for maze in shown]
-    return {"mazes": mazes, "rates": rates, "paths": paths, "sweep": compared.tables["sweep"]}
+    swept = {name: rows for name, rows in compared.tables.items() if name == "sweep"}
+    return {"mazes": mazes, "rates": rates, "paths": paths, **swept}
 
 
 def _evaluate(study: Study, policy: Transformer) -> Evaluation:

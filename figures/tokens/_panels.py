@@ -14,14 +14,15 @@ Frames = Mapping[str, pd.DataFrame]
 _SWEPT = ("method", "rollouts", "learning_rate", "seed")
 _RUN = ("estimator", *_SWEPT, "step")
 COLUMNS = {
-    "sweep": (*_SWEPT, "pass_rate"),
     "dynamics": (*_RUN, "pass_rate", "signal", "entropy", "length", "gradient_norm"),
     "evaluations": (*_RUN, "samples", "k", "pass_at_k"),
     "votes": (*_RUN, "samples", "majority"),
-    "base": ("k", "pass_at_k"),
-    "base_votes": ("majority",),
+    "base": ("seed", "k", "pass_at_k"),
+    "base_votes": ("seed", "majority"),
 }
-"""The tables of a comparison, and the columns that the figures read."""
+"""The tables of every comparison, and the columns that the figures read."""
+SWEEP = (*_SWEPT, "pass_rate")
+"""Those of the table `sweep`, which is there unless all rates were known."""
 KEYS = ("method", "rollouts", "learning_rate")
 """What names a line of the table of results."""
 
@@ -41,9 +42,9 @@ def final(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def base(tables: Frames, k: int) -> float:
-    """Return the base policy's pass@k."""
+    """Return the mean pass@k of the seeds' base policies."""
     rows = tables["base"]
-    return float(rows[rows.k == k].pass_at_k.iloc[0])
+    return float(rows[rows.k == k].pass_at_k.mean())
 
 
 def methods(rows: pd.DataFrame) -> list[str]:
@@ -84,7 +85,9 @@ def plot_base(ax: Axes, value: float) -> None:
 
 
 def plot_sweep(ax: Axes, swept: pd.DataFrame, rollouts: int) -> None:
-    """Plot validation pass@1 against the learning rate, on the seeds that chose it."""
+    """Plot validation pass@1 at one N against the learning rate, on the seeds that chose it."""
+    style.check_columns(swept, SWEEP, "sweep")
+    swept = swept[swept.rollouts == rollouts]
     for name, rows in swept.groupby("method", sort=False):
         line = style.means(rows, "learning_rate", "pass_rate")
         ax.plot(line.index, line, "o-", color=style.colour(str(name)), dashes=style.dashes(str(name)), markersize=4)
@@ -101,7 +104,9 @@ def result_table(tables: Frames, shown: Sequence[int]) -> pd.DataFrame:
     votes = final(tables["votes"])[[*keys, "majority"]]
     metrics = [*(f"pass@{k}" for k in shown), "majority"]
     result = style.final_table(votes.merge(wide, on=keys, validate="1:1"), list(KEYS), metrics)
-    line = [*(f"{base(tables, k):.4f}" for k in shown), f"{tables['base_votes'].majority.iloc[0]:.4f}"]
+    bases = tables["base"].pivot(index="seed", columns="k", values="pass_at_k")
+    votes_of_bases = tables["base_votes"].set_index("seed").majority
+    line = [style.interval_text(values.to_numpy()) for values in (*(bases[k] for k in shown), votes_of_bases)]
     result.loc[("base", *[""] * (len(KEYS) - 1)), :] = line
     return result
 

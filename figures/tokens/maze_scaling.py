@@ -30,7 +30,8 @@ def plot(tables: Frames, settings: Any) -> Figure:
     for ax, (count, k) in zip(axes[1], ((fewest, 1), (most, 1), (most, largest)), strict=False):
         _panels.plot_curves(ax, _panels.select(tables, rollouts=count), k)
         ax.set_title(f"N = {count}")
-    _panels.plot_sweep(axes[1, -1], tables["sweep"], settings.sweep_rollouts)
+    if "sweep" in tables:
+        _panels.plot_sweep(axes[1, -1], tables["sweep"], most)
     for ax in axes.flat:
         ax.set_visible(ax.has_data())
     handles, labels = axes[0, 0].get_legend_handles_labels()

@@ -1,15 +1,16 @@
 """The fair comparison of methods on written answers: rates are chosen alike, then reported runs are trained.
 
-Learning rates are swept alike for every method, at one N and on a seed that is not reported, and chosen by pass@1 on
-validation problems, which are not reported either.
+Learning rates are swept alike for every method at every N, on seeds that are not reported, and chosen by pass@1 on
+validation problems, which are not reported either. A seed has a base of its own, where every method starts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from maxrl_lab.rows import Row, Tables, append
 from maxrl_lab.tokens.study import Study
-from maxrl_lab.tokens.trained import base, train_all
+from maxrl_lab.tokens.trained import base, base_tables, train_all
 from maxrl_lab.training import sweep
 from maxrl_lab.training.methods import Method, parse_method
 from maxrl_lab.training.sweep import Key, Run, key_of
@@ -23,19 +24,27 @@ class Named(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """The reported runs, and all tables: `sweep`, those of `training.train`, and the base's evaluation."""
+    """The reported runs, and all tables: `sweep` if a rate was swept, those of `training.train`, and the bases'."""
 
     runs: list[Named]
     tables: Tables
 
 
-def compare(study: Study, names: Sequence[str], rollouts: Sequence[int]) -> Comparison:
+def compare(
+    study: Study,
+    names: Sequence[str],
+    rollouts: Sequence[int],
+    *,
+    fixed: Mapping[str, float] = MappingProxyType({}),
+    section: str = "",
+) -> Comparison:
     """Choose every method's learning rate and train it at every N; the policies are then there for `trained`.
 
-    The column `estimator` of the reported runs is the method's name in the settings, `method` its name at N.
+    Rates in `fixed` are not swept (`maxrl_lab.training.sweep.compare`, which also says what `section` is). The column
+    `estimator` of the reported runs is the method's name in the settings, `method` its name at N.
     """
-    for problems in (study.held_out, study.validation):
-        problems()  # too few problems are noticed before anything is trained
+    study.held_out()  # too few problems are noticed before anything is trained
+    study.validation(seed=0)
     settings = study.settings
     methods: dict[Key, Method] = {}
     name_of: dict[Key, str] = {}
@@ -51,16 +60,23 @@ def compare(study: Study, names: Sequence[str], rollouts: Sequence[int]) -> Comp
         score="pass_rate",
         sweep=lambda runs: _sweep(study, runs),
         report=lambda runs: _report(study, runs, name_of),
-        swept_as=lambda method: parse_method(name_of[key_of(method)], settings.sweep_rollouts),
+        fixed=fixed,
+        section=section,
     )
     runs = [Named(name_of[key_of(run.method)], run) for run in compared.runs]
-    return Comparison(runs, {"sweep": compared.sweep, **compared.report, **base_tables(study)})
+    return Comparison(runs, {**compared.tables, **_bases(study)})
 
 
-def base_tables(study: Study) -> Tables:
-    """Return the evaluation of the base: `base` (pass@k) and `base_votes` (the majority vote)."""
-    evaluation = study.evaluate(base(study), study.held_out(), study.settings.samples, study.writing(), "base")
-    return {"base": evaluation.coverage(), "base_votes": [{"majority": evaluation.majority(study.task)}]}
+def _bases(study: Study) -> Tables:
+    """Return what the reported seeds start from: `bases` (their pretraining), `base` (pass@k), `base_votes`."""
+    tables: Tables = {}
+    for seed in range(study.settings.seeds):
+        policy = base(study, seed)
+        evaluation = study.evaluate(policy, study.held_out(), study.settings.samples, study.writing(), "base", seed)
+        append(tables, base_tables(study, seed))
+        append(tables, {"base": [{"seed": seed, **row} for row in evaluation.coverage()]})
+        append(tables, {"base_votes": [{"seed": seed, "majority": evaluation.majority(study.task)}]})
+    return tables
 
 
 def _sweep(study: Study, runs: Sequence[Run]) -> list[Row]:

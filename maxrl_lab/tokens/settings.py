@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from maxrl_lab.fields import fields_of
 from maxrl_lab.policies.transformer import Shape
-from maxrl_lab.settings import Choice, Count, Positive, Processes, Rates, Settings, Whole, check_lists
+from maxrl_lab.settings import Choice, Count, Interval, Positive, Processes, Rates, Settings, Whole, check_lists
 from maxrl_lab.tokens.decoding import EOS
 from maxrl_lab.tokens.writing import PRECISIONS, Writing
 from maxrl_lab.training.methods import parse_method
@@ -41,12 +41,14 @@ class Policy(Settings):
 class Pretraining(Settings):
     """Pretraining: supervised, on solutions of fresh problems; where every method starts."""
 
+    pretrain_until: Annotated[float, Interval(0, 1, closed_high=True)] = 0.03
+    """Validation pass@1 at which pretraining ends, so that every seed starts alike; 1 makes all pretrain_steps."""
     pretrain_steps: Count = 600
-    """Number of updates of the pretraining."""
+    """Largest number of updates of the pretraining."""
     pretrain_batch: Count = 32
     """Number of problems in each update of the pretraining."""
     pretrain_rate: Positive = 4e-3
-    """Learning rate of AdamW in pretraining; its schedule is a cosine after a tenth of warm-up."""
+    """Learning rate of AdamW in pretraining, constant after a short warm-up."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,8 @@ class Training(Settings):
     """Number of prompts in each update."""
     learning_rates: Rates = (1e-4, 2e-4)
     """Learning rates of AdamW that are swept alike for every method."""
-    sweep_rollouts: Count = 8
-    """Number N of rollouts at which the learning rate is chosen for all N: AdamW divides out an estimator's scale."""
     seeds: Count = 3
-    """Number of reported runs of each method."""
+    """Number of reported runs of each method; a seed redraws pretraining, training problems and all rollouts."""
     sweep_seeds: Count = 1
     """Number of seeds of the sweep that chooses learning rates; none of them is reported."""
     memory: Positive = 1.0
@@ -78,7 +78,7 @@ class Evaluation(Settings):
     held_out: Count = 40
     """Number of held-out problems, and of the validation problems that choose learning rates."""
     samples: Annotated[int, Whole(4)] = 128
-    """Number of answers to each held-out problem at the end; a quarter of them during training."""
+    """Number of answers to each held-out problem at the end; a quarter of them during training and in the sweep."""
     measurements: Count = 3
     """Number of evaluations during training after the first."""
 
@@ -99,19 +99,19 @@ class TokenSettings(Evaluation, Training, Pretraining, Policy):
     def check_methods(self, names: Sequence[str], rollouts: Sequence[int]) -> None:
         """Raise `InputError` unless every method exists at every N, and none is there twice."""
         check_lists(rollouts=tuple(rollouts))
-        for count in (*rollouts, self.sweep_rollouts):
+        for count in rollouts:
             check_lists(methods=tuple(parse_method(name, count).name for name in names))
 
 
 CHANGE_NO_RUN = frozenset(
-    {"learning_rates", "sweep_rollouts", "seeds", "sweep_seeds"}
+    {"learning_rates", "seeds", "sweep_seeds"}
     | {field.name for field in fields_of(TokenSettings) if not field.changes_results}
 )
 """Settings that say which runs there are, or that change no result at all: they change nothing about any one run.
 
 (`memory` is not among them: it changes the rounding of a gradient, which training amplifies.)
 """
-CHANGE_NO_BASE = CHANGE_NO_RUN | {"steps", "prompts", "memory", "held_out", "samples", "measurements"}
+CHANGE_NO_BASE = CHANGE_NO_RUN | {"steps", "prompts", "held_out", "samples", "measurements"}
 """Settings that pretraining does not read."""
 
 SMALLEST: dict[str, Any] = {
@@ -119,12 +119,12 @@ SMALLEST: dict[str, Any] = {
     "layers": 1,
     "heads": 2,
     "mlp": 16,
+    "pretrain_until": 1.0,
     "pretrain_steps": 12,
     "pretrain_batch": 8,
     "steps": 4,
     "prompts": 4,
     "learning_rates": (1e-3,),
-    "sweep_rollouts": 4,
     "seeds": 2,
     "held_out": 6,
     "samples": 16,

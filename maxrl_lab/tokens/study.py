@@ -44,31 +44,42 @@ class Study:
         return self.settings.writing(self.task.answer_length, temperature, top_p)
 
     def held_out(self) -> Problems:
-        """Return the held-out problems, the same for all policies."""
+        """Return the held-out problems, the same for all policies and seeds."""
         return self.task.problems(self.settings.held_out, split="test", distinct=True)
 
-    def validation(self) -> Problems:
-        """Return the problems that choose learning rates: of the training split, but not in a fixed training set.
-
-        (Pretraining samples from the whole split, so where there are few problems it has seen them.)
-        """
-        if self.training_set is None:
-            return self.task.problems(self.settings.held_out, seed=0, step=FRESH)
-        return self._fixed.select(np.arange(self.training_set, self.training_set + self.settings.held_out))
-
-    @cached_property
-    def _fixed(self) -> Problems:
-        """The fixed training set, followed by the validation problems."""
-        return self.task.problems((self.training_set or 0) + self.settings.held_out, seed=0, distinct=True)
+    def pretraining(self, seed: int, step: int, count: int) -> Problems:
+        """Return the problems of one update of a seed's pretraining, which samples from the whole training split."""
+        return self.task.problems(count, seed=2 * seed, step=step)
 
     def problems(self, seed: int, step: int) -> Problems:
         """Return the problems of one update: equal for equal seeds, whatever the method."""
         count = self.settings.prompts
         if self.training_set is None:
-            return self.task.problems(count, seed=seed + 1, step=step)
+            return self.task.problems(count, seed=2 * seed + 1, step=step)
         epoch, update = divmod(step, self.training_set // count)
         order = torch.randperm(self.training_set, generator=generator("epoch", seed, epoch))
-        return self._fixed.select(order[update * count : (update + 1) * count])
+        return self._fixed(seed).select(order[update * count : (update + 1) * count])
+
+    def validation(self, seed: int) -> Problems:
+        """Return the problems that choose learning rates: of the training split, but not in a fixed training set.
+
+        (Pretraining samples from the whole split, so where there are few problems it has seen them.)
+        """
+        if self.training_set is None:
+            return self.task.problems(self.settings.held_out, seed=2 * seed + 1, step=FRESH)
+        return self._fixed(seed).select(np.arange(self.training_set, self.training_set + self.settings.held_out))
+
+    def _fixed(self, seed: int) -> Problems:
+        """Return a seed's fixed training set, followed by its validation problems."""
+        if seed not in self._kept:
+            count = (self.training_set or 0) + self.settings.held_out
+            self._kept[seed] = self.task.problems(count, seed=2 * seed + 1, distinct=True)
+        return self._kept[seed]
+
+    @cached_property
+    def _kept(self) -> dict[int, Problems]:
+        """The fixed training sets that were asked for, by seed."""
+        return {}
 
     def prompts(self, problems: Problems) -> Prompts:
         """Return the prompts of some problems, on the policy's device."""

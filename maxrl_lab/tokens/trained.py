@@ -28,20 +28,28 @@ from maxrl_lab.tokens.tasks import TokenTask
 from maxrl_lab.training.sweep import Run
 
 
-def base(study: Study) -> Transformer:
-    """Return the policy pretrained on solutions, where every method starts."""
+def base(study: Study, seed: int) -> Transformer:
+    """Return the policy that a seed has pretrained on solutions, where every method of that seed starts."""
+    return _base(study, seed)[0]
 
+
+def base_tables(study: Study, seed: int) -> Tables:
+    """Return the table `bases`: how many updates a seed's pretraining took, and the pass@1 at which it ended."""
+    return _base(study, seed)[1]
+
+
+def _base(study: Study, seed: int) -> Trained:
     def make(address: str) -> Trained:
-        return pretraining.pretrain(study, study.context.checkpoint.stage(address)), {}
+        return pretraining.pretrain(study, seed, study.context.checkpoint.stage(address))
 
-    return _cached("base", study, address_of_base(study), make)[0]
+    return _cached("base", study, address_of_base(study, seed), make)
 
 
 def trained(study: Study, run: Run, stage: training.Stage) -> Trained:
     """Return the base policy trained by a run, and the tables of its training."""
 
     def make(address: str) -> Trained:
-        policy = base(study)
+        policy = base(study, run.seed)
         return policy, training.train(study, policy, run, stage, study.context.checkpoint.stage(address))
 
     return _cached("run", study, address_of_run(study, run, stage), make)
@@ -49,22 +57,27 @@ def trained(study: Study, run: Run, stage: training.Stage) -> Trained:
 
 def train_all(study: Study, runs: Sequence[Run], stage: training.Stage) -> list[Tables]:
     """Train all runs, side by side; return the tables of each. The policies are then there for `trained`."""
-    base(study)
     quiet = replace(study, context=replace(study.context, quiet=True))
+    processes = 1 if study.context.device.type == "cuda" else study.settings.processes
+    seeds = sorted({run.seed for run in runs})
+    progress = study.context.progress(f"{study.task.name}: {len(seeds)} pretrainings, {stage}")
+    in_parallel(_pretrain_job, [(quiet, seed) for seed in seeds], processes, progress)
     progress = study.context.progress(f"{study.task.name}: {len(runs)} runs, {stage}")
-    on_gpu = study.context.device.type == "cuda"
-    jobs = [(quiet, run, stage) for run in runs]
-    return in_parallel(_train_job, jobs, 1 if on_gpu else study.settings.processes, progress)
+    return in_parallel(_train_job, [(quiet, run, stage) for run in runs], processes, progress)
+
+
+def _pretrain_job(job: tuple[Study, int]) -> None:
+    base(*job)
 
 
 def _train_job(job: tuple[Study, Run, training.Stage]) -> Tables:
     return trained(*job)[1]
 
 
-def address_of_base(study: Study) -> dict[str, Any]:
-    """Return all that the pretrained policy depends on."""
+def address_of_base(study: Study, seed: int) -> dict[str, Any]:
+    """Return all that a seed's pretrained policy depends on."""
     settings = {name: value for name, value in asdict(study.settings).items() if name not in CHANGE_NO_BASE}
-    return {"task": _task(study.task), "settings": settings, "code": _code(study.task, pretraining)}
+    return {"task": _task(study.task), "settings": settings, "seed": seed, "code": _code(study.task, pretraining)}
 
 
 def address_of_run(study: Study, run: Run, stage: training.Stage) -> dict[str, Any]:

@@ -89,8 +89,8 @@ class _Training:
         is_end = step == settings.steps
         if self.stage == "sweep" and not is_end:
             return {}
-        problems = self.study.held_out() if self.stage == "report" else self.study.validation()
-        samples = settings.samples // (1 if is_end else 4)
+        problems = self.study.held_out() if self.stage == "report" else self.study.validation(self.run.seed)
+        samples = settings.samples // (1 if is_end and self.stage == "report" else 4)
         evaluation = self.study.evaluate(self.policy, problems, samples, self.study.writing(), self.run.seed, step)
         if not bool(evaluation.written.log_probs.isfinite().all()):
             raise DivergedError(0, step)

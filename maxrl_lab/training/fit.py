@@ -21,6 +21,8 @@ OPTIMISERS: dict[str, type[torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
 }
+_OPTIONS: dict[str, dict[str, Any]] = {"adamw": {"weight_decay": 0.0}}
+"""Options that are not torch's defaults: AdamW decays no weights, as in the jobs of TRL and verl."""
 
 
 def constant(step: int, steps: int, warmup: int) -> float:  # noqa: ARG001
@@ -87,14 +89,16 @@ def fit(
     checkpoint: Checkpoint,
     measure: Callable[[int], Tables] | None = None,
     log: Callable[[int], Tables] | None = None,
+    stop: Callable[[Tables], bool] = lambda tables: False,  # noqa: ARG005
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> Tables:
     """Train the stack's R networks, each by its own method and learning rate; return the tables that were measured.
 
     `batch(step)` evaluates the stack on that step's tasks; `measure(step)` returns rows, by table, after `step`
-    updates; `log(step)` returns rows about the update that was just made, while its gradients are still there. The
-    state is saved every `optimisation.checkpoint_every` steps and at the end; a later call continues from there and
-    returns equal tables.
+    updates; `log(step)` returns rows about the update that was just made, while its gradients are still there;
+    training ends early where `stop(tables)` says so, which is told all tables after every measurement. The state is
+    saved every `optimisation.checkpoint_every` steps and at the end; a later call continues from there and returns
+    equal tables.
     """
     if not len(methods) == len(learning_rates) == len(stack.networks):
         got = f"{len(methods)} and {len(learning_rates)} for {len(stack.networks)} networks"
@@ -103,6 +107,8 @@ def fit(
     for step in progress(range(training.step, optimisation.steps)):
         if measure and step % optimisation.measure_every == 0:
             append(training.tables, measure(step))
+            if stop(training.tables):
+                break
         take_step(run_losses(batch(step), methods), training.optimiser, optimisation.clip)
         training.schedule.step()
         training.step = step + 1
@@ -123,8 +129,8 @@ def make_optimiser(
     groups: list[dict[str, Any]] = [
         {"params": list(network.parameters()), "lr": rate} for network, rate in zip(networks, rates, strict=True)
     ]
-    options: dict[str, Any] = {"momentum": optimisation.momentum} if optimisation.optimiser == "sgd" else {}
-    return OPTIMISERS[optimisation.optimiser](groups, **options)
+    options = {"momentum": optimisation.momentum} if optimisation.optimiser == "sgd" else {}
+    return OPTIMISERS[optimisation.optimiser](groups, **options, **_OPTIONS.get(optimisation.optimiser, {}))
 
 
 class _Training:

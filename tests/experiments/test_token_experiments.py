@@ -35,6 +35,7 @@ SIGNAL = replace(
     sum_examples=6,
     sum_length=1,
     sum_pretrain_steps=60,
+    seeds=1,
 )
 
 
@@ -50,7 +51,7 @@ class TestGradientSignal:
     def test_sampled_is_the_norm_of_the_trainers_gradient(self, context):
         """On sums, which a policy that has learnt little solves now and then: the function takes any task."""
         study = self.sums(context)
-        policy = base(study)
+        policy = base(study, 0)
         problems = study.task.problems(SIGNAL.examples, seed=0, step=FRESH)
         rows = pd.DataFrame(gradient_signal.measure_sampled(study, SIGNAL, context))
         assert len(rows) == SIGNAL.examples * len(EVERY)
@@ -63,7 +64,7 @@ class TestGradientSignal:
                 """The group that was measured, as the trainer would see it."""
 
                 def rollout(self, runs, rollouts, place=place, problem=problem, prompts=prompts, writing=writing):
-                    stream = generator("gradient signal", place)
+                    stream = generator("gradient signal", 0, place)
                     written = write(policy, prompts, rollouts, writing, stream)
                     rewards = study.task.verify(problem.content, written.tokens, written.lengths)
                     successes.append(int(rewards.sum()))
@@ -82,7 +83,7 @@ class TestGradientSignal:
         study = self.sums(context)
         problems = study.task.problems(SIGNAL.examples, seed=0, step=FRESH)
         rows = pd.DataFrame(gradient_signal.measure_sampled(study, replace(SIGNAL, rate_samples=512), context))
-        batch = study.batch(base(study), problems, 0, 0)
+        batch = study.batch(base(study, 0), problems, 0, 0)
         rates = batch.log_pass_rate([0])[0].detach().exp().double()
         found = torch.tensor(rows.groupby("example").pass_rate.first().to_numpy())
         # Bonferroni over 6 problems at a family rate of 1e-3: 3.8 standard errors; the seed is fixed
@@ -92,7 +93,7 @@ class TestGradientSignal:
         study = self.sums(context)
         rows = pd.DataFrame(gradient_signal.measure_exact(study, SIGNAL, context))
         assert len(rows) == SIGNAL.examples * len(EVERY)
-        policy = base(study).double()
+        policy = base(study, 0).double()
         parameters = list(policy.parameters())
         problems = study.task.problems(SIGNAL.sum_examples, seed=0, step=FRESH, distinct=True)
         for place in range(SIGNAL.examples):
@@ -117,14 +118,14 @@ class TestGradientSignal:
         tables = {name: pd.DataFrame(rows) for name, rows in gradient_signal.run(settings, context).items()}
         methods, updates = len(settings.estimators), settings.seeds * settings.steps * len(settings.estimators)
         assert {name: len(rows) for name, rows in tables.items()} == {
-            "mazes": settings.examples * methods,
+            "mazes": settings.seeds * settings.examples * methods,
             "sums": settings.sum_examples * methods,
             "sweep": methods,
             "dynamics": updates,
             "timings": updates,
         }
         for name in ("mazes", "sums"):  # pass rates are the prompt's, not the method's
-            assert (tables[name].groupby("example").pass_rate.nunique() == 1).all()
+            assert (tables[name].groupby(["seed", "example"]).pass_rate.nunique() == 1).all()
 
 
 # A corridor of three cells, then down: S at (1, 1), G at (3, 3).

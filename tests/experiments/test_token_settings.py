@@ -16,7 +16,7 @@ BAD = [
     (maze_scaling, {"rollouts": (1, 4)}, "rloo needs at least 2 rollouts in a group, got N = 1"),
     (maze_scaling, {"rollouts": (4, 4)}, "rollouts must be distinct, got 4 4"),
     (maze_scaling, {"rollouts": ()}, "rollouts needs at least one value, got none"),
-    (maze_scaling, {"sweep_rollouts": 1}, "rloo needs at least 2 rollouts in a group, got N = 1"),
+    (maze_scaling, {"pretrain_until": 0.0}, "pretrain_until must lie in (0, 1], got 0.0"),
     (maze_scaling, {"estimators": ()}, "estimators needs at least one value, got none"),
     (maze_scaling, {"estimators": ("rloo", "maxrl", "rloo")}, "estimators must be distinct, got rloo maxrl rloo"),
     (

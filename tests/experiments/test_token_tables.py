@@ -20,8 +20,9 @@ COLUMNS = {
     "timings": [*RUN, "seconds_sample", "seconds_verify", "seconds_update", "tokens_per_second"],
     "evaluations": [*RUN, "samples", "k", "pass_at_k"],
     "votes": [*RUN, "samples", "majority"],
-    "base": ["k", "pass_at_k"],
-    "base_votes": ["majority"],
+    "bases": ["seed", "updates", "pass_rate"],
+    "base": ["seed", "k", "pass_at_k"],
+    "base_votes": ["seed", "majority"],
 }
 
 
@@ -60,13 +61,14 @@ def test_counts(trained):
     early, late = (sum(k <= samples for k in KS) for samples in (settings.samples // 4, settings.samples))
     moments = math.ceil(settings.steps / (settings.steps // settings.measurements))
     assert {name: len(rows) for name, rows in tables.items()} == {
-        "sweep": methods * len(settings.learning_rates) * settings.sweep_seeds,
+        "sweep": methods * len(counts) * len(settings.learning_rates) * settings.sweep_seeds,
         "dynamics": reported * settings.steps,
         "timings": reported * settings.steps,
         "evaluations": reported * (moments * early + late),
         "votes": reported * (moments + 1),
-        "base": late,
-        "base_votes": 1,
+        "bases": settings.seeds,
+        "base": settings.seeds * late,
+        "base_votes": settings.seeds,
     }
 
 
@@ -84,8 +86,8 @@ def test_seeds_of_the_sweep_are_not_reported_and_a_method_has_one_rate(trained):
     report = tables["dynamics"]
     assert set(report.seed) == set(range(settings.seeds))
     assert not set(tables["sweep"].seed) & set(report.seed)
-    assert set(tables["sweep"].rollouts) == {settings.sweep_rollouts}
-    assert (report.groupby("method").learning_rate.nunique() == 1).all()
+    assert set(tables["sweep"].rollouts) == set(counts)
+    assert (report.groupby(["method", "rollouts"]).learning_rate.nunique() == 1).all()
     assert sorted(report.rollouts.unique()) == counts
     assert list(dict.fromkeys(report.estimator)) == list(methods_of(settings))
 
@@ -122,19 +124,18 @@ def test_epochs(all_tables):
         assert rows.epoch.max() == 2.0
 
 
-def test_the_best_rate_of_the_sweep_is_used_at_every_n(tmp_path):
+def test_every_method_is_swept_at_every_n(tmp_path):
     study = study_in(tmp_path, SUM, learning_rates=(1e-4, 1e-2), steps=2, seeds=1)
     names = ("rloo", "pkpo:k=N/2")
     compared = compare(study, names, (2, 4))
     swept = pd.DataFrame(compared.tables["sweep"])
-    assert set(swept.rollouts) == {study.settings.sweep_rollouts} == {4}
-    scores = swept.pivot(index="method", columns="learning_rate", values="pass_rate")
-    # of equally good rates the smallest one
-    best = {name: scores.loc[method].idxmax() for name, method in zip(names, ("rloo", "pkpo:k=2"), strict=True)}
+    scores = swept.pivot(index=["method", "rollouts"], columns="learning_rate", values="pass_rate")
+    assert sorted(scores.index) == [("pkpo:k=1", 2), ("pkpo:k=2", 4), ("rloo", 2), ("rloo", 4)]
+    best = scores.idxmax(axis=1)  # of equally good rates the smallest one
     assert [(name, run.method.rollouts) for name, run in compared.runs] == [
         (name, count) for count in (2, 4) for name in names
     ]
-    assert all(run.learning_rate == best[name] for name, run in compared.runs)
+    assert all(run.learning_rate == best[run.method.name, run.method.rollouts] for _, run in compared.runs)
     assert [run.method.name for _, run in compared.runs] == ["rloo", "pkpo:k=1", "rloo", "pkpo:k=2"]
 
 

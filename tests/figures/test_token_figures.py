@@ -57,7 +57,7 @@ class TestTokenFigures:
         ids=["one N", "one seed", "one method", "two k", "four N, few samples"],
     )
     def test_maze_scaling_variations(self, tmp_path, changes):
-        tables, settings = tables_of(maze_scaling_experiment, tmp_path, **{"steps": 2, "sweep_rollouts": 8, **changes})
+        tables, settings = tables_of(maze_scaling_experiment, tmp_path, **{"steps": 2, **changes})
         figure = maze_scaling.plot(tables, settings)
         drawn(figure)
         names = changes.get("estimators", ("rloo", "grpo", "maxrl"))

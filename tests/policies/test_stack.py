@@ -90,7 +90,10 @@ class TestLearningRates:
                 lambda parameters, rate: torch.optim.SGD(parameters, lr=rate, momentum=0.9),
             ),
             (Optimisation(steps=1, optimiser="adam"), lambda parameters, rate: torch.optim.Adam(parameters, lr=rate)),
-            (Optimisation(steps=1, optimiser="adamw"), lambda parameters, rate: torch.optim.AdamW(parameters, lr=rate)),
+            (
+                Optimisation(steps=1, optimiser="adamw"),
+                lambda parameters, rate: torch.optim.AdamW(parameters, lr=rate, weight_decay=0.0),
+            ),
         ],
         ids=["sgd", "momentum", "adam", "adamw"],
     )

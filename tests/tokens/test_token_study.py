@@ -4,7 +4,9 @@ import dataclasses
 from dataclasses import dataclass
 
 import pytest
+import torch
 from small_study import SMALL, SUM, WIDER, context_in, run_of, study_in
+from torch.nn.utils import parameters_to_vector
 
 from maxrl_lab.tokens.settings import TokenSettings
 from maxrl_lab.tokens.study import Study
@@ -33,7 +35,7 @@ def test_runs_that_differ_in_the_method_only_see_the_same_prompts(tmp_path, monk
     ):
         seen.clear()
         checkpoint = study.context.checkpoint.stage(str(number))
-        train(study, base(study), run_of(name, rollouts, rate, seed), "report", checkpoint)
+        train(study, base(study, seed), run_of(name, rollouts, rate, seed), "report", checkpoint)
         assert [each[:2] for each in seen] == [(seed, step) for step in range(SMALL.steps)]
         by_run[name, rollouts, seed] = [each[2] for each in seen]
     assert by_run["rloo", 4, 0] == by_run["maxrl", 8, 0] == by_run["grpo | greedy_gate", 4, 0]
@@ -48,7 +50,8 @@ def test_an_epoch_visits_every_problem_of_the_fixed_training_set_once(tmp_path):
         for epoch in (0, 1)
     ]
     assert all(len(epoch) == len(set(epoch)) == FIXED for epoch in epochs)
-    assert len({tuple(sorted(epoch)) for epoch in epochs}) == 1  # the same problems, whoever trains
+    sets = [tuple(sorted(epoch)) for epoch in epochs]
+    assert sets[0] == sets[1] != sets[2] == sets[3]  # the same problems in every epoch, other ones for another seed
     assert len(set(map(tuple, epochs))) == 4  # in another order every time
     assert digests(study.problems(1, 3)) == digests(study.problems(1, 3))
 
@@ -56,14 +59,29 @@ def test_an_epoch_visits_every_problem_of_the_fixed_training_set_once(tmp_path):
 @pytest.mark.parametrize("training_set", [None, FIXED])
 def test_held_out_problems_are_never_trained_on(tmp_path, training_set):
     study = study_in(tmp_path, WIDER, training_set)
-    trained = {digest for seed in range(3) for step in range(20) for digest in digests(study.problems(seed, step))}
-    held_out, validation = (set(digests(problems)) for problems in (study.held_out(), study.validation()))
+    held_out = set(digests(study.held_out()))
     assert len(held_out) == SMALL.held_out
-    assert not held_out & (trained | validation)
-    if training_set:
-        assert len(validation) == SMALL.held_out
-        assert not validation & trained
-        assert len(trained) == training_set
+    for seed in range(3):
+        trained = {digest for step in range(20) for digest in digests(study.problems(seed, step))}
+        validation = set(digests(study.validation(seed)))
+        pretrained = {digest for step in range(20) for digest in digests(study.pretraining(seed, step, 8))}
+        assert not held_out & (trained | validation | pretrained)
+        if training_set:
+            assert len(validation) == SMALL.held_out
+            assert not validation & trained
+            assert len(trained) == training_set
+
+
+def test_a_seed_redraws_pretraining_training_and_validation(tmp_path):
+    study = study_in(tmp_path, WIDER)
+    parts = [
+        tuple(digests(problems))
+        for seed in (0, 1)
+        for problems in (study.pretraining(seed, 0, 8), study.problems(seed, 0), study.validation(seed))
+    ]
+    assert len(set(parts)) == 6
+    first, second = (parameters_to_vector(base(study, seed).parameters()) for seed in (0, 1))
+    assert not torch.allclose(first, second)
 
 
 def test_fresh_problems_are_other_ones_in_every_update(tmp_path):

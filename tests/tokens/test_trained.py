@@ -36,6 +36,7 @@ OTHER = {
     "width": 20,
     "heads": 4,
     "precision": "bfloat16",
+    "pretrain_until": 0.5,
     "pretrain_rate": 2e-3,
     "learning_rates": (1e-3, 2e-3),
     "memory": 0.5,
@@ -55,7 +56,7 @@ class TestSettings:
     def test_two_values_share_an_address_only_where_that_is_declared(self, tmp_path, name):
         first, second = study_in(tmp_path), study_in(tmp_path, settings=changed(name))
         run = run_of("maxrl")
-        assert (address_of_base(first) == address_of_base(second)) == (name in CHANGE_NO_BASE)
+        assert (address_of_base(first, 0) == address_of_base(second, 0)) == (name in CHANGE_NO_BASE)
         shared = address_of_run(first, run, "report") == address_of_run(second, run, "report")
         assert shared == (name in CHANGE_NO_RUN)
 
@@ -70,7 +71,7 @@ class TestSettings:
         addresses = []
         for value in (0.0, 0.1):
             object.__setattr__(study, "settings", Further(**dataclasses.asdict(SMALL), dropout=value))
-            addresses.append((address_of_base(study), address_of_run(study, run_of("maxrl"), "report")))
+            addresses.append((address_of_base(study, 0), address_of_run(study, run_of("maxrl"), "report")))
         assert addresses[0][0] != addresses[1][0]
         assert addresses[0][1] != addresses[1][1]
 
@@ -87,18 +88,17 @@ class TestSettings:
         return study
 
     def test_pretraining_does_not_read_what_is_declared(self, tmp_path):
-        # `writing` is made of what pretraining needs, the precision, and of what it does not, the memory
-        study = self.watched(study_in(tmp_path), CHANGE_NO_BASE - {"memory"})
-        pretraining.pretrain(study, study.context.checkpoint)
+        study = self.watched(study_in(tmp_path), CHANGE_NO_BASE)
+        pretraining.pretrain(study, 0, study.context.checkpoint)
 
     def test_the_watch_sees_a_setting_that_is_read(self, tmp_path):
         study = self.watched(study_in(tmp_path), {"pretrain_batch"})
         with pytest.raises(AssertionError, match="pretrain_batch is declared to change nothing, and was read"):
-            pretraining.pretrain(study, study.context.checkpoint)
+            pretraining.pretrain(study, 0, study.context.checkpoint)
 
     def test_training_does_not_read_what_is_declared(self, tmp_path):
         study = study_in(tmp_path)
-        policy = rooms.base(study)
+        policy = rooms.base(study, 0)
         self.watched(study, CHANGE_NO_RUN)
         training.train(study, policy, run_of("maxrl"), "report", study.context.checkpoint)
 
@@ -115,7 +115,7 @@ class TestRuns:
 
     def test_the_training_set_counts_in_a_run_alone(self, tmp_path):
         first, second = study_in(tmp_path), study_in(tmp_path, training_set=8)
-        assert address_of_base(first) == address_of_base(second)
+        assert address_of_base(first, 0) == address_of_base(second, 0)
         assert address_of_run(first, run_of("maxrl"), "report") != address_of_run(second, run_of("maxrl"), "report")
 
     def test_a_function_has_no_name_that_tells_it_apart(self, tmp_path):
@@ -130,7 +130,7 @@ class TestRuns:
         "other", [ModularSum(2, 6), ModularSum(3, 5), ModularSum(2, 5, scratchpad=True), ModularSum(2, 5, False, 3)]
     )
     def test_another_task_has_another_address(self, tmp_path, other):
-        assert address_of_base(study_in(tmp_path)) != address_of_base(study_in(tmp_path, other))
+        assert address_of_base(study_in(tmp_path), 0) != address_of_base(study_in(tmp_path, other), 0)
 
     def test_a_plain_attribute_of_a_task_counts_although_its_key_does_not_tell(self, tmp_path):
         class Letters(SimpleTask):
@@ -151,11 +151,11 @@ class TestRuns:
                 self.log.append(answer)
                 return answer == [problem[0]]
 
-        once, twice = (address_of_base(study_in(tmp_path, Letters(value))) for value in (False, True))
+        once, twice = (address_of_base(study_in(tmp_path, Letters(value)), 0) for value in (False, True))
         assert once != twice
         asked = Letters(False)
         asked.is_right("a", ["a"])  # what a task has seen does not count
-        assert address_of_base(study_in(tmp_path, asked)) == once
+        assert address_of_base(study_in(tmp_path, asked), 0) == once
 
 
 class TestCode:
@@ -226,7 +226,7 @@ class TestCode:
             module = importlib.util.module_from_spec(spec)
             monkeypatch.setitem(sys.modules, "own_task", module)
             spec.loader.exec_module(module)
-            return address_of_base(study_in(tmp_path, module.Own()))
+            return address_of_base(study_in(tmp_path, module.Own()), 0)
 
         first = address("one.py", value="'a'", comment="")
         assert (address("two.py", value=value, comment=comment) == first) == is_same
