@@ -129,7 +129,7 @@ def make_optimiser(
     groups: list[dict[str, Any]] = [
         {"params": list(network.parameters()), "lr": rate} for network, rate in zip(networks, rates, strict=True)
     ]
-    options = {"momentum": optimisation.momentum} if optimisation.optimiser == "sgd" else {}
+    options: dict[str, Any] = {"momentum": optimisation.momentum} if optimisation.optimiser == "sgd" else {}
     return OPTIMISERS[optimisation.optimiser](groups, **options, **_OPTIONS.get(optimisation.optimiser, {}))
 
 

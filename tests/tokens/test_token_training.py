@@ -90,7 +90,8 @@ class TestDiverged:
     def test_the_error_names_method_rate_seed_and_step(self, tmp_path, refuses):
         message = (
             "modular_sum: grpo | entropy_bonus:coefficient=0.1, N = 4, learning rate 1e+30, seed 2 has diverged: "
-            "its policy is NaN after 1 updates; leave that rate out, with --out or --force (the last checkpoint is kept)"
+            "its policy is NaN after 1 updates; leave that rate out, with --out or --force (the last "
+            "checkpoint is kept)"
         )
         with refuses(message):
             compare(study_in(tmp_path, learning_rates=(1e-3, 1e30)), (ENTROPY,), (4,))
@@ -98,7 +99,8 @@ class TestDiverged:
     def test_in_the_last_update_too(self, tmp_path, refuses):
         message = (
             "modular_sum: grpo | entropy_bonus:coefficient=0.1, N = 4, learning rate 1e+30, seed 0 has diverged: "
-            "its policy is NaN after 1 updates; leave that rate out, with --out or --force (the last checkpoint is kept)"
+            "its policy is NaN after 1 updates; leave that rate out, with --out or --force (the last "
+            "checkpoint is kept)"
         )
         with refuses(message):
             trained(study_in(tmp_path, steps=1), run_of(ENTROPY, rate=1e30), "report")
