@@ -1,12 +1,18 @@
 """The benchmarks of rollouts and of batching run at their smallest sizes, and what they print adds up."""
 
+import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from benchmarks import classification, navigation, token_peers, tokens
+from benchmarks import classification, gpu, navigation, token_peers, tokens
 from benchmarks.timing import Stopwatch, medians
 from maxrl_lab.policies.transformer import Shape
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_medians_leave_out_the_first_round_and_interleave():
@@ -69,3 +75,86 @@ def test_token_tasks_are_timed(capsys, monkeypatch):
     times = [float(line.split()[line.split().index("s") - 1]) for line in lines if line.startswith("  lab")]
     assert len(times) == 4
     assert min(times) >= 0
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory):
+    path = tmp_path_factory.mktemp("gpu") / "card.json"
+    assert gpu.main(["--tiny", "--out", str(path)]) == 0
+    return json.loads(path.read_text(), parse_constant=pytest.fail)  # no NaN
+
+
+class TestGpu:
+    """The script for a GPU, at its smallest on the CPU."""
+
+    def test_every_section_has_rows_and_no_error(self, record):
+        assert list(record["sections"]) == list(gpu.SECTIONS)
+        for section in record["sections"].values():
+            assert section["error"] is None
+            assert section["rows"]
+        assert all(row["passed"] for row in record["sections"]["checks"]["rows"])
+
+    def test_the_step_counts_the_models_operations(self, record):
+        rows = record["sections"]["paper_step"]["rows"]
+        assert [(row["arithmetic"], row["prompts"]) for row in rows] == [
+            (name, prompts) for prompts in (2, 4) for name in ("float32", "tf32", "bfloat16")
+        ]
+        # one layer of width 16, MLP 16, one key-value head of 8, 32 words: 16 (32 + 16 + 16 + 3 x 16) + 32 x 16 weights
+        weights, width, prompt, answer = 16 * (16 + 16 + 16 + 48) + 32 * 16, 16, 34, 15
+        read = prompt * (2 * weights + 4 * width * prompt / 2)
+        written = 4 * answer * (2 * weights + 4 * width * (prompt + answer / 2))
+        assert [row["model_flops"] for row in rows] == [4 * row["prompts"] * (read + written) for row in rows]
+        for row in rows:
+            tokens = row["prompts"] * row["rollouts"] * row["answer_tokens"]
+            assert row["tokens_per_second"] == pytest.approx(tokens / row["seconds"])
+
+    def test_training_is_measured_before_and_after(self, record):
+        rows = record["sections"]["maze_scaling"]["rows"]
+        assert [row["update"] for row in rows[1:]] == [0, 1, 2, 2]
+        assert {"pass_at_1", "pass_at_4"} <= rows[1].keys() & rows[-1].keys()
+        assert "signal" in rows[2]
+
+    def test_a_section_that_fails_is_recorded_and_the_next_goes_on(self, tmp_path, monkeypatch, capsys):
+        def broken(work):
+            yield {"seconds": 1.0}
+            raise RuntimeError("the card is on fire")
+
+        sections = {"card": (broken, 0.5), "checks": gpu.SECTIONS["checks"]}
+        monkeypatch.setattr(gpu, "SECTIONS", sections)
+        path = tmp_path / "card.json"
+        assert gpu.main(["--tiny", "--out", str(path), "--sections", "card", "checks"]) == 1
+        card, checks = json.loads(path.read_text())["sections"].values()
+        assert "the card is on fire" in card["error"]
+        assert card["rows"] == [{"seconds": 1.0}]
+        assert checks["error"] is None
+        assert "2 sections, failed: card" in capsys.readouterr().out
+
+    def test_a_check_that_fails_is_named(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(gpu.gpu_checks, "_weights", lambda work: (1.0, 0.1))
+        path = tmp_path / "card.json"
+        assert gpu.main(["--tiny", "--out", str(path), "--sections", "checks"]) == 1
+        section = json.loads(path.read_text())["sections"]["checks"]
+        assert [row["passed"] for row in section["rows"]].count(False) == 1
+        assert section["error"].rstrip().endswith("checks that failed: <lambda>")
+
+    def test_no_work_is_started_for_which_there_is_no_time(self, tmp_path):
+        path = tmp_path / "card.json"
+        sections = ["paper_step", "table_rollouts", "maze_scaling"]
+        assert gpu.main(["--tiny", "--minutes", "0", "--out", str(path), "--sections", *sections]) == 0
+        rows = [row for section in json.loads(path.read_text())["sections"].values() for row in section["rows"]]
+        assert len(rows) == 6 + 2 + 1
+        assert all("left_out" in row for row in rows)
+
+    def test_only_base_dependencies_are_needed(self, tmp_path):
+        blocked = "('tqdm', 'pandas', 'sklearn', 'matplotlib', 'gymnasium', 'minigrid', 'pytest')"
+        program = (
+            "import importlib.util, sys\n"
+            f"for name in {blocked}: sys.modules[name] = None\n"
+            "find = importlib.util.find_spec\n"
+            f"importlib.util.find_spec = lambda name, *rest: None if name in {blocked} else find(name, *rest)\n"
+            "from benchmarks import gpu\n"
+            "sys.exit(gpu.main(['--tiny', '--out', sys.argv[1]]))"
+        )
+        command = [sys.executable, "-c", program, str(tmp_path / "card.json")]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr

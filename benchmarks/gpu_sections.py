@@ -1,0 +1,191 @@
+"""The sections of `benchmarks.gpu`: each yields rows, and imports what it needs only when it runs."""
+
+import importlib.util
+import subprocess
+import sys
+import tempfile
+import time
+import types
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.gpu_work import Row, Step, Work, arithmetic, levels
+
+ROOT = Path(__file__).parents[1]
+GPU_TESTS = (
+    "tests/theory/test_estimators.py",
+    "tests/theory/test_exact.py",
+    "tests/envs/test_maze.py",
+    "tests/tabular/test_rollout.py",
+)
+"""Files of tests with some that need a GPU."""
+ARITHMETICS = {"float32": ("float32", False), "tf32": ("float32", True), "bfloat16": ("bfloat16", False)}
+"""Name to the precision of the policy, and whether products of float32 may round their factors to TF32."""
+
+
+def card(work: Work) -> Iterator[Row]:
+    """Yield the card's memory, its bandwidth, and the speed of a square matrix product in each arithmetic."""
+    if work.device.type == "cuda":
+        properties = torch.cuda.get_device_properties(work.device)
+        yield {"memory_gib": properties.total_memory / 2**30, "multiprocessors": properties.multi_processor_count}
+    size = work.sizes.matrix
+    source = torch.ones(4 * size * size, device=work.device)
+    target = torch.empty_like(source)
+    moved = 2 * source.numel() * source.element_size()
+    yield {"bandwidth_bytes_per_second": moved / work.median(lambda: target.copy_(source))}
+    for name, (precision, tf32) in ARITHMETICS.items():
+        matrix = torch.randn(size, size, device=work.device, dtype=getattr(torch, precision))
+        with arithmetic(enabled=tf32):
+            seconds = work.median(lambda matrix=matrix: matrix @ matrix)
+        yield {"arithmetic": name, "flops_per_second": 2 * size**3 / seconds}
+
+
+def tests(work: Work) -> Iterator[Row]:
+    """Yield what pytest says of the GPU tests, where there are pytest and a GPU."""
+    if work.device.type != "cuda" or importlib.util.find_spec("pytest") is None:
+        yield {"left_out": "no GPU" if work.device.type != "cuda" else "pytest is not installed"}
+        return
+    for file in GPU_TESTS:
+        command = [sys.executable, "-m", "pytest", "-k", "gpu", "-p", "no:cacheprovider", file]
+        try:
+            done = subprocess.run(
+                command, cwd=ROOT, capture_output=True, text=True, timeout=max(1.0, work.left), check=False
+            )
+        except subprocess.TimeoutExpired:
+            yield {"file": file, "status": None, "last_lines": ["not done in time"]}
+            return
+        yield {"file": file, "status": done.returncode, "last_lines": (done.stdout + done.stderr).splitlines()[-4:]}
+
+
+def paper_step(work: Work) -> Iterator[Row]:
+    """Yield seconds, tokens a second, and the share of the card's matrix speed, for growing numbers of prompts."""
+    speeds = {row["arithmetic"]: row["flops_per_second"] for row in _rows(work, "card") if "arithmetic" in row}
+    a_prompt: dict[str, float] = {}
+    for prompts in work.sizes.prompts:
+        for name in ARITHMETICS:
+            head = {"arithmetic": name, "prompts": prompts}
+            if 2 * prompts * a_prompt.get(name, 0.0) > work.left:
+                yield head | {"left_out": f"{work.left:.0f} s are left"}
+                continue
+            try:
+                row = _time_step(work, prompts, name, warm=name in a_prompt)
+            except torch.cuda.OutOfMemoryError as error:
+                torch.cuda.empty_cache()
+                yield head | {"left_out": str(error)}
+                continue
+            a_prompt[name] = (row["seconds"] + row["seconds_sampling"]) / prompts
+            share = row["model_flops"] / row["seconds"] / speeds[name] if name in speeds else None
+            yield head | row | {"share_of_matrix_speed": share}
+
+
+def _time_step(work: Work, prompts: int, name: str, *, warm: bool) -> Row:
+    """Return the time of an update and of its sampling alone; the first update, unless `warm`, is not timed."""
+    precision, tf32 = ARITHMETICS[name]
+    step = Step(work, prompts, work.sizes.rollouts, precision=precision)
+    if work.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(work.device)
+    with arithmetic(enabled=tf32):
+        if not warm:
+            step.update()
+        seconds, sampling = work.median(step.update, rounds=1), work.median(step.write, rounds=1)
+    return {
+        "rollouts": step.rollouts,
+        "answer_tokens": step.answer,
+        "parameters": sum(parameter.numel() for parameter in step.policy.parameters()),
+        "seconds": seconds,
+        "seconds_sampling": sampling,
+        "tokens_per_second": prompts * step.rollouts * step.answer / seconds,
+        "model_flops": step.flops,
+        "peak_memory_gib": _peak_memory(work),
+    }
+
+
+def table_rollouts(work: Work) -> Iterator[Row]:
+    """Yield environment steps a second of rollouts with their gradient, for growing N."""
+    tasks = levels(work)
+    policy = torch.zeros(tasks.shape, device=work.device).log_softmax(-1).requires_grad_()
+    last = 0.0
+    for count in work.sizes.table_rollouts:
+        if 32 * last > work.left:
+            yield {"rollouts": count, "left_out": f"{work.left:.0f} s are left"}
+            continue
+        steps = 0.0
+
+        def roll_out(count: int = count) -> None:
+            nonlocal steps
+            group = tasks.rollout(policy, count, torch.Generator(work.device).manual_seed(0))
+            group.log_probs.sum().backward()
+            steps = float(group.lengths.sum())
+
+        last = work.median(roll_out)
+        yield {"levels": len(tasks.success), "rollouts": count, "seconds": last, "steps_per_second": steps / last}
+
+
+def maze_scaling(work: Work) -> Iterator[Row]:
+    """Yield pass@k of the base, a row an update while there is time, and pass@k at the end."""
+    _allow_missing_progress_bars()
+    from experiments.tokens.maze_scaling import PRESETS
+    from maxrl_lab.runs.checkpoint import Checkpoint
+    from maxrl_lab.runs.context import Context
+    from maxrl_lab.tokens.pretraining import pretrain
+    from maxrl_lab.training import fit
+    from maxrl_lab.training.methods import Sampled
+    from maxrl_lab.training.step import run_losses, take_step
+
+    if work.left <= 0:
+        yield {"left_out": "no time is left"}
+        return
+    pretraining_ends = time.monotonic() + 0.4 * work.left
+
+    class Timed(Context):
+        """A context whose loops end when their time is over."""
+
+        def progress(self, name: str) -> Callable[[Iterable[Any]], Iterable[Any]]:  # noqa: ARG002
+            return lambda items: takewhile(lambda _: time.monotonic() < pretraining_ends, items)
+
+    sizes, settings = work.sizes, replace(PRESETS[work.sizes.preset], processes=1)
+    with tempfile.TemporaryDirectory() as folder:
+        study = settings.study(Timed(work.device, Checkpoint(Path(folder) / "state"), quiet=True))
+        start = time.monotonic()
+        policy, _ = pretrain(study, 0, study.context.checkpoint)
+    yield {"pretraining_seconds": time.monotonic() - start, "most_pretraining_updates": settings.pretrain_steps}
+
+    def measure(step: int) -> Row:
+        evaluation = study.evaluate(policy, study.held_out(), sizes.samples, study.writing(), 0, step)
+        return {"update": step, **{f"pass_at_{row['k']}": row["pass_at_k"] for row in evaluation.coverage()}}
+
+    start = time.monotonic()
+    yield measure(0)
+    evaluation_seconds = time.monotonic() - start
+    optimiser = fit.make_optimiser(fit.Optimisation(settings.steps, "adamw"), [policy], [sizes.learning_rate])
+    method, slowest = Sampled("maxrl", sizes.training_rollouts), 0.0
+    update = 0
+    while update < sizes.most_updates and work.left > 1.5 * (evaluation_seconds + slowest):
+        batch = study.batch(policy, study.problems(0, update), 0, update)
+        seconds = work.seconds(lambda batch=batch: take_step(run_losses(batch, [method]), optimiser))
+        slowest, update = max(slowest, seconds), update + 1
+        yield {"update": update, "rollouts": method.rollouts, "seconds": seconds, **batch.seen}
+    yield measure(update)
+
+
+def _rows(work: Work, name: str) -> list[Row]:
+    """Return the rows of a section that has run, none if it has not."""
+    rows: list[Row] = work.record["sections"].get(name, {"rows": []})["rows"]
+    return rows
+
+
+def _peak_memory(work: Work) -> float | None:
+    return torch.cuda.max_memory_allocated(work.device) / 2**30 if work.device.type == "cuda" else None
+
+
+def _allow_missing_progress_bars() -> None:
+    """Let the experiments be imported where tqdm, which is no base dependency, is not installed."""
+    if importlib.util.find_spec("tqdm") is None:
+        stand_in = types.ModuleType("tqdm")
+        stand_in.tqdm = lambda items, **_options: items  # type: ignore[attr-defined]
+        sys.modules["tqdm"] = stand_in
