@@ -3,12 +3,13 @@
 The gradient of order T is (1-p)^T short of the likelihood gradient, relatively (Eq. 7 of arXiv:2602.02710v1), which is
 measured through autograd. Beside it a linear softmax policy that shares its parameters among tasks whose initial pass
 rates span several orders of magnitude is trained with every gradient exact: no rollouts, no noise, so curves differ by
-their objective only. Learning rates are swept alike for every gradient; the figure shows the one with the best final
-pass rate on the mean over task sets, the table has all. Seeds are task sets.
+their objective only. Learning rates are swept alike for every gradient, and the curves are those of the rate with the
+best mean pass rate in the end. Seeds are task sets.
 
     maxrl-lab run likelihood_limit        (half a minute)
 
-Tables: `distance` (a row per order and pass rate), `curves` (a row per run and measured step).
+Tables: `distance` (a row per order and pass rate), `sweep` (the end of every run), `curves` (a row per measured step of
+the runs at the best rate).
 """
 
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ from maxrl_lab.settings import Settings as Base
 from maxrl_lab.training import fit
 from maxrl_lab.training.groups import Group
 from maxrl_lab.training.methods import Exact, Expected, Method
-from maxrl_lab.training.sweep import swept_runs
+from maxrl_lab.training.sweep import choose_learning_rates, swept_runs
 
 RL_TO_ML = (
     "expected_reward",
@@ -158,8 +159,12 @@ class TaskBatch:
 
 
 def run(settings: Settings, context: Context) -> Tables:
-    """Return the distances (order, pass_rate, distance) and the training curves of every gradient and rate."""
-    return {"distance": _distances(settings), **_train(settings, context)}
+    """Return the distances, the end of every gradient at every rate, and the training curves at the best rate."""
+    rows = _train(settings, context)["curves"]
+    sweep = [row for row in rows if row["step"] == settings.steps]
+    best = choose_learning_rates(sweep, "pass_rate")
+    curves = [row for row in rows if row["learning_rate"] == best[row["method"], row["rollouts"]]]
+    return {"distance": _distances(settings), "sweep": sweep, "curves": curves}
 
 
 def _distances(settings: Settings) -> list[Row]:

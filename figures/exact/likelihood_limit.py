@@ -24,16 +24,14 @@ def plot(tables: Mapping[str, pd.DataFrame], settings: Any) -> Figure:
     figure = Figure(figsize=(15, 5.2))
     left, middle, right = figure.subplots(1, 3)
     _distance(left, tables["distance"])
-    training = best_learning_rate(tables["curves"])
+    training = tables["curves"]
     for ax, column, name in (
         (middle, "pass_rate", "mean pass rate"),
         (right, "log_pass_rate", "mean log pass rate (nats)"),
     ):
         _training(ax, training, column, settings.rollouts)
         ax.set(xlabel="update (exact gradient, no sampling)", ylabel=name)
-    shown = (
-        f"{settings.seeds} task sets, 95% t intervals" if settings.seeds > 1 else "one task set, no interval"
-    )
+    shown = f"{settings.seeds} task sets, 95% t intervals" if settings.seeds > 1 else "one task set, no interval"
     middle.set_title(f"bias alone: training on exact gradients\n({shown})")
     right.set_title("the same runs, as log-likelihood")
     right.legend(fontsize=8.5, loc="upper left", bbox_to_anchor=(1.0, 1.0), title="gradient followed (best rate)")
@@ -42,17 +40,8 @@ def plot(tables: Mapping[str, pd.DataFrame], settings: Any) -> Figure:
 
 def summarise(tables: Mapping[str, pd.DataFrame], settings: Any) -> pd.DataFrame:
     """Return each method's final mean pass rate and mean log pass rate over task sets, with 95% intervals."""
-    training = best_learning_rate(tables["curves"])
-    final = training[training.step == settings.steps]
+    final = tables["curves"][tables["curves"].step == settings.steps]
     return style.final_table(final, ["method", "learning_rate"], list(_METRICS))
-
-
-def best_learning_rate(training: pd.DataFrame) -> pd.DataFrame:
-    """Return each method's runs at the rate with the highest final mean pass rate over task sets."""
-    final = training[training.step == training.step.max()]
-    means = final.groupby(["method", "learning_rate"], sort=False).pass_rate.agg(lambda runs: runs.mean(skipna=False))
-    best = means.groupby("method").idxmax().dropna()
-    return pd.concat([training[(training.method == name) & (training.learning_rate == rate)] for name, rate in best])
 
 
 def _distance(ax: Axes, rows: pd.DataFrame) -> None:

@@ -109,7 +109,14 @@ def test_likelihood_limit_measures_the_theory_and_follows_objectives(context):
     ends = training[training.step.isin([0, settings.steps])].groupby(["method", "step"]).pass_rate.mean().unstack()
     assert (ends[settings.steps] > ends[0]).all()  # every exact gradient climbs
     assert ends.loc["maximum_likelihood", settings.steps] > ends.loc["expected_reward", settings.steps]
-    assert set(training.learning_rate) == set(settings.learning_rates)
+    # the sweep has the end of every run, the curves are those of the rate that ends best on the mean
+    sweep = tables["sweep"]
+    assert set(sweep.learning_rate) == set(settings.learning_rates)
+    assert set(sweep.step) == {settings.steps}
+    means = sweep.groupby(["method", "learning_rate"]).pass_rate.mean().unstack()
+    assert training.groupby("method").learning_rate.unique().map(list).to_dict() == {
+        name: [rate] for name, rate in means.idxmax(axis=1).items()
+    }
 
 
 def test_tasks_of_likelihood_limit_span_the_difficulties():

@@ -1,6 +1,5 @@
 """Figures of the exact experiments: what is shown is what the tables say."""
 
-import pandas as pd
 import pytest
 from panels import drawn, line_called, panel, smoke_tables
 
@@ -81,18 +80,6 @@ class TestUnbiasedness:
 
 
 class TestLikelihoodLimit:
-    def test_best_learning_rate_is_the_highest_final_mean(self):
-        rows = pd.DataFrame(
-            {
-                "method": ["a"] * 8,
-                "learning_rate": [1.0] * 4 + [2.0] * 4,
-                "seed": [0, 1] * 4,
-                "step": [0, 0, 9, 9] * 2,
-                "pass_rate": [0.9, 0.9, 0.1, 0.2, 0.0, 0.0, 0.3, 0.2],
-            }
-        )
-        assert set(likelihood_limit.best_learning_rate(rows).learning_rate) == {2.0}
-
     def test_objectives_are_shown_in_the_order_from_rl_to_likelihood(self):
         names = ["maximum_likelihood", "pass_at_k:k=4", "truncated_likelihood:order=64", "expected_reward"]
         assert sorted(names, key=likelihood_limit._order) == [names[3], names[1], names[2], names[0]]
@@ -107,7 +94,7 @@ class TestLikelihoodLimit:
         assert ("one task set, no interval" in middle.get_title()) == (settings.seeds == 1)
         curves = tables["curves"]
         likelihood = curves[curves.method == "maximum_likelihood"]
-        shown = likelihood_limit.best_learning_rate(likelihood).groupby("step").log_pass_rate.mean()
+        shown = likelihood.groupby("step").log_pass_rate.mean()
         (line,) = [line for line in right.lines if line.get_label().startswith("maximum likelihood")]
         assert line.get_ydata().tolist() == pytest.approx(shown.tolist())
         assert len(likelihood_limit.summarise(tables, settings)) == len(settings.methods())
