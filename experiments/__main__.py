@@ -123,8 +123,8 @@ def publish(arguments: Sequence[str]) -> int:
     parser = Parser("maxrl-lab publish", "the rows and pictures of finished runs become those of the repository")
     _add_names(parser)
     add_place_flags(parser)
+    parser.add_argument("--stale", action="store_true", help="Publish runs that other code has made, too.")
     flags = parser.parse_args(list(arguments))
-    flags.stale = False
     made, missing = _made(flags)
     sizes = [(run.entry.name, f"{_publish.publish(run, tables) / 1024:.0f} KB") for run, tables in made]
     print(aligned([*sizes, *missing.items()]))

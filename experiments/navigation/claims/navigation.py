@@ -2,23 +2,21 @@
 
 import itertools
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from experiments._claims import by_seed, difference, mean_text, over_seeds, seeds_text, select, slopes
+from experiments._claims import by_seed, difference, mean_text, over_seeds, seeds_text, slopes
+from experiments.navigation.navigation import Settings
 from maxrl_lab.claims import Claim
 
-_MAIN = {"comparison": "equal steps", "world": "gridworld", "optimiser": "adam"}
-"""The comparison that is meant where an experiment makes several."""
 OURS = "maxrl"
 
 
-def claims(tables: Mapping[str, pd.DataFrame], settings: Any) -> list[Claim]:
+def claims(tables: Mapping[str, pd.DataFrame], settings: Settings) -> list[Claim]:
     """Return what rollouts buy each estimator on the training levels, as far as the settings compare them."""
     curves = tables["curves"]
-    final = final_rows(curves, "train")
+    final = curves[curves.step == curves.step.max()]
     names, counts = set(settings.estimators), sorted(settings.rollouts)
     made = []
     if OURS in names and len(counts) > 1:
@@ -30,13 +28,6 @@ def claims(tables: Mapping[str, pd.DataFrame], settings: Any) -> list[Claim]:
     made += [_signal(final, other, counts[-1]) for other in ("rloo", "grpo") if {OURS, other} <= names]
     made += [_without(final, other, text, counts) for other, text in _ORDER_N.items() if {OURS, other} <= names]
     return made
-
-
-def final_rows(curves: pd.DataFrame, split: str) -> pd.DataFrame:
-    """Return the last row of every reported run of the main comparison on a split."""
-    where = {name: value for name, value in _MAIN.items() if name in curves.columns}
-    chosen = select(curves, split=split, **where)
-    return chosen[chosen.step == chosen.step.max()]
 
 
 def _falls(final: pd.DataFrame, k: int) -> Claim:
