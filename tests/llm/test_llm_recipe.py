@@ -22,6 +22,7 @@ from maxrl_lab.llm.jobs import describe
 from maxrl_lab.llm.jobs.memory import MODELS, memory
 from maxrl_lab.llm.jobs.recipe import Recipe, shrunk
 from maxrl_lab.llm.jobs.recipes import RECIPES, Job, job_of
+from maxrl_lab.llm.problems.sources import SOURCES
 
 SUMS = "reasoning_gym/chain_sum"
 MADE = {"train_problems": 8, "test_problems": 4}
@@ -185,6 +186,13 @@ class TestNumbers:
         paper = [recipe for key, recipe in RECIPES.items() if key != OFFLINE]
         assert {(each.temperature, each.test_temperature, each.test_top_p) for each in paper} == {(1.0, 0.6, 0.95)}
         assert all(each.token_mean and each.source in ("gsm8k", "polaris") for each in paper)
+
+    def test_answers_to_test_problems_are_as_many_as_the_papers_largest_k(self):
+        """Table 4 shows pass@1024 of GSM8K; Fig. 5 pass@4096, and Table 7 votes among 4096, of POLARIS."""
+        samples = {name: recipe.samples for name, recipe in RECIPES.items() if name != OFFLINE}
+        assert samples == {GSM8K: 1024, QWEN: 4096, "qwen3_4b_polaris": 4096}
+        shown = {"aime2024", "aime2025", "beyond_aime", "math500", "minerva", "hmmt_feb_2025", "hmmt_nov_2025"}
+        assert set(RECIPES[QWEN].tests) == shown <= SOURCES.keys()
 
     def test_of_the_offline_recipe_are_the_experiments(self):
         full = PRESETS["full"]

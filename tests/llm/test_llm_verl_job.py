@@ -42,6 +42,8 @@ class TestVerl:
         )
         assert (rollout.val_kwargs.temperature, rollout.val_kwargs.top_p) == (0.6, 0.95)
         assert config.trainer.total_training_steps == job.steps
+        assert config.trainer.test_freq == job.steps  # the last update only: a test takes thousands of answers
+        assert config.trainer.val_before_train
         assert (config.trainer.nnodes, config.trainer.n_gpus_per_node, config.data.seed) == (1, 8, 5)
         assert config.data.train_files == str(folder / "train.parquet")
         assert len(config.data.val_files) == len(job.tests or (1,))

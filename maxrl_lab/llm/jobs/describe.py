@@ -86,7 +86,7 @@ def results(problems: pd.DataFrame, samples: int) -> str:
     """Return pass@k of `samples` answers before and after training, with intervals over problems, as a table."""
     lines = []
     for (source, when), part in problems.groupby(["source", "when"], sort=False):
-        for row in evaluation.summary(part.to_dict("records"), samples, sorted({1, samples // 4 or 1, samples})):
+        for row in evaluation.summary(part.to_dict("records"), samples, sorted({1, min(128, samples), samples})):
             shown = {name: row[name] for name in ("k", "pass_at_k", "low", "high", "majority", "tokens_mean")}
             lines.append({"source": source, "when": when, **shown})
     return str(pd.DataFrame(lines).to_string(index=False, float_format=lambda value: f"{value:.3f}"))

@@ -104,7 +104,7 @@ def _trainer(job: Job, folder: Path, nodes: int, gpus: int) -> dict[str, Any]:
         "trainer.total_training_steps": job.steps,
         "trainer.total_epochs": job.steps,  # never the shorter of the two: an epoch has at least one update
         "trainer.save_freq": job.save_every,
-        "trainer.test_freq": job.save_every,
+        "trainer.test_freq": job.steps,  # before and after training, as jobs.train: thousands of answers each
         "trainer.max_actor_ckpt_to_keep": 1,
         "trainer.default_local_dir": str(folder / "checkpoints"),
         "trainer.validation_data_dir": str(folder / "validation"),

@@ -43,6 +43,8 @@ SOURCES: Mapping[str, Source] = {
     "aime2025": Source("math-ai/aime25", _ONLY_TEST),
     "beyond_aime": Source("ByteDance-Seed/BeyondAIME", _ONLY_TEST),
     "minerva": Source("math-ai/minervamath", _ONLY_TEST, question="question"),
+    "hmmt_feb_2025": Source("MathArena/hmmt_feb_2025", {"test": "train"}),
+    "hmmt_nov_2025": Source("MathArena/hmmt_nov_2025", {"test": "train"}),
 }
 
 
