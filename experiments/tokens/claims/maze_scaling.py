@@ -1,0 +1,67 @@
+"""Fig. 3 of the paper in tokens: what rollouts buy each estimator on mazes that it has never seen."""
+
+from itertools import pairwise
+
+from experiments._claims import over_seeds, seeds_text, slopes
+from experiments.tokens.claims._rows import Frames, ends, final, largest_k, lead, surprise, word
+from experiments.tokens.maze_scaling import Settings
+from maxrl_lab.claims import Claim
+
+OURS = "maxrl"
+
+
+def claims(tables: Frames, settings: Settings) -> list[Claim]:
+    """Return how -log pass@k goes with N, who trails whom at more rollouts, and who ends below the base."""
+    names, counts = set(settings.estimators), sorted(settings.rollouts)
+    shown = sorted({1, largest_k(tables)})
+    made = []
+    for k in shown:
+        if OURS in names and len(counts) > 1:
+            made.append(_falls(tables, k))
+        if {OURS, "rloo"} <= names and len(counts) > 1:
+            made.append(_trails(tables, "rloo", counts[-1], counts[0], k))
+        if {OURS, "grpo"} <= names:
+            made += [_trails(tables, "grpo", more, fewer, k) for fewer, more in pairwise(counts) if more >= 4 * fewer]
+    made += [_against_base(tables, name, counts[-1], shown[-1]) for name in settings.estimators]
+    return made
+
+
+def _falls(tables: Frames, k: int) -> Claim:
+    """MaxRL's -log pass@k falls with N."""
+    rows = final(tables["evaluations"])
+    rows = rows[(rows.estimator == OURS) & (rows.k == k)]
+    rows = rows.assign(surprise=surprise(rows.pass_at_k))
+    fall = over_seeds(slopes(rows, "surprise"))
+    means = rows.groupby("rollouts").surprise.mean()
+    first, last = (f"{means.iloc[end]:.2f} at N = {means.index[end]:g}" for end in (0, -1))
+    sentence = (
+        f"For MaxRL -log pass@{k} on held-out mazes falls with the rollouts N, from {first} to {last}: by {fall} nats "
+        f"for each doubling ({seeds_text(fall)})."
+    )
+    return fall.claim(f"maxrl_falls_with_rollouts_pass_at_{k}", "Fig. 3", sentence, direction="below")
+
+
+def _trails(tables: Frames, other: str, more: int, fewer: int, k: int) -> Claim:
+    """Another estimator with more rollouts trails MaxRL with fewer."""
+    return lead(
+        f"{other}_at_{more}_trails_maxrl_at_{fewer}_pass_at_{k}",
+        "Fig. 3",
+        f"{word(other)} at N = {more} trails MaxRL at N = {fewer}",
+        ends(tables, OURS, fewer, k),
+        ends(tables, other, more, k),
+        of=f"pass@{k} on held-out mazes with MaxRL and with {word(other)}",
+    )
+
+
+def _against_base(tables: Frames, name: str, count: int, k: int) -> Claim:
+    """Training at the largest N costs RLOO and GRPO coverage; MaxRL it does not."""
+    gains = name == OURS
+    return lead(
+        f"{name}_{'keeps' if gains else 'loses'}_coverage",
+        "Sec. 6.2",
+        f"At N = {count} {word(name)} ends {'above' if gains else 'below'} the policy it started from in coverage",
+        ends(tables, name, count, k),
+        ends(tables, "base", count, k),
+        of=f"pass@{k} on held-out mazes after training and before",
+        direction="above" if gains else "below",
+    )
