@@ -59,7 +59,7 @@ def main(sizes: Sizes = Sizes()) -> None:
         tasks = minigrid.tasks(LEVEL, [0], cache=Path(cache))
     _report("random policy", _random_policies(tasks, sizes), sizes.rounds)
     _report("network policy (two layers of 64 units)", _network_policies(tasks, sizes), sizes.rounds)
-    world = navigation.PRESETS[sizes.preset].make_world("gridworld")
+    world = navigation.PRESETS[sizes.preset].world(levels=6)
     _updates(world, sizes)
     _sweeps(world, sizes)
 

@@ -144,7 +144,7 @@ def minigrid_world(
     horizon: int,
     policy: str,
     width: int,
-    seed: int,
+    seed: int = 0,
 ) -> World:
     """Return distinct MiniGrid levels of every name as tasks for a network on MiniGrid's own 7 x 7 view.
 
@@ -171,14 +171,21 @@ def minigrid_world(
 
 
 def _distinct_levels(name: str, count: int, horizon: int, seed: int) -> list[TabularTasks]:
-    seeds = _SEEDS_PER_LEVEL * count
-    order = torch.randperm(seeds, generator=generator("minigrid levels", name, seed)).tolist()
-    stream = (minigrid.tasks(name, [number], horizon=horizon) for number in order)
+    seeds = seeds_tried(name, count, seed)
+    stream = (minigrid.tasks(name, [number], horizon=horizon) for number in seeds)
     distinct = sample_enough(lambda _missing: stream, count, key=_content)
     if len(distinct) < count:
-        got = f"{len(distinct)} in {seeds} seeds"
+        got = f"{len(distinct)} in {len(seeds)} seeds"
         raise InputError(f"{name} has too few distinct levels: expected {count}, got {got}")
     return distinct
+
+
+def seeds_tried(name: str, count: int, seed: int) -> list[int]:
+    """Return MiniGrid's seeds in the order in which they are tried for `count` levels: the same ones for every seed."""
+    order: list[int] = torch.randperm(
+        _SEEDS_PER_LEVEL * count, generator=generator("minigrid levels", name, seed)
+    ).tolist()
+    return order
 
 
 def _content(tables: TabularTasks) -> bytes:

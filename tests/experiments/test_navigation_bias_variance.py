@@ -52,8 +52,8 @@ class TestScoreGram:
 class Double(navigation_bias_variance.Settings):
     """In double precision throughout."""
 
-    def world(self, held_out=0):
-        return doubled(super().world(held_out))
+    def world(self, seed=0, **counts):
+        return doubled(super().world(seed, **counts))
 
 
 TINY = Double(
@@ -82,7 +82,7 @@ def tiny(tmp_path_factory):
 @pytest.fixture(scope="module")
 def followed():
     """Per level: probability, score through the network (one backward pass a path) and reward of every path."""
-    world = TINY.world()
+    world = TINY.world(1)
     (network,) = world.stack([1]).networks
     levels = []
     for level in range(3):
@@ -168,14 +168,15 @@ class TestNavigationBiasVariance:
         pd.testing.assert_frame_equal(first, exactly, rtol=1e-4, atol=1e-9)
 
     def test_rows_after_training_are_those_of_the_trained_policy(self, tables, folder):
-        world = SMOKE.world()
-        stack = world.stack(range(2))
-        state = context_in(folder).checkpoint.stage("training").load()
-        assert state["step"] == 4
-        stack.load_state_dict(state["stack"])
-        rates = pass_rates(stack, world.train)
-        for row in tables["rows"].query("step == 4").itertuples():
-            assert row.pass_rate == pytest.approx(float(rates[row.seed, row.level]), rel=1e-5)
+        for seed in range(2):
+            world = SMOKE.world(seed)
+            stack = world.stack([seed])
+            state = context_in(folder).checkpoint.stage(f"navigation_bias_variance-seed-{seed}-1").load()
+            assert state["step"] == 4
+            stack.load_state_dict(state["stack"])
+            (rates,) = pass_rates(stack, world.train)
+            for row in tables["rows"].query(f"step == 4 and seed == {seed}").itertuples():
+                assert row.pass_rate == pytest.approx(float(rates[row.level]), rel=1e-5)
 
     def test_a_budget_that_is_not_shared_evenly_is_refused(self, refuses):
         with refuses("budget must be a multiple of every N, got budget 9 with N = 2"):

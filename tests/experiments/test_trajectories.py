@@ -32,7 +32,7 @@ def policies(folder, tables):
     """The reported policies, from the checkpoint, and their names."""
     world = SMOKE.world()
     stack = world.stack([0, 0, 0])
-    state = context_in(folder).checkpoint.stage("report").load()
+    state = context_in(folder).checkpoint.stage("trajectories-report-seed-0-1").load()
     stack.load_state_dict(state["stack"])
     return stack, world, [method.name for method in SMOKE.methods()]
 
@@ -42,10 +42,13 @@ class TestTrajectories:
         policy = ["method", "learning_rate", "level"]
         columns = {
             "sweep": ["method", "rollouts", "learning_rate", "seed", "step", "pass_at_1"],
-            "levels": ["level", "distance", "text"],
-            "policies": [*policy, "pass_rate"],
+            "policies": [
+                *("method", "learning_rate", "rollouts", "seed", "level"),
+                *("distance", "untrained", "pass_rate"),
+            ],
             "visits": [*policy, "row", "col", "visits"],
             "paths": [*policy, "path", "success", "time", "row", "col"],
+            "levels": ["level", "distance", "text"],
         }
         assert {name: list(table.columns) for name, table in tables.items()} == columns
         assert all(table.notna().all(axis=None) for table in tables.values())
@@ -53,7 +56,7 @@ class TestTrajectories:
     def test_the_sweep_is_kept_and_chose_the_rates(self, tables):
         sweep = tables["sweep"]
         assert len(sweep) == len(SMOKE.estimators) * len(SMOKE.learning_rates)
-        assert (set(sweep.seed), set(sweep.step)) == ({1}, {SMOKE.steps})
+        assert (set(sweep.seed), set(sweep.step)) == ({2}, {SMOKE.steps})
         best = sweep.loc[sweep.groupby("method").pass_at_1.idxmax()].set_index("method").learning_rate
         for name in ("policies", "visits", "paths"):
             used = tables[name].groupby("method").learning_rate.unique()
@@ -68,11 +71,13 @@ class TestTrajectories:
 
     def test_pass_rates_are_the_policies_own(self, tables, policies):
         stack, world, names = policies
-        rates = pass_rates(stack, world.train)
-        table = tables["policies"]
-        assert len(table) == len(names) * 2
+        rates, untrained = pass_rates(stack, world.train), pass_rates(world.stack([0]), world.train)[0]
+        assert len(tables["policies"]) == len(names) * 2 * 2  # seeds, levels
+        table = tables["policies"].query("seed == 0")
+        assert table.groupby("level").distance.unique().map(list).tolist() == [[2], [4]]
         for row in table.itertuples():
             assert row.pass_rate == pytest.approx(float(rates[names.index(row.method), row.level]), rel=1e-9)
+            assert row.untrained == pytest.approx(float(untrained[row.level]), rel=1e-4)
 
     def test_visits_of_a_level_sum_to_the_mean_length(self, tables, policies):
         # Six comparisons at |z| < 4.5: false-alarm rate 4e-5; the stream is fixed.
@@ -127,3 +132,5 @@ class TestTrajectories:
     def test_settings_that_are_refused(self, refuses):
         with refuses("learning_rates must be distinct, got 0.1 0.1"):
             dataclasses.replace(SMOKE, learning_rates=(0.1, 0.1))
+        with refuses("shown must be among the distances (2, 4), got 3"):
+            dataclasses.replace(SMOKE, shown=(2, 3))

@@ -8,7 +8,7 @@ from small_worlds import enumerated_pass_rate
 
 from envs import minigrid
 from envs.gridworld import levels, tables
-from experiments.navigation._shared import GridSettings, minigrid_world
+from experiments.navigation._shared import GridSettings, minigrid_world, seeds_tried
 from maxrl_lab.policies.one_hot import OneHot
 from maxrl_lab.policies.stack import Stack
 from maxrl_lab.tabular.study import Split, pass_rates
@@ -31,7 +31,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def worlds(cache):
-    made = {policy: settings.world(HELD_OUT) for policy, settings in GRID.items()}
+    made = {policy: settings.world(held_out=HELD_OUT) for policy, settings in GRID.items()}
     made["minigrid"] = minigrid_world(LEVELS, 2, 3, horizon=9, policy="perceptron", width=6)
     return made
 
@@ -56,10 +56,11 @@ class TestSettings:
             ({"distances": (2, 4, 2)}, "distances must be distinct, got 2 4 2"),
             ({"distances": (2, 0)}, "distances must be a whole number >= 1, got 0"),
             ({"distances": (2, 25)}, "distances must be within the horizon of 24 steps, got 25"),
-            ({"horizon": 15}, "distances must be within the horizon of 15 steps, got 16"),
+            ({"horizon": 15}, "distances must be within the horizon of 15 steps, got 17"),
             ({"size": 4}, "size must be a whole number >= 5, got 4"),
             ({"size": 34}, "size must be at most 33, got 34"),
             ({"levels": 0}, "levels must be a whole number >= 1, got 0"),
+            ({"levels_per_update": 0}, "levels_per_update must be a whole number >= 1, got 0"),
             ({"horizon": 2.5}, "horizon must be a whole number >= 1, got 2.5"),
             ({"width": 0}, "width must be a whole number >= 1, got 0"),
         ],
@@ -81,6 +82,15 @@ class TestLevels:
     def test_counts_and_order(self):
         assert [level.distance for level in SMALL.make_levels("train", 2)] == [2, 2, 5, 5]
         assert [level.distance for level in SMALL.make_levels("test", 3)] == [2, 2, 2, 5, 5, 5]
+
+    def test_every_seed_has_levels_of_its_own(self):
+        made = [{level.text() for level in SMALL.make_levels("train", 6, seed)} for seed in (0, 1)]
+        assert made[0] == {level.text() for level in SMALL.make_levels("train", 6)}
+        assert not made[0] & made[1]
+        world = SMALL.world(1, levels=3, held_out=2)
+        assert torch.equal(world.train.inputs, tables.pictures(SMALL.make_levels("train", 3, 1)))
+        assert torch.equal(world.splits["held_out"].inputs, tables.pictures(SMALL.make_levels("test", 2, 1)))
+        assert (world.seed, world.tasks_per_update) == (1, SMALL.levels_per_update)
 
     @pytest.mark.parametrize("layout", levels.LAYOUTS)
     def test_no_level_is_trained_on_and_held_out(self, layout):
@@ -139,10 +149,11 @@ class TestWhatAPolicySees:
     def test_minigrid_each_state_has_the_output_of_its_observation(self, worlds, cache):
         world = worlds["minigrid"]
         stack = world.stack([3])
-        for seeds, tasks in ((range(2), world.train), (range(2, 5), world.splits["held_out"])):
+        for taken, tasks in ((slice(0, 2), world.train), (slice(2, 5), world.splits["held_out"])):
             found = stack.log_policy(tasks.inputs, tasks.rows)[0, 0]
             encoder = OneHot(training_features())
-            for task, (name, seed) in enumerate((name, seed) for name in LEVELS for seed in seeds):
+            seeds = [(name, seed) for name in LEVELS for seed in distinct_seeds(name, 5, 9)[taken]]
+            for task, (name, seed) in enumerate(seeds):
                 alone = minigrid.tasks(name, [seed], horizon=9)
                 features, rows = alone.observed()
                 wanted = stack.networks[0](encoder(features[rows[0]])).log_softmax(-1)
@@ -171,8 +182,23 @@ def surroundings(level, row, col):
 
 
 def training_features():
-    seen = [minigrid.tasks(name, range(2), horizon=9).observed()[0] for name in LEVELS]
+    seen = [minigrid.tasks(name, distinct_seeds(name, 5, 9)[:2], horizon=9).observed()[0] for name in LEVELS]
     return torch.cat(seen)
+
+
+def distinct_seeds(name, count, horizon, seed=0):
+    """MiniGrid's seeds of the first `count` distinct levels, told apart by what is in them."""
+    contents = {}
+    for number in seeds_tried(name, count, seed):
+        contents.setdefault(content_of(minigrid.tasks(name, [number], horizon=horizon), 0), number)
+    return list(contents.values())[:count]
+
+
+def content_of(tasks, task):
+    """What happens in a level, and what is seen there."""
+    features, rows = tasks.observed()
+    active = tasks.active[task]
+    return str((tasks.successors[task][active].tolist(), features[rows[task]][active].tolist()))
 
 
 class TestMinigrid:
@@ -199,35 +225,29 @@ class TestMinigrid:
         for place, (column, value) in enumerate(pairs):
             assert torch.equal(held_out.inputs[:, place], (features[:, column] == value).float())
 
+    @pytest.mark.parametrize("seed", [0, 1])
     @pytest.mark.parametrize(
-        ("name", "counts", "seeds"),
-        [
-            # LavaGapS6 has the gap of seed 7 with seed 0, of 6 with 1, of 5 with 4; S5 has two levels in 8 seeds
-            ("LavaGapS6", (3, 2), [0, 1, 2, 3, 4]),
-            ("LavaGapS5", (1, 1), [0, 1]),
-            ("Empty-Random-5x5", (4, 2), [0, 1, 2, 3, 4, 5]),
-            ("DoorKey-5x5", (2, 2), [0, 1, 2, 3]),
-        ],
+        ("name", "counts"),
+        # LavaGapS6 has many seeds with the same gap; LavaGapS5 has three levels
+        [("LavaGapS6", (3, 2)), ("LavaGapS5", (1, 1)), ("Empty-Random-5x5", (4, 2)), ("DoorKey-5x5", (2, 2))],
     )
-    def test_levels_are_distinct_by_what_is_in_them(self, cache, name, counts, seeds):
-        world = minigrid_world((name,), *counts, horizon=30, policy="perceptron", width=8)
-        alone = minigrid.tasks(name, seeds, horizon=30)
-        features, rows = alone.observed()
-        found = []
-        for tasks, count in zip(world.splits.values(), counts, strict=True):
-            seen, places = tasks.tables.observed()
-            assert tasks.tables.shape[0] == count
-            for task in range(count):
-                table = tasks.tables.select([task])
-                active = table.active[0]
-                found.append((table.successors[0][active].tolist(), seen[places[task]][active].tolist()))
-        assert all(found[i] != found[j] for i in range(len(found)) for j in range(i))
-        wanted = []
-        for task in range(len(seeds)):
-            active = alone.active[task]
-            wanted.append((alone.successors[task][active].tolist(), features[rows[task]][active].tolist()))
-        assert found == wanted
+    def test_levels_are_distinct_by_what_is_in_them(self, cache, name, counts, seed):
+        world = minigrid_world((name,), *counts, horizon=30, policy="perceptron", width=8, seed=seed)
+        assert [tasks.tables.shape[0] for tasks in world.splits.values()] == list(counts)
+        found = [
+            content_of(tasks.tables, task)
+            for tasks, count in zip(world.splits.values(), counts, strict=True)
+            for task in range(count)
+        ]
+        assert len(set(found)) == sum(counts)
+        seeds = distinct_seeds(name, sum(counts), 30, seed)
+        assert found == [content_of(minigrid.tasks(name, [number], horizon=30), 0) for number in seeds]
         assert any(cache.iterdir())
+
+    def test_every_seed_has_levels_of_its_own(self):
+        orders = [seeds_tried("DoorKey-5x5", 12, seed) for seed in range(5)]
+        assert {tuple(sorted(order)) for order in orders} == {tuple(range(60))}
+        assert len({tuple(order[:12]) for order in orders}) == 5
 
     @pytest.mark.parametrize(
         ("name", "counts", "message"),
@@ -261,7 +281,7 @@ class TestOnly:
         for tasks in world.splits.values():
             whole, rates = stack.log_policy(tasks.inputs, tasks.rows), pass_rates(stack, tasks)
             for task in range(len(tasks.difficulty)):
-                one = tasks.only(task)
+                one = tasks.select([task])
                 assert one.difficulty == (tasks.difficulty[task],)
                 assert len(one.inputs) <= len(tasks.inputs)
                 found = stack.log_policy(one.inputs, one.rows)
@@ -273,7 +293,7 @@ class TestOnly:
         mazes = tables.tasks(SMALL.make_levels("train", 2), horizon=8, radius=None)
         inputs = torch.arange(4.0)[:, None]
         tasks = Split(mazes, inputs, torch.tensor([[0, 1, 2], [6, 3, 7]]), ("a", "b"), rows_per_input=2)
-        one = tasks.only(1)
+        one = tasks.select([1])
         assert one.inputs.tolist() == [[1.0], [3.0]]
         assert one.rows.tolist() == [[2, 1, 3]]
         assert one.difficulty == ("b",)
@@ -281,7 +301,7 @@ class TestOnly:
 
     def test_only_its_own_picture_is_kept(self, worlds):
         train = worlds["convolutional"].train
-        one = train.only(2)
+        one = train.select([2])
         assert torch.equal(one.inputs, train.inputs[2:3])
         assert one.rows.tolist() == [list(range(49))]
 
@@ -289,7 +309,7 @@ class TestOnly:
 class TestPassRates:
     @pytest.mark.parametrize("policy", ["convolutional", "perceptron"])
     def test_against_every_path(self, policy):
-        world = dataclasses.replace(TINY, policy=policy).world(1)
+        world = dataclasses.replace(TINY, policy=policy).world(held_out=1)
         stack = world.stack([0, 1])
         for tasks in world.splits.values():
             log_policy = stack.log_policy(tasks.inputs, tasks.rows).detach().double()

@@ -8,7 +8,6 @@ import torch
 from experiments.navigation._shared import GridSettings
 from maxrl_lab.runs.checkpoint import Checkpoint
 from maxrl_lab.runs.context import Context
-from maxrl_lab.tabular.study import World
 
 GRID = GridSettings(size=7, distances=(2, 4), levels=2, horizon=8, width=4)
 
@@ -20,7 +19,7 @@ def context_in(folder):
 def doubled(world):
     """The same world in double precision, where rounding cannot be mistaken for a difference."""
     splits = {name: dataclasses.replace(split, inputs=split.inputs.double()) for name, split in world.splits.items()}
-    return World(splits, lambda: world.network().double())
+    return dataclasses.replace(world, splits=splits, network=lambda: world.network().double())
 
 
 def frames(tables):

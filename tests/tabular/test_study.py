@@ -65,8 +65,14 @@ class TestOwnWorld:
     def test_a_comparison_chooses_the_better_rate_and_measures_the_reported_runs(self, tmp_path):
         # By hand: one step of SGD on log p at a rate of 0 nearly leaves the policy as it was, at 1 it improves it.
         world = corridor_world()
+        made = []
+
+        def worlds(seed):
+            made.append(seed)
+            return world
+
         compared = compare_on(
-            world,
+            worlds,
             [Exact("maximum_likelihood"), Expected("rloo", 4)],
             (1e-9, 1.0),
             Optimisation(steps=1),
@@ -74,7 +80,7 @@ class TestOwnWorld:
             sweep_seeds=3,
             score="pass_at_1",
             final=lambda run, rates: {"pass_at_1": float(rates.mean())},
-            measure=lambda runs, step, stack: {
+            measure=lambda world, runs, step, stack: {
                 "curves": [
                     {**run.row(step), "rate": float(rates)}
                     for run, rates in zip(runs, world.pass_rates(stack, step)["train"], strict=True)
@@ -84,6 +90,7 @@ class TestOwnWorld:
             at_once=3,
             context=context_in(tmp_path),
         )
+        assert made == [2, 3, 4, 0, 1]  # a world for each seed, made when it is needed
         assert len(compared.sweep) == 2 * 2 * 3
         assert {row["seed"] for row in compared.sweep} == {2, 3, 4}
         assert set(compared.best.values()) == {1.0}
@@ -98,6 +105,55 @@ class TestOwnWorld:
             before, after = [row["rate"] for row in curves if row["seed"] == seed and row["rollouts"] is None]
             assert before == pytest.approx(pass_rates(world.stack([seed]), world.train).item(), rel=1e-6)
             assert after > before
+
+
+class TestTasksOfAnUpdate:
+    WORLD = dataclasses.replace(GRID, levels=5, levels_per_update=4).world(3)
+
+    def batches(self, world):
+        return [world.batch(step) for step in range(60)]
+
+    def test_are_sampled_without_replacement_by_seed_and_step(self):
+        # Chance that a task is in none of 60 batches: 10 (6/10)^60 < 1e-12.
+        pictures = list(self.WORLD.train.inputs)
+        indices = [
+            [next(i for i, known in enumerate(pictures) if torch.equal(known, picture)) for picture in batch.inputs]
+            for batch in self.batches(self.WORLD)
+        ]
+        assert all(len(set(batch)) == 4 and batch == sorted(batch) for batch in indices)
+        assert set().union(*indices) == set(range(10))
+        assert len({tuple(batch) for batch in indices}) > 30
+        other = [batch.inputs for batch in self.batches(dataclasses.replace(self.WORLD, seed=4))]
+        assert not all(
+            torch.equal(mine.inputs, theirs) for mine, theirs in zip(self.batches(self.WORLD), other, strict=True)
+        )
+        again = [batch.inputs for batch in self.batches(self.WORLD)]
+        assert all(torch.equal(mine.inputs, same) for mine, same in zip(self.batches(self.WORLD), again, strict=True))
+
+    @pytest.mark.parametrize("policy", ["convolutional", "perceptron"])
+    def test_have_the_pass_rates_that_they_have_among_all(self, policy):
+        world = dataclasses.replace(GRID, levels=5, policy=policy).world()
+        stack, tasks = world.stack([0, 1]), [7, 2, 8]
+        chosen = world.train.select(tasks)
+        assert chosen.difficulty == tuple(world.train.difficulty[task] for task in tasks)
+        assert len(chosen.inputs) < len(world.train.inputs)
+        assert torch.allclose(pass_rates(stack, chosen), pass_rates(stack, world.train)[:, tasks], rtol=1e-5)
+
+    @pytest.mark.parametrize("count", [None, 10, 11])
+    def test_are_all_tasks_if_there_are_no_more(self, count):
+        world = dataclasses.replace(self.WORLD, tasks_per_update=count)
+        assert world.batch(5) is world.train
+
+    def test_are_what_is_trained_on(self, tmp_path):
+        # One step of SGD on the exact gradient, by hand from the tasks of step 0 alone.
+        runs, world = [Run(Exact("expected_reward"), 0.5, 3)], self.WORLD
+        stack, _ = train(runs, world, Optimisation(steps=1), checkpoint=Checkpoint(tmp_path / "run"))
+        (network,) = world.stack([3]).networks
+        tasks = world.batch(0)
+        log_policy = network(tasks.inputs).log_softmax(-1)[tasks.rows]
+        (-tasks.tables.pass_rate(log_policy).mean()).backward()
+        for mine, start in zip(stack.networks[0].parameters(), network.parameters(), strict=True):
+            assert torch.allclose(mine, start - 0.5 * start.grad, atol=1e-7)
 
 
 # Twenty runs: no two have all of method, N, learning rate and seed in common.
@@ -124,7 +180,7 @@ MANY = [
 def trained(runs, world, folder, steps=4):
     """Pass rates of every training task after every step, (measurements, R, B), with Adam."""
 
-    def measure(runs, step, stack):
+    def measure(world, runs, step, stack):
         return {"rates": [{"rates": pass_rates(stack, world.train, step).tolist()}]}
 
     optimisation = Optimisation(steps=steps, optimiser="adam", measure_every=1)
@@ -154,7 +210,7 @@ class TestSweep:
         assert bool(((together[-1] / together[0] - 1).abs().amax(1) > 1e-2).all())
 
     def test_runs_that_differ_only_in_the_estimator_see_the_same_rollouts_at_first(self):
-        world = GRID.world(1)
+        world = GRID.world(held_out=1)
         runs = [Run(Sampled(name, 8), 0.01, seed) for seed in (0, 1) for name in ("reinforce", "rloo", "grpo", "maxrl")]
         runs += [Run(Inverse(1, 8), 0.1, 0)]
         seeds = [run.seed for run in runs]
@@ -184,7 +240,7 @@ class TestDiverged:
     RUNS = (Run(Sampled("maxrl", 4), 0.01, 5), Run(Sampled("rloo", 4), 0.01, 3))
 
     def fitted(self, folder, poison_at=None, rates=(0.01, 0.01)):
-        world = GRID.world(1)
+        world = GRID.world(held_out=1)
         seeds = [run.seed for run in self.RUNS]
         stack = world.stack(seeds)
 
