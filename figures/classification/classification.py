@@ -75,7 +75,8 @@ def _curves(ax: Axes, curves: pd.DataFrame, count: int) -> None:
 def _coverage(ax: Axes, coverage: pd.DataFrame, count: int) -> None:
     for name, look, runs in _methods(coverage):
         style.band(ax, _at(runs, count), "k", "coverage", name, **look)
-    ax.set(xscale="log", xlabel="samples k", ylabel="final pass@k (exact)", title=f"coverage at N = {count}")
+    ax.set(xscale="log", ylim=(-0.02, 1.02), xlabel="samples k", ylabel="final pass@k (exact)")
+    ax.set_title(f"coverage at N = {count}")
     style.plain_x(ax, coverage.k)
 
 
@@ -88,7 +89,8 @@ def _against_rollouts(ax: Axes, final: pd.DataFrame, metric: str, text: str) -> 
         else:
             look["marker"] = "o"
         style.band(ax, runs, "rollouts", metric, name, **look)
-    ax.set(xscale="log", xlabel="rollouts N of each image", ylabel=text, title=f"{text.partition(' (')[0]} against N")
+    ax.set(xscale="log", ylim=(-0.02, 1.02), xlabel="rollouts N of each image", ylabel=text)
+    ax.set_title(f"{text.partition(' (')[0]} against N")
     style.plain_x(ax, counts)
 
 
@@ -119,6 +121,7 @@ def _rates(ax: Axes, tables: Mapping[str, pd.DataFrame], count: int) -> None:
         ax.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="final pass@1 on training pictures")
         ax.set_title(f"sweep at N = {count}, mean of {sweep.seed.nunique()} other seeds")
         style.plain_x(ax, sweep.learning_rate)
+        style.plain_ticks(ax)
     else:
         curves = tables["curves"]
         for name, look, runs in _methods(curves[curves.step == 0]):
@@ -127,4 +130,6 @@ def _rates(ax: Axes, tables: Mapping[str, pd.DataFrame], count: int) -> None:
         ax.set(xscale="log", yscale="log", xlabel="rollouts N of each image", ylabel="learning rate")
         ax.set_title("learning rates, chosen before")
         style.plain_x(ax, curves.rollouts.dropna())
-    style.plain_ticks(ax)
+        rates = sorted(curves.learning_rate.unique())
+        ax.set_yticks(rates, [f"{rate:g}" for rate in rates])
+        ax.set_yticks([], minor=True)
