@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from figures import style
+from maxrl_lab.training.methods import parse_method
 
 Frames = Mapping[str, pd.DataFrame]
 """Tables by name."""
@@ -92,7 +93,8 @@ def plot_sweep(ax: Axes, swept: pd.DataFrame, rollouts: int) -> None:
         line = style.means(rows, "learning_rate", "pass_rate")
         ax.plot(line.index, line, "o-", color=style.colour(str(name)), dashes=style.dashes(str(name)), markersize=4)
     ax.set(xscale="log", xlabel="learning rate", ylabel="pass@1 on validation problems")
-    style.plain_x(ax, swept.learning_rate)
+    ax.set_xticks(sorted(set(swept.learning_rate)), map(rate_text, sorted(set(swept.learning_rate))))
+    ax.set_xticks([], minor=True)
     ax.set_title(f"sweep, N = {rollouts} (seeds not reported)")
 
 
@@ -109,6 +111,37 @@ def result_table(tables: Frames, shown: Sequence[int]) -> pd.DataFrame:
     line = [style.interval_text(values.to_numpy()) for values in (*(bases[k] for k in shown), votes_of_bases)]
     result.loc[("base", *[""] * (len(KEYS) - 1)), :] = line
     return result
+
+
+def chosen_rates(tables: Frames, settings: Any) -> dict[tuple[str, int], float]:
+    """Return each reported method's learning rate by its name and N: of its runs, or chosen by the sweep, or known."""
+    for name in ("dynamics", "evaluations"):
+        if name in tables:
+            runs = tables[name].drop_duplicates(["method", "rollouts"])
+            return {(row.method, int(row.rollouts)): float(row.learning_rate) for row in runs.itertuples()}
+    if "sweep" in tables:
+        means = style.means(tables["sweep"], ["method", "rollouts", "learning_rate"], "pass_rate")
+        best = means.groupby(["method", "rollouts"]).idxmax().dropna()
+        return {(method, int(rollouts)): float(rate) for method, rollouts, rate in best}
+    names = (name.rpartition(", N = ") for name in settings.fixed)
+    return dict(zip(((name, int(count)) for name, _, count in names), settings.fixed.values(), strict=True))
+
+
+def rates_text(tables: Frames, settings: Any, rollouts: Sequence[int], shown: Sequence[str]) -> str:
+    """Return the learning rates of some methods, for a title: `rates at N = 4, 16: RLOO 1e-4, 3e-4; GRPO ...`."""
+    rates = chosen_rates(tables, settings)
+    parts = []
+    for name in shown:
+        values = [rates.get((parse_method(name, count).name, count)) for count in rollouts]
+        numbers = [rate_text(value) for value in values if value is not None]
+        parts += [f"{style.label(name)} {', '.join(numbers)}"] if numbers else []
+    counts = ", ".join(map(str, rollouts))
+    return f"learning rates at N = {counts}: {'; '.join(parts)}" if parts else ""
+
+
+def rate_text(rate: float) -> str:
+    """Return a learning rate as a reader would write it: 3e-4."""
+    return f"{rate:.0e}".replace("e-0", "e-")
 
 
 def result_text(settings: Any) -> str:

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from figures import style
 from figures.efficiency import plot_efficiency
+from figures.tokens import _panels
 from figures.tokens._panels import Frames, methods
 
 COLUMNS = {
@@ -29,13 +30,15 @@ def plot(tables: Frames, settings: Any) -> Figure:
         style.band(axes[0], runs, "k", "pass_at_k", name, marker="o", markersize=4, dashes=style.dashes(name))
     axes[0].set(xscale="log", xlabel="samples k", ylabel="coverage, pass@k (estimated)", title="held-out mazes")
     style.plain_x(axes[0], rows.k)
-    axes[0].legend(fontsize=10, loc="lower right")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=11)
     _plot_efficiency(axes[1], rows)
     _plot_votes(axes[2], tables)
     figure.suptitle(
         f"After training with N = {settings.rollouts}: what do samples buy? {settings.coverage_samples} answers of "
         f"each maze at temperature {settings.temperature:g}, top-p {settings.top_p:g}\n"
-        f"{style.seeds_text(settings.seeds)}"
+        f"{style.seeds_text(settings.seeds)}; "
+        f"{_panels.rates_text(tables, settings, (settings.rollouts,), settings.estimators)}"
     )
     return figure
 
@@ -59,9 +62,8 @@ def _plot_efficiency(ax: Axes, rows: pd.DataFrame) -> None:
     ours = curves.pop(_OURS)
     plot_efficiency(ax, [int(k) for k in ours.index], {name: (list(ours), list(curves[name])) for name in curves})
     ax.axhline(1, color="black", linewidth=1, dashes=(1, 2))
-    ax.set_ylabel("samples it needs for MaxRL's pass@k, divided by k")
+    ax.set_ylabel("samples for MaxRL's pass@k, over k")
     ax.set_title("efficiency of MaxRL, of mean coverage\n(▲: never reached with the samples that were taken)")
-    ax.legend(fontsize=10)
 
 
 def _plot_votes(ax: Axes, tables: Frames) -> None:
@@ -76,4 +78,5 @@ def _plot_votes(ax: Axes, tables: Frames) -> None:
             ax.plot([index, index], [interval.low, interval.high], color=style.colour(name), linewidth=2)
             ax.plot(index, interval.mean, "o", color=style.colour(name), markerfacecolor=face, markersize=8)
     ax.set_xticks(range(len(names)), [style.label(name).replace(", ", ",\n") for name in names], fontsize=10)
-    ax.set(ylim=(0, 1), ylabel="share of mazes", title="filled: one answer right; open: majority vote right")
+    ax.set_ylim(bottom=0)
+    ax.set(ylabel="share of mazes", title="filled: one answer right; open: majority vote right")

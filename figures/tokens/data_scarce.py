@@ -1,5 +1,6 @@
 """Many epochs over a fixed training set: pass rate on it, and pass@k on held-out problems, a row per task."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -14,6 +15,7 @@ _WITH_EPOCHS = ("dynamics", "evaluations", "votes")
 COLUMNS = {
     name: ("task", *columns, *(["epoch"] if name in _WITH_EPOCHS else [])) for name, columns in _panels.COLUMNS.items()
 }
+_OURS = "maxrl"
 _NAMES = {"modular_sum": "modular sums with a scratchpad", "countdown": "countdown"}
 
 
@@ -26,9 +28,10 @@ def plot(tables: Frames, settings: Any) -> Figure:
     for line, task in zip(axes, settings.tasks, strict=True):
         part = _panels.select(tables, task=task)
         _plot_training(line[0], part["dynamics"])
-        line[0].set_title(_NAMES.get(task, task))
+        line[0].set_title("\n".join([f"{_NAMES[task]}, training set", *_overtaken(part["dynamics"])]))
         for ax, k in zip(line[1:], _ks(part), strict=False):
             _panels.plot_curves(ax, part, k, "epoch")
+            ax.set_title(f"{_NAMES[task]}, never seen")
     for ax in axes.flat:
         ax.set_visible(ax.has_data())
     handles, labels = axes[0, 1].get_legend_handles_labels()
@@ -36,15 +39,35 @@ def plot(tables: Frames, settings: Any) -> Figure:
     figure.suptitle(
         f"A fixed training set, N = {settings.rollouts}: who keeps pass@k on problems never seen?\n"
         f"pass@k estimated from {settings.samples // 4} samples of each held-out problem "
-        f"({settings.samples} at the end); {style.seeds_text(settings.seeds)}"
+        f"({settings.samples} at the end); {style.seeds_text(settings.seeds)}\n"
+        + "; ".join(
+            _panels.rates_text(_panels.select(tables, task=task), settings, (settings.rollouts,), settings.estimators)
+            for task in settings.tasks
+        )
     )
     return figure
 
 
 def summarise(tables: Frames, settings: Any) -> pd.DataFrame:
-    """Return every method's final held-out pass@k and majority vote by task, with 95% intervals, and the base's."""
-    parts = {task: _panels.select(tables, task=task) for task in settings.tasks}
-    return pd.concat({task: _panels.result_table(part, _ks(part)) for task, part in parts.items()})
+    """Return every method's final held-out pass@k and majority vote by task, with 95% intervals, and the base's.
+
+    Beside them stands the peak of each mean over seeds, with its epoch.
+    """
+    lines = {}
+    for task in settings.tasks:
+        part = _panels.select(tables, task=task)
+        lines[task] = _panels.result_table(part, _ks(part)).join(_peaks(part["evaluations"], _ks(part))).fillna("")
+    return pd.concat(lines)
+
+
+def _peaks(rows: pd.DataFrame, ks: Sequence[int]) -> pd.DataFrame:
+    """Return the highest mean pass@k over seeds of each method and k, and after which epoch it was measured."""
+    keys = list(_panels.KEYS)
+    means = rows[rows.k.isin(ks)].groupby([*keys, "k", "epoch"], sort=False).pass_at_k.mean().reset_index()
+    best = means.loc[means.groupby([*keys, "k"], sort=False).pass_at_k.idxmax()]
+    best = best.assign(text=[f"{row.pass_at_k:.4f} (epoch {row.epoch:.3g})" for row in best.itertuples()])
+    peaks = best.pivot(index=keys, columns="k", values="text")
+    return peaks.rename(columns={k: f"peak of pass@{k}" for k in ks})
 
 
 def _ks(tables: Frames) -> list[int]:
@@ -53,10 +76,27 @@ def _ks(tables: Frames) -> list[int]:
     return sorted({usual[0], usual[len(usual) // 2], usual[-1]})
 
 
+def _overtaken(rows: pd.DataFrame) -> list[str]:
+    """Return from which epoch on MaxRL's mean pass rate is above each other method's."""
+    means = _by_epoch(rows).groupby(["estimator", "epoch"], sort=False).pass_rate.mean().unstack("estimator")
+    lines = []
+    for name in means.columns.drop(_OURS, errors="ignore") if _OURS in means else []:
+        behind = means.index[means[_OURS] <= means[name]]
+        first = means.index[0] if behind.empty else behind[-1] + 1
+        when = f"from epoch {first:g} on" if first <= means.index[-1] else "never for good"
+        lines.append(f"MaxRL above {style.label(str(name))} {when}")
+    return lines
+
+
+def _by_epoch(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean pass rate of each run's rollouts over every epoch."""
+    epochs = rows.assign(epoch=rows.epoch.sub(1e-9).floordiv(1) + 1)
+    return epochs.groupby(["estimator", "seed", "epoch"], sort=False).pass_rate.mean().reset_index()
+
+
 def _plot_training(ax: Axes, rows: pd.DataFrame) -> None:
     """Plot the mean pass rate of each epoch's rollouts."""
-    epochs = rows.assign(epoch=rows.epoch.sub(1e-9).floordiv(1) + 1)
-    means = epochs.groupby(["estimator", "seed", "epoch"], sort=False).pass_rate.mean().reset_index()
+    means = _by_epoch(rows)
     for name in _panels.methods(means):
         runs = means[means.estimator == name]
         style.band(ax, runs, "epoch", "pass_rate", name, **_panels.line_style(name))

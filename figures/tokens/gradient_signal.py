@@ -30,19 +30,19 @@ def plot(tables: Frames, settings: Any) -> Figure:
     count = settings.rollouts
     _plot_norms(axes[0, 0], tables["mazes"], binned=True)
     axes[0, 0].set_title(
-        f"mazes, base policy, one group of N = {count} each\n(sampled; line: median of a tenth of the prompts)"
+        f"mazes, every seed's base, one group of N = {count} each\n(sampled; line: mean of a tenth of the prompts)"
     )
     _plot_norms(axes[0, 1], tables["sums"], binned=False)
     axes[0, 1].set_title(f"modular sums, pretrained policy\n(exact expected gradient at N = {count})")
     for ax, metric in zip([axes[0, 2], *axes[1]], _DYNAMICS, strict=True):
         _plot_dynamics(ax, tables["dynamics"], metric)
     axes[0, 2].set_title("training on mazes (mean of the last five updates)")
-    if (tables["dynamics"].gradient_norm > 0).any():
-        axes[1, 2].set_yscale("log")
-        style.plain_ticks(axes[1, 2])
-    axes[0, 0].legend(fontsize=10, markerscale=2)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=11, markerscale=2)
     figure.suptitle(
-        "Where the signal is: per-prompt gradients, and training dynamics; " + style.seeds_text(settings.seeds)
+        "Where the signal is: per-prompt gradients, and training dynamics; "
+        f"{style.seeds_text(settings.seeds)}\n"
+        f"{_panels.rates_text(tables, settings, (settings.rollouts,), settings.estimators)}"
     )
     return figure
 
@@ -75,6 +75,6 @@ def _plot_norms(ax: Axes, rows: pd.DataFrame, *, binned: bool) -> None:
         ax.plot(prompts.pass_rate, prompts.gradient_norm, ".", **dots)
         if binned:
             parts = [part for part in np.array_split(np.arange(len(prompts)), 10) if len(part)]
-            middle = pd.DataFrame([prompts.iloc[part][["pass_rate", "gradient_norm"]].median() for part in parts])
+            middle = pd.DataFrame([prompts.iloc[part][["pass_rate", "gradient_norm"]].mean() for part in parts])
             ax.plot(middle.pass_rate, middle.gradient_norm, color=colour)
     ax.set(xlabel="pass rate p", ylabel="norm of a prompt's gradient")

@@ -36,7 +36,7 @@ def plot(tables: Frames, settings: Any) -> Figure:
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=11)
     figure.suptitle(
-        f"Mazes in tokens, N = {settings.rollouts}: MaxRL and remedies for lost diversity; "
+        f"Mazes in tokens, N = {settings.rollouts}: MaxRL and remedies for lost diversity; learning rates in brackets\n"
         f"{_panels.result_text(settings)}"
     )
     return figure
@@ -59,7 +59,7 @@ def _plot_finals(ax: Axes, tables: Frames, first: int, last: int) -> None:
             ax.plot(interval.mean, index, "o", color=style.colour(name), markerfacecolor=face, markersize=7)
     for k, dashes in ((first, (1, 2)), (last, (4, 2))):
         ax.axvline(_panels.base(tables, k), color="black", linewidth=1, dashes=dashes)
-    ax.set_yticks(range(len(names)), [_short(name) for name in names], fontsize=9)
+    ax.set_yticks(range(len(names)), [_named(name, rows[rows.estimator == name]) for name in names], fontsize=9)
     ax.invert_yaxis()
     ax.set(xlim=(0, 1), xlabel=f"filled: pass@{first}; open: pass@{last}", title="ours, after training (lines: base)")
 
@@ -73,5 +73,7 @@ def _plot_paper(ax: Axes) -> None:
     ax.set(xlim=(0, 1), xlabel="filled: pass@1; open: pass@128", title="the paper's Table 3, for context")
 
 
-def _short(name: str) -> str:
-    return style.label(name.partition(":")[0])
+def _named(name: str, rows: pd.DataFrame) -> str:
+    """Return a method's name on two lines, its options and its learning rate on the second."""
+    family, _, options = name.partition(":")
+    return f"{style.label(family)}\n{options} ({_panels.rate_text(rows.learning_rate.iloc[0])})"

@@ -12,22 +12,22 @@ from figures.tokens import _panels
 from figures.tokens._panels import COLUMNS, Frames
 
 __all__ = ["COLUMNS", "plot", "summarise"]
-_PANELS = 4
+_PANELS = 3
 _FLOOR = 1e-4
 """Pass rates below it are shown as if they were it: their logarithm would hide the others."""
 
 
 @style.styled
 def plot(tables: Frames, settings: Any) -> Figure:
-    """Return -log pass@k against N for four k (Fig. 3), and learning curves beside the sweep (Fig. 17)."""
+    """Return -log pass@k against N for three k (Fig. 3); below, learning curves (Fig. 17) and the sweep if any."""
     style.check_tables(tables, COLUMNS)
-    figure = Figure(figsize=(17, 8.6))
+    figure = Figure(figsize=(12.5, 7.8))
     axes = figure.subplots(2, _PANELS)
     for ax, k in zip(axes[0], _panels.ks(tables, _PANELS), strict=False):
         _against_rollouts(ax, tables, k)
     fewest, most = min(settings.rollouts), max(settings.rollouts)
-    largest = _panels.ks_during(tables)[-1]
-    for ax, (count, k) in zip(axes[1], ((fewest, 1), (most, 1), (most, largest)), strict=False):
+    curves = [(most, 1), (most, _panels.ks_during(tables)[-1]), *([] if "sweep" in tables else [(fewest, 1)])]
+    for ax, (count, k) in zip(axes[1], dict.fromkeys(curves), strict=False):
         _panels.plot_curves(ax, _panels.select(tables, rollouts=count), k)
         ax.set_title(f"N = {count}")
     if "sweep" in tables:
@@ -38,7 +38,8 @@ def plot(tables: Frames, settings: Any) -> Figure:
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=12)
     figure.suptitle(
         "Mazes in tokens, fresh ones in every update: what do more rollouts buy?\n"
-        f"held-out mazes, {_panels.result_text(settings)}; learning rate swept alike"
+        f"held-out mazes, {_panels.result_text(settings)}\n"
+        f"{_panels.rates_text(tables, settings, settings.rollouts, settings.estimators)}"
     )
     return figure
 

@@ -80,7 +80,7 @@ class TestTokenFigures:
         assert lines[2].get_xdata().tolist() == own.index.tolist() == [0, 2]
         assert lines[2].get_ydata().tolist() == pytest.approx(own.tolist())
         finals = panel(figure, "ours")
-        assert [label.get_text() for label in finals.get_yticklabels()][2] == "GRPO + SELF"
+        assert [label.get_text() for label in finals.get_yticklabels()][2].startswith("GRPO + SELF\n (1e-3)")
         table = maze_baselines.summarise(tables, settings)
         assert sorted(label[0] for label in table.index[:-1]) == sorted(methods)
         assert table.index[-1][0] == "base"

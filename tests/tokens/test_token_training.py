@@ -9,8 +9,8 @@ from envs.modular_sum import ModularSum
 from maxrl_lab.runs.checkpoint import Checkpoint
 from maxrl_lab.tokens import pretraining
 from maxrl_lab.tokens.comparison import compare
-from maxrl_lab.tokens.study import Study
-from maxrl_lab.tokens.trained import base, trained
+from maxrl_lab.tokens.study import FRESH, Study
+from maxrl_lab.tokens.trained import base, base_tables, trained
 from maxrl_lab.training import fit
 
 
@@ -151,6 +151,48 @@ class TestDiverged:
             trained(study, run, "report")
         (file,) = (tmp_path / "checkpoint" / "run").glob("run-*.pt")
         assert Checkpoint(file.with_suffix("")).load()["step"] == 10
+
+
+class TestPretraining:
+    SIZES = {"width": 32, "mlp": 64, "pretrain_batch": 32, "pretrain_rate": 5e-3}  # noqa: RUF012
+
+    def rows(self, folder, **changes):
+        study = study_in(folder, ModularSum(1, 10), **{**self.SIZES, **changes})
+        return base_tables(study, 0)["bases"], study
+
+    def test_it_ends_at_the_first_check_that_reaches_the_pass_rate(self, tmp_path):
+        (row,), study = self.rows(tmp_path, pretrain_until=0.2, pretrain_steps=200)
+        assert row["seed"] == 0
+        assert row["updates"] % 10 == 0
+        assert 0 < row["updates"] < 200
+        problems = study.pretraining(0, FRESH, 128)
+        rate = study.batch(base(study, 0), problems, 0, 0).log_pass_rate([0]).detach().exp().double().mean()
+        # 2,048 answers: four standard errors
+        assert row["pass_rate"] == pytest.approx(float(rate), abs=4 * 0.5 / 2048**0.5)
+        assert row["pass_rate"] >= 0.2
+        (fewer,), _ = self.rows(tmp_path / "shorter", pretrain_until=0.2, pretrain_steps=row["updates"] - 10)
+        assert fewer["pass_rate"] < 0.2
+
+    def test_it_makes_all_updates_where_the_rate_is_not_reached_or_one(self, tmp_path):
+        for until in (0.99, 1.0):
+            (row,), _ = self.rows(tmp_path / str(until), pretrain_until=until, pretrain_steps=12)
+            assert row["updates"] == 12
+
+    def test_one_that_was_killed_ends_where_an_unbroken_one_does(self, tmp_path, monkeypatch, own_policies):
+        wanted, _ = self.rows(tmp_path / "whole", pretrain_until=0.2, pretrain_steps=200)
+        monkeypatch.setenv("MAXRL_LAB_CACHE", str(tmp_path / "other cache"))
+        honest, calls = pretraining.Solutions, []
+
+        def counted(*arguments):
+            calls.append(1)
+            if len(calls) == wanted[0]["updates"]:
+                raise KeyboardInterrupt
+            return honest(*arguments)
+
+        monkeypatch.setattr(pretraining, "Solutions", counted)
+        with pytest.raises(KeyboardInterrupt):
+            self.rows(tmp_path / "killed", pretrain_until=0.2, pretrain_steps=200)
+        assert self.rows(tmp_path / "killed", pretrain_until=0.2, pretrain_steps=200)[0] == wanted
 
 
 def test_pretraining_samples_nothing(tmp_path, refuses):

@@ -1,0 +1,163 @@
+"""Claims of token experiments on rows made by hand: what each verdict follows from, and who is left out."""
+
+import dataclasses
+
+import pandas as pd
+import pytest
+
+from experiments.tokens import coverage, data_scarce, gradient_signal, maze_baselines, maze_scaling
+from experiments.tokens.claims import coverage as coverage_claims
+from experiments.tokens.claims import data_scarce as data_scarce_claims
+from experiments.tokens.claims import gradient_signal as gradient_signal_claims
+from experiments.tokens.claims import maze_baselines as maze_baselines_claims
+from experiments.tokens.claims import maze_scaling as maze_scaling_claims
+
+SEEDS = (0, 1, 2)
+
+
+def evaluations(rates, step=4):
+    """Rows of pass@1 and pass@16 after training, {(estimator, N): (pass@1, pass@16)}, a little apart over seeds."""
+    return pd.DataFrame(
+        {"estimator": name, "method": name, "rollouts": count, "learning_rate": 1e-3, "seed": seed, "step": step}
+        | {"k": k, "pass_at_k": rate + 0.001 * seed}
+        for (name, count), values in rates.items()
+        for k, rate in zip((1, 16), values, strict=True)
+        for seed in SEEDS
+    )
+
+
+def bases(one, many):
+    return pd.DataFrame(
+        {"seed": seed, "k": k, "pass_at_k": rate} for seed in SEEDS for k, rate in ((1, one), (16, many))
+    )
+
+
+def verdicts(claims):
+    return {claim.name: claim.verdict for claim in claims}
+
+
+class TestMazeScaling:
+    SETTINGS = dataclasses.replace(maze_scaling.PRESETS["smoke"], rollouts=(4, 16))
+    RATES = {  # noqa: RUF012
+        ("rloo", 4): (0.1, 0.12),
+        ("rloo", 16): (0.1, 0.12),
+        ("grpo", 4): (0.1, 0.2),
+        ("grpo", 16): (0.3, 0.35),
+        ("maxrl", 4): (0.2, 0.3),
+        ("maxrl", 16): (0.4, 0.8),
+    }
+
+    def claims(self, settings=SETTINGS):
+        rows = evaluations(self.RATES)
+        rows = rows[rows.estimator.isin(settings.estimators) & rows.rollouts.isin(settings.rollouts)]
+        tables = {"evaluations": rows, "base": bases(0.03, 0.5)}
+        return verdicts(maze_scaling_claims.claims(tables, settings))
+
+    def test_verdicts(self):
+        assert self.claims() == {
+            "maxrl_falls_with_rollouts_pass_at_1": "holds",
+            "maxrl_falls_with_rollouts_pass_at_16": "holds",
+            "rloo_at_16_trails_maxrl_at_4_pass_at_1": "holds",
+            "rloo_at_16_trails_maxrl_at_4_pass_at_16": "holds",
+            "grpo_at_16_trails_maxrl_at_4_pass_at_1": "fails",
+            "grpo_at_16_trails_maxrl_at_4_pass_at_16": "fails",
+            "rloo_loses_coverage": "holds",
+            "grpo_loses_coverage": "holds",
+            "maxrl_keeps_coverage": "holds",
+        }
+
+    def test_of_one_n_and_without_maxrl_there_are_fewer(self):
+        one = dataclasses.replace(self.SETTINGS, rollouts=(16,))
+        assert list(self.claims(one)) == ["rloo_loses_coverage", "grpo_loses_coverage", "maxrl_keeps_coverage"]
+        without = dataclasses.replace(self.SETTINGS, estimators=("rloo", "grpo"))
+        assert list(self.claims(without)) == ["rloo_loses_coverage", "grpo_loses_coverage"]
+
+
+def test_of_several_coefficients_the_one_that_the_sweep_prefers_is_compared():
+    few, many = (f"grpo | entropy_bonus:coefficient={value}" for value in (0.1, 0.01))
+    settings = dataclasses.replace(maze_baselines.PRESETS["smoke"], methods=(few, many, "maxrl"), rollouts=4)
+    rates = {(few, 4): (0.1, 0.2), (many, 4): (0.4, 0.5), ("maxrl", 4): (0.3, 0.6)}
+    tables = {"evaluations": evaluations(rates), "base": bases(0.03, 0.5)}
+    name = "maxrl_leads_grpo_entropy_bonus_pass_at_1"
+    assert verdicts(maze_baselines_claims.claims(tables, settings))[name] == "holds"
+    tables["sweep"] = pd.DataFrame(
+        {"method": method, "learning_rate": rate, "pass_rate": value}
+        for method, values in ((few, (0.2, 0.1)), (many, (0.0, 0.3)))
+        for rate, value in zip((1e-3, 1e-4), values, strict=True)
+    )
+    (claim,) = [claim for claim in maze_baselines_claims.claims(tables, settings) if claim.name == name]
+    assert claim.verdict == "fails"
+    assert "an entropy bonus (coefficient=0.01) at N = 4" in claim.sentence
+
+
+@pytest.mark.parametrize(
+    ("theirs", "times", "verdict"), [((0.1, 0.2, 0.3), 16, "holds"), ((0.3, 0.9, 0.9), 0.25, "fails")]
+)
+def test_efficiency_by_hand(theirs, times, verdict):
+    """At k = 4 of 1, 4, 64: the other one never gets to 0.5, and counts as 64 / 4; or has that with a quarter."""
+    curves = {"maxrl": (0.2, 0.5, 0.6), "grpo": theirs, "base": (0.5, 0.6, 0.7)}
+    rows = pd.DataFrame(
+        {"estimator": name, "seed": seed, "k": k, "pass_at_k": value}
+        for name, values in curves.items()
+        for k, value in zip((1, 4, 64), values, strict=True)
+        for seed in SEEDS
+    )
+    votes = pd.DataFrame({"estimator": name, "seed": seed, "majority": 0.3} for name in curves for seed in SEEDS)
+    settings = dataclasses.replace(coverage.PRESETS["smoke"], estimators=("grpo", "maxrl"))
+    made = {claim.name: claim for claim in coverage_claims.claims({"coverage": rows, "votes": votes}, settings)}
+    claim = made["efficiency_over_grpo"]
+    if verdict == "holds":
+        assert claim.estimate == pytest.approx(times)
+        assert (
+            "at least 16 [16, 16] times as many samples (over 3 seeds; 3 of 3 seeds do not get there" in claim.sentence
+        )
+        assert claim.verdict == "holds"
+    else:
+        assert 0.25 < claim.estimate < 1
+        assert claim.verdict == "fails"
+    assert made["votes_of_maxrl_lead_grpo"].estimate == 0
+
+
+def test_gradients_by_hand():
+    """Four mazes: MaxRL's gradients fall with p, RLOO's rise; the hardest has no success."""
+    norms = {"maxrl": (0.0, 3.0, 2.0, 1.0), "rloo": (0.0, 1.0, 2.0, 3.0)}
+    mazes = pd.DataFrame(
+        {"seed": seed, "example": example, "estimator": name, "pass_rate": 0.1 * example, "gradient_norm": norm}
+        for name, values in norms.items()
+        for example, norm in enumerate(values)
+        for seed in SEEDS
+    )
+    dynamics = pd.DataFrame(
+        {"estimator": name, "seed": seed, "step": step, "signal": signal + 0.01 * seed}
+        for name, signal in (("maxrl", 0.3), ("rloo", 0.5))
+        for seed in SEEDS
+        for step in range(1, 5)
+    )
+    settings = dataclasses.replace(gradient_signal.PRESETS["smoke"], estimators=("rloo", "maxrl"), rollouts=4)
+    made = {c.name: c for c in gradient_signal_claims.claims({"mazes": mazes, "dynamics": dynamics}, settings)}
+    assert made["maxrl_norm_falls_with_pass_rate"].estimate == pytest.approx(-1)
+    assert made["hard_prompts_push_more_than_with_rloo"].estimate == pytest.approx(3 / 6 - 1 / 6)
+    assert made["more_prompts_with_a_success_than_with_rloo"].verdict == "fails"
+    assert len(made) == 3
+
+
+def test_data_scarce_by_hand():
+    settings = dataclasses.replace(
+        data_scarce.PRESETS["smoke"], tasks=("countdown",), estimators=("grpo", "maxrl"), rollouts=4
+    )
+    rates = {("grpo", 4): (0.3, 0.4), ("maxrl", 4): (0.2, 0.8)}
+    dynamics = pd.DataFrame(
+        {"estimator": name, "seed": seed, "epoch": epoch, "pass_rate": rate * epoch + 0.001 * seed}
+        for name, rate in (("grpo", 0.2), ("maxrl", 0.1))
+        for seed in SEEDS
+        for epoch in (0.5, 1.0, 1.5, 2.0)
+    )
+    tables = {"evaluations": evaluations(rates), "base": bases(0.03, 0.5), "dynamics": dynamics}
+    tables = {name: rows.assign(task="countdown") for name, rows in tables.items()}
+    assert verdicts(data_scarce_claims.claims(tables, settings)) == {
+        "grpo_loses_coverage_countdown": "holds",
+        "maxrl_keeps_coverage_countdown": "holds",
+        "slower_at_first_than_grpo_countdown": "holds",
+        "maxrl_leads_grpo_pass_at_1_countdown": "fails",
+        "maxrl_leads_grpo_pass_at_16_countdown": "holds",
+    }
