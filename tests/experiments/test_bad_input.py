@@ -30,20 +30,20 @@ from maxrl_lab.command import main
         (["run", "weight_functions", "--device", "cuda:7"], "--device cuda:7: torch sees"),
         (["draw", "classification"], "no finished run in"),
         (["reproduce", "--preset", "huge"], "invalid choice: 'huge'"),
-        (["run", "navigation", "--horizon", "5"], "distances must be within the horizon of 5 steps, got 8"),
+        (["run", "navigation", "--horizon", "5"], "distances must be within the horizon of 5 steps, got 9"),
         (["run", "navigation", "--layout", "maze"], "unknown layout 'maze'; choose one of: open, obstacles, prim"),
         (["run", "navigation", "--size", "8"], "a Prim maze needs an odd size, got 8"),
         (
-            ["run", "navigation", "--minigrid-names", "Empty"],
-            "unknown minigrid_names 'Empty'; choose one of: Empty-5x5",
+            ["run", "navigation_minigrid", "--names", "Empty"],
+            "unknown names 'Empty'; choose one of: Empty-5x5",
         ),
         (
             ["run", "navigation", "--rollouts", "3", "--estimators", "pkpo:k=4"],
             "pkpo with k=4 needs at least 4 rollouts",
         ),
         (
-            ["run", "trajectories", "--distances", "60", "--horizon", "64"],
-            "found 0 of 6 distinct train levels prim 9 x 9",
+            ["run", "trajectories", "--distances", "60", "--shown", "60", "--horizon", "64"],
+            "found 0 of 50 distinct train levels prim 9 x 9",
         ),
         (["run", "navigation_likelihood", "--distances", "2", "2"], "distances must be distinct, got 2 2"),
         (

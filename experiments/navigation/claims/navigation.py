@@ -25,6 +25,7 @@ def claims(tables: Mapping[str, pd.DataFrame], settings: Settings) -> list[Claim
         made.append(_rloo(final, counts))
     if {OURS, "grpo"} <= names:
         made += [_grpo(final, fewer, more) for fewer, more in itertools.pairwise(counts) if more >= 4 * fewer]
+    made += [_coverage(curves, name, counts[-1]) for name in ("rloo", "grpo", OURS) if name in names]
     made += [_signal(final, other, counts[-1]) for other in ("rloo", "grpo") if {OURS, other} <= names]
     made += [_without(final, other, text, counts) for other, text in _ORDER_N.items() if {OURS, other} <= names]
     return made
@@ -67,6 +68,23 @@ def _grpo(final: pd.DataFrame, fewer: int, more: int) -> Claim:
         f"{mean_text(ours)}, a lead of MaxRL of {lead} ({seeds_text(lead)}, exact pass rates)."
     )
     return lead.claim(f"grpo_at_{more}_trails_maxrl_at_{fewer}", "Fig. 3", sentence)
+
+
+def _coverage(curves: pd.DataFrame, name: str, count: int) -> Claim:
+    """RLOO and GRPO lose pass@512 that the untrained policy has; MaxRL gains."""
+    start, end = (
+        by_seed(curves[curves.step == step], "pass_at_512", estimator=name, rollouts=count)
+        for step in (0, curves.step.max())
+    )
+    change = difference(end, start)
+    word, direction, verb = ("MaxRL", "above", "keeps") if name == OURS else (name.upper(), "below", "loses")
+    sentence = (
+        f"{word} ends {direction} the untrained policy in coverage of the training mazes, at N = {count}: pass@512 is "
+        f"{mean_text(end)}, untrained {mean_text(start)}, a change of {change} ({seeds_text(change)}, exact pass "
+        "rates)."
+    )
+    claim = f"{name}_{verb}_coverage"
+    return change.claim(claim, "Fig. 3", sentence, direction="above" if name == OURS else "below")
 
 
 def _signal(final: pd.DataFrame, other: str, count: int) -> Claim:
