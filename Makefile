@@ -29,6 +29,7 @@ lint: .venv/installed-dev
 	$(BIN)/lint-imports --no-cache --no-logo
 
 docs: .venv/installed-docs
+	$(BIN)/maxrl-lab claims --reference --pages
 	$(BIN)/mkdocs build --strict
 
 docs-serve: .venv/installed-docs
@@ -43,8 +44,11 @@ benchmark: .venv/installed-benchmark
 	$(BIN)/python -m benchmarks.tokens
 	$(BIN)/python -m benchmarks.llm
 
-gallery: reproduce
-	cp figures/out/quick/*.png figures/gallery/
+# two to three hours: the rows, pictures and claims that the repository shows, and the learning rates of `quick`
+gallery: .venv/installed-lab
+	$(BIN)/maxrl-lab reproduce --preset standard
+	$(BIN)/maxrl-lab rates --preset standard
+	$(BIN)/maxrl-lab publish --preset standard
 
 # what each target installs, and no more: extras are added to the environment when a target first needs them
 .venv/installed-%: pyproject.toml | .venv/created

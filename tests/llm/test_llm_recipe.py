@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import __main__ as cli
+from experiments import _reproduce
 from experiments.catalogue import EXPERIMENTS
 from experiments.llm import llm
 from experiments.llm.llm import PRESETS
@@ -340,14 +340,9 @@ class TestWithoutTheExtra:
 
     def test_reproduce_leaves_its_experiment_out(self, tmp_path, monkeypatch):
         reproduced = []
-
-        def reproduce(entry, flags):
-            reproduced.append(entry.name)
-            return entry.name, "1", "1.0", "1.0", "picture.png"
-
-        monkeypatch.setattr(cli, "_reproduce", reproduce)
+        monkeypatch.setattr(_reproduce, "reproduce", lambda entries, _flags: reproduced.extend(entries))
         assert main(["reproduce", "--preset", "smoke", "--out", str(tmp_path)]) == 0
-        assert reproduced == [name for name in EXPERIMENTS if name != "llm"]
+        assert [entry.name for entry in reproduced] == [name for name in EXPERIMENTS if name != "llm"]
 
 
 class TestTelemetry:
