@@ -18,6 +18,7 @@ def claims(tables: Frames, settings: Settings) -> list[Claim]:
     for k in shown:
         if OURS in names and len(counts) > 1:
             made.append(_falls(tables, k))
+        made += [_leads(tables, other, counts[-1], k) for other in ("rloo", "grpo") if {OURS, other} <= names]
         if {OURS, "rloo"} <= names and len(counts) > 1:
             made.append(_trails(tables, "rloo", counts[-1], counts[0], k))
         if {OURS, "grpo"} <= names:
@@ -39,6 +40,18 @@ def _falls(tables: Frames, k: int) -> Claim:
         f"for each doubling ({seeds_text(fall)})."
     )
     return fall.claim(f"maxrl_falls_with_rollouts_pass_at_{k}", "Fig. 3", sentence, direction="below")
+
+
+def _leads(tables: Frames, other: str, count: int, k: int) -> Claim:
+    """MaxRL leads at the same N."""
+    return lead(
+        f"maxrl_leads_{other}_pass_at_{k}",
+        "Fig. 3",
+        f"MaxRL ends above {word(other)} at N = {count}",
+        ends(tables, OURS, count, k),
+        ends(tables, other, count, k),
+        of=f"pass@{k} on held-out mazes",
+    )
 
 
 def _trails(tables: Frames, other: str, more: int, fewer: int, k: int) -> Claim:
