@@ -62,7 +62,13 @@ class Settings(MazeSettings, Methods):
 
 PRESETS = {
     "smoke": Settings(**SMOKE, rollouts=4),
-    "quick": Settings(**QUICK, methods=FEW, fixed_rates=known_rates("maze_baselines")),
+    "quick": Settings(
+        **QUICK,
+        methods=FEW,
+        learning_rates=(3e-4,),  # of methods whose rate is not known: a sweep takes longer than all else together
+        sweep_seeds=1,
+        fixed_rates=known_rates("maze_baselines") or known_rates("maze_scaling"),
+    ),
     "standard": Settings(methods=SWEPT, learning_rates=(1e-4, 3e-4, 1e-3), sweep_seeds=1),
     "full": Settings(**{**PAPER, "prompts": 32, "steps": 20_000}, rollouts=128),
 }
