@@ -94,5 +94,5 @@ def final_and_peak(curves: pd.DataFrame, keys: Sequence[str], metrics: Sequence[
     runs = [*keys, "seed"]
     final = last(curves, *runs).set_index(runs)[list(metrics)]
     peak = curves.groupby(runs, sort=False)[list(metrics)].agg(lambda values: values.max(skipna=False))
-    both = final.join(peak, rsuffix=" (peak)").reset_index()
+    both = final.join(peak.add_suffix(" (peak)")).reset_index()
     return style.final_table(both, keys, [name for metric in metrics for name in (metric, f"{metric} (peak)")])

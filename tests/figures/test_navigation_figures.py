@@ -2,6 +2,7 @@
 
 import functools
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,25 +13,27 @@ import torch
 
 from experiments.navigation import navigation as navigation_experiment
 from experiments.navigation import navigation_bias_variance as bias_variance_experiment
+from experiments.navigation import navigation_generalisation as generalisation_experiment
 from experiments.navigation import navigation_likelihood as likelihood_experiment
+from experiments.navigation import navigation_minigrid as minigrid_experiment
+from experiments.navigation import navigation_optimisers as optimisers_experiment
 from experiments.navigation import trajectories as trajectories_experiment
 from figures import style
-from figures.navigation import navigation, navigation_bias_variance, navigation_likelihood, trajectories
+from figures.navigation import (
+    _panels,
+    navigation,
+    navigation_bias_variance,
+    navigation_generalisation,
+    navigation_likelihood,
+    navigation_minigrid,
+    navigation_optimisers,
+    trajectories,
+)
 from maxrl_lab.runs.checkpoint import Checkpoint
 from maxrl_lab.runs.context import Context
 
-SMOKE = navigation_experiment.PRESETS["smoke"]
-SMALL = replace(
-    SMOKE,
-    minigrid_names=(),
-    sgd_rollouts=(),
-    equal_estimators=(),
-    estimators=("rloo", "grpo", "maxrl"),
-    rollouts=(4,),
-    seeds=1,
-    steps=2,
-    measurements=1,
-)
+SHORT = {"seeds": 1, "steps": 2, "measurements": 1}
+SMALL = replace(navigation_experiment.PRESETS["smoke"], estimators=("rloo", "grpo", "maxrl"), rollouts=(4,), **SHORT)
 
 
 def read_back(tables):
@@ -49,10 +52,11 @@ def tables_of(settings, experiment=navigation_experiment):
         return read_back(experiment.run(settings, context))
 
 
-def curves_of(figure, title):
-    """The number of lines of the one panel with that in its title."""
-    (ax,) = [ax for ax in figure.axes if title in ax.get_title()]
-    return len(ax.lines)
+def saved(figure):
+    """The figure, which can be saved."""
+    figure.set_layout_engine("none")  # takes long; the smoke run of test_cli.py has it
+    figure.savefig(io.BytesIO(), dpi=10)
+    return figure
 
 
 NINE = (
@@ -66,62 +70,107 @@ class TestNavigation:
         ("changes", "curves"),
         [
             ({}, 3),
-            ({"estimators": ("rloo", "maxrl")}, 2),  # efficiency is over GRPO
             ({"estimators": NINE}, 9),  # more than there are markers
             ({"estimators": ("pkpo:k=2", "pkpo:k=4"), "rollouts": (8,)}, 2),
             ({"estimators": ("pkpo:k=N/2",), "rollouts": (4, 8)}, 1),  # one estimator, whatever N
-            ({"seeds": 2, "sgd_rollouts": (8,)}, 3),  # Adam and SGD share no N
+            ({"seeds": 2}, 3),
         ],
-        ids=["one seed", "without GRPO", "nine", "two k", "one k at two N", "no shared N"],
+        ids=["one seed", "nine", "two k", "one k at two N", "two seeds"],
     )
     def test_variations(self, changes, curves):
         settings = replace(SMALL, **changes)
         tables = tables_of(settings)
-        figure = navigation.plot(tables, settings)
-        assert len(figure.axes) == 4 * 4  # no row of panels for MiniGrid
-        for ax in figure.axes[:8]:
-            assert len(ax.lines) == curves
-        assert len(figure.axes[0].get_legend_handles_labels()[1]) == curves
-        assert len({line.get_label() for line in figure.axes[0].lines}) == curves
-        count = max(settings.rollouts) if len(settings.rollouts) == 1 else 8
-        assert curves_of(figure, f"by difficulty, N = {count}") == 2 * curves
-        shows_efficiency = any("efficiency over GRPO" in ax.get_title() for ax in figure.axes)
-        assert shows_efficiency == ("grpo" in settings.estimators)
-        title = figure.get_suptitle()
-        assert "MiniGrid" not in title
-        assert ("one seed, so no interval" in title) == (settings.seeds == 1)
-        assert not any("equal rollouts" in ax.get_title() for ax in figure.axes)
-        methods = len(settings.estimators) * (len(settings.rollouts) + len(settings.sgd_rollouts))
-        assert len(navigation.summarise(tables, settings)) == 2 * methods
-        figure.set_layout_engine("none")  # takes long; the smoke run of test_cli.py has it
-        figure.savefig(io.BytesIO(), dpi=10)
+        figure = saved(navigation.plot(tables, settings))
+        assert len(figure.axes) == 6
+        assert [len(ax.lines) for ax in figure.axes] == [curves, curves + 1, curves] + [curves + 1] * 2 + [curves]
+        labels = figure.axes[0].get_legend_handles_labels()[1]
+        assert len(set(labels)) == curves
+        assert all(re.search(r" \(0\.0\d+\)$", label) for label in labels)  # its learning rate
+        assert ("one seed, so no interval" in figure.get_suptitle()) == (settings.seeds == 1)
+        assert "chosen by final training pass@1 on 1 other seed" in figure.get_suptitle()
+        assert len(navigation.summarise(tables, settings)) == len(settings.estimators) * len(settings.rollouts)
 
-    def test_markers_cycle(self):
-        settings = replace(SMALL, estimators=NINE)
+    def test_known_rates_are_said_to_be_known(self):
+        settings = replace(SMALL, fixed_rates=tuple(f"{name}, N = 4: 0.02" for name in SMALL.estimators))
         figure = navigation.plot(tables_of(settings), settings)
-        (sweep,) = [ax for ax in figure.axes if ax.get_xlabel() == "learning rate"]
-        assert len(sweep.lines) == 9
-        assert [line.get_marker() for line in sweep.lines[7:]] == [line.get_marker() for line in sweep.lines[:2]]
-        assert sweep.get_title() == "Adam; N = 4"
-
-    def test_equal_rollouts(self):
-        settings = replace(SMALL, equal_estimators=("rloo", "maxrl"), equal_rollouts=(2, 4, 16), equal_total=16)
-        figure = navigation.plot(tables_of(settings), settings)
-        (ax,) = [ax for ax in figure.axes if "equal rollouts" in ax.get_title()]
-        labels = [f"{style.label(name)}, N = {count}" for count in (2, 4, 16) for name in ("rloo", "maxrl")]
-        assert [line.get_label() for line in ax.lines] == labels
-        assert {float(line.get_xdata()[-1]) for line in ax.lines} == {16.0}
-        # and do not mix with the others, which end after 2 updates
-        assert figure.axes[0].lines[0].get_xdata().tolist() == [0, 2]
+        assert "those that the preset `standard` chose" in figure.get_suptitle()
+        assert figure.axes[0].lines[0].get_label() == "RLOO (0.02)"
 
     def test_what_is_drawn_is_what_the_rows_say(self):
         settings = replace(SMALL, seeds=2)
         tables = tables_of(settings)
         figure = navigation.plot(tables, settings)
-        shown = tables["curves"].query("split == 'held_out' and estimator == 'grpo'")
-        line = figure.axes[5].lines[1]
-        assert line.get_label() == "GRPO"
-        assert line.get_ydata().tolist() == pytest.approx(shown.groupby("step").pass_at_8.mean().tolist())
+        shown = tables["curves"].query("estimator == 'grpo'")
+        line = figure.axes[0].lines[1]
+        assert line.get_label().startswith("GRPO")
+        assert line.get_ydata().tolist() == pytest.approx(shown.groupby("step").pass_at_1.mean().tolist())
+
+
+def test_the_peak_is_the_greatest_measured_value_of_each_run():
+    rows = [
+        {"method": "maxrl", "seed": seed, "step": step, "pass_at_1": value}
+        for seed, values in enumerate([(0.1, 0.9, 0.5), (0.1, 0.2, 0.7)])
+        for step, value in enumerate(values)
+    ]
+    (line,) = _panels.final_and_peak(pd.DataFrame(rows), ["method"], ["pass_at_1"]).itertuples()
+    assert line[1].startswith("0.6000 [")
+    assert line[2].startswith("0.8000 [")
+
+
+class TestGeneralisation:
+    SETTINGS = replace(generalisation_experiment.PRESETS["smoke"], estimators=("rloo", "grpo", "maxrl"), **SHORT)
+
+    @pytest.mark.parametrize("estimators", [("rloo", "grpo", "maxrl"), ("rloo", "maxrl")])
+    def test_six_panels_and_efficiency_over_grpo_only_where_it_is(self, estimators):
+        settings = replace(self.SETTINGS, estimators=estimators)
+        tables = tables_of(settings, generalisation_experiment)
+        figure = saved(navigation_generalisation.plot(tables, settings))
+        assert len(figure.axes) == 6
+        assert any("efficiency over GRPO" in ax.get_title() for ax in figure.axes) == ("grpo" in estimators)
+        assert [len(ax.lines) for ax in figure.axes[:3]] == [len(estimators) + 1] * 2 + [len(estimators)]
+        assert len(figure.axes[4].lines) == len(figure.axes[5].lines) == 2 * len(estimators)
+        assert len(navigation_generalisation.summarise(tables, settings)) == len(estimators) * 2 * 2
+
+    def test_what_is_drawn_is_held_out_and_of_the_settings_levels(self):
+        tables = tables_of(self.SETTINGS, generalisation_experiment)
+        figure = navigation_generalisation.plot(tables, self.SETTINGS)
+        shown = tables["curves"].query("split == 'held_out' and comparison == '2 levels' and estimator == 'maxrl'")
+        assert figure.axes[0].lines[2].get_ydata().tolist() == pytest.approx(shown.pass_at_1.tolist())
+
+
+def test_minigrid(tmp_path, monkeypatch):
+    monkeypatch.setenv("MAXRL_LAB_CACHE", str(tmp_path))
+    settings = replace(minigrid_experiment.PRESETS["smoke"], estimators=("rloo", "maxrl"), **SHORT)
+    tables = tables_of(settings, minigrid_experiment)
+    figure = saved(navigation_minigrid.plot(tables, settings))
+    assert [len(ax.lines) for ax in figure.axes] == [2, 2, 2, 3, 3, 2]
+    assert len(navigation_minigrid.summarise(tables, settings)) == 2 * 2
+
+
+class TestOptimisers:
+    SETTINGS = replace(optimisers_experiment.PRESETS["smoke"], estimators=("rloo", "maxrl"), **SHORT)
+
+    def test_sweeps_and_equal_rollouts(self):
+        tables = tables_of(self.SETTINGS, optimisers_experiment)
+        figure = saved(navigation_optimisers.plot(tables, self.SETTINGS))
+        titles = [ax.get_title() for ax in figure.axes]
+        assert len(titles) == 6
+        assert titles[0].startswith("Adam")
+        assert titles[1].startswith("SGD")
+        assert [ax.get_xlabel() for ax in figure.axes].count("learning rate") == 2
+        labels = [f"{style.label(name)}, N = {count}" for count in (4, 8) for name in ("rloo", "maxrl")]
+        assert [line.get_label() for line in figure.axes[2].lines] == labels
+        assert {float(line.get_xdata()[-1]) for line in figure.axes[2].lines} == {16.0}
+        assert len(navigation_optimisers.summarise(tables, self.SETTINGS)) == 2 * 2 + 2 * 2
+
+    @pytest.mark.parametrize("equal", [(), (4, 8)])
+    def test_without_a_sweep(self, equal):
+        settings = replace(self.SETTINGS, equal_rollouts=equal)
+        tables = {**tables_of(settings, optimisers_experiment)}
+        del tables["sweep"]
+        figure = saved(navigation_optimisers.plot(tables, settings))
+        assert [ax.get_xlabel() for ax in figure.axes].count("learning rate") == 0
+        assert len([ax for ax in figure.axes if ax.axison]) == 2 + 2 * bool(equal)
 
 
 def levels_and_errors(errors):
@@ -189,12 +238,22 @@ class TestTrajectories:
     def test_a_panel_for_each_method_and_level_tells_its_pass_rate(self):
         tables = tables_of(self.SETTINGS, trajectories_experiment)
         figure = trajectories.plot(tables, self.SETTINGS)
-        titles = [ax.get_title() for ax in figure.axes if "moves" in ax.get_title()]
-        rates = tables["policies"].pass_rate
-        assert titles == [f"{distance} moves, p = {rate:.2g}" for distance, rate in zip([2, 4] * 3, rates, strict=True)]
+        titles = [ax.get_title() for ax in figure.axes if re.search("p = ", ax.get_title())]
+        shown = tables["policies"].query("seed == 0").set_index(["level", "method"])
+        wanted = [
+            f"{style.label(method)} ({shown.learning_rate[level, method]:g})\np = {shown.pass_rate[level, method]:.2g}"
+            for level in (0, 1)
+            for method in self.SETTINGS.estimators
+        ]
+        assert titles == wanted
+        (before_and_after,) = [ax for ax in figure.axes if "all training mazes of 2 seeds" in ax.get_title()]
+        assert [len(line.get_xdata()) for line in before_and_after.lines[:3]] == [2 * 2] * 3
         table = trajectories.summarise(tables, self.SETTINGS)
-        assert list(table.columns) == list(self.SETTINGS.estimators)
-        assert table["maxrl"].tolist() == tables["policies"].query("method == 'maxrl'").pass_rate.tolist()
+        assert len(table) == 3 * 2
+        rows = tables["policies"].query("method == 'maxrl' and distance == 4")
+        share = (rows.pass_rate < rows.untrained).mean()
+        text = table.pushed_down.xs(("maxrl", 4), level=("method", "distance")).item()
+        assert text.startswith(f"{share:.4f} [")
 
     def test_at_most_three_paths_of_a_kind_are_shown(self):
         tables = tables_of(replace(self.SETTINGS, sampled=60, kept=8), trajectories_experiment)
