@@ -23,7 +23,7 @@ def plot(tables: Mapping[str, pd.DataFrame], settings: Any) -> Figure:
     """Return six panels: curves and coverage at the largest N, metrics against N, the gap to cross-entropy, rates."""
     style.check_tables(tables, COLUMNS)
     most = max(settings.rollouts)
-    figure = Figure(figsize=(13, 8.4))
+    figure = Figure(figsize=(11, 7.4))
     axes = figure.subplots(2, 3).flatten()
     final = _final(tables["curves"], settings)
     _curves(axes[0], tables["curves"], most)
@@ -34,8 +34,8 @@ def plot(tables: Mapping[str, pd.DataFrame], settings: Any) -> Figure:
     _rates(axes[5], tables, most)
     figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     figure.suptitle(
-        "Three handwritten digits, 1000 classes, held-out pictures: how near do N sampled classes an image come to "
-        f"cross-entropy?\n{style.seeds_text(settings.seeds)}; every point is an exact probability, no evaluation noise"
+        "Three digits, 1000 classes, held-out pictures: how near to cross-entropy do N sampled classes come?\n"
+        f"{style.seeds_text(settings.seeds)}; every point is exact, no evaluation noise"
     )
     return figure
 
@@ -104,10 +104,8 @@ def _gaps(ax: Axes, final: pd.DataFrame, settings: Any) -> None:
             runs = gaps[(gaps.kind == kind) & (gaps.method == name)]
             label = f"{_NAMES.get(name, style.label(name))}: {text}"
             style.band(ax, runs, "rollouts", "gap", name, label=label, linestyle=line, marker="o")
-    ax.set(xscale="log", xlabel="rollouts N of each image", ylabel="final pass@1 behind cross-entropy")
-    ax.set(title="what the distance is made of", visible=bool(names))
-    if names:
-        ax.legend(loc="upper right", fontsize=9)
+    ax.set(xscale="log", xlabel="rollouts N of each image", ylabel="pass@1 behind cross-entropy")
+    ax.set(title="bias (dashed), bias and noise", visible=bool(names))
     style.plain_x(ax, final.rollouts.dropna())
 
 
@@ -118,8 +116,8 @@ def _rates(ax: Axes, tables: Mapping[str, pd.DataFrame], count: int) -> None:
         for _, look, runs in _methods(sweep):
             mean = style.means(_at(runs, count), "learning_rate", "train_pass_at_1")
             ax.plot(mean.index, mean, marker="o", markersize=4, **look)
-        ax.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="final pass@1 on training pictures")
-        ax.set_title(f"sweep at N = {count}, mean of {sweep.seed.nunique()} other seeds")
+        ax.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="pass@1, training pictures")
+        ax.set_title(f"sweep at N = {count} (other seeds)")
         style.plain_x(ax, sweep.learning_rate)
         style.plain_ticks(ax)
     else:
