@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from maxrl_lab.errors import InputError
 from maxrl_lab.intervals import Interval, t_interval
@@ -259,8 +260,10 @@ def seeds_text(seeds: int) -> str:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write the figure as PNG, whole or not at all, without a date inside."""
-    buffer = io.BytesIO()
+    """Write the figure as PNG of 256 colours, a third of the size, whole or not at all, without a date inside."""
+    buffer, reduced = io.BytesIO(), io.BytesIO()
     with mpl.rc_context(LOOK):  # ticks are made when they are first seen
-        figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
-    write_atomically(path, buffer.getvalue())
+        figure.savefig(buffer, format="png", dpi=130)
+    colours = Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    colours.save(reduced, format="png", optimize=True)
+    write_atomically(path, reduced.getvalue())

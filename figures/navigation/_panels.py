@@ -49,6 +49,7 @@ def against_rollouts(ax: Axes, rows: pd.DataFrame, k: int) -> None:
         style.band(ax, runs, "rollouts", "loss", str(name), marker="o", markersize=4, dashes=dashes)
     untrained(ax, -np.log(rows[rows.step == 0][f"pass_at_{k}"].mean()))
     ax.set(xscale="log", xlabel="rollouts N", ylabel=f"−log pass@{k} (nats)")
+    ax.set_ylim(bottom=0)
     style.plain_x(ax, rows.rollouts)
 
 
