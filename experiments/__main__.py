@@ -146,9 +146,19 @@ def rates(arguments: Sequence[str]) -> int:
     parser.set_defaults(preset="standard", stale=False)
     flags = parser.parse_args(list(arguments))
     made, _ = _made(flags)
-    chosen = {run.entry.name: found for run, tables in made if (found := _rates.chosen_rates(tables))}
-    write_json(RATES, {**(read_json(RATES) if RATES.exists() else {}), **chosen})
-    print(aligned([(name, method, f"{rate:g}") for name, found in chosen.items() for method, rate in found.items()]))
+    by_experiment = {
+        run.entry.name: rates_of_run for run, tables in made if (rates_of_run := _rates.chosen_rates(tables))
+    }
+    write_json(RATES, {**(read_json(RATES) if RATES.exists() else {}), **by_experiment})
+    print(
+        aligned(
+            [
+                (name, method, f"{rate:g}")
+                for name, rates_of_run in by_experiment.items()
+                for method, rate in rates_of_run.items()
+            ]
+        )
+    )
     print(f"rates: {RATES}")
     return 0
 

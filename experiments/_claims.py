@@ -73,11 +73,11 @@ def select(rows: pd.DataFrame, **where: Any) -> pd.DataFrame:
 
 def by_seed(rows: pd.DataFrame, value: str, **where: Any) -> "pd.Series[float]":
     """Return a column of the selected rows by seed; raise `InputError` unless each seed has one row."""
-    chosen = select(rows, **where)
-    if chosen.empty or chosen.seed.duplicated().any():
-        got = "no row" if chosen.empty else "several rows for a seed"
+    matching = select(rows, **where)
+    if matching.empty or matching.seed.duplicated().any():
+        got = "no row" if matching.empty else "several rows for a seed"
         raise InputError(f"expected one row for each seed with {where}, got {got}")
-    return chosen.set_index("seed")[value].sort_index()
+    return matching.set_index("seed")[value].sort_index()
 
 
 def slopes(rows: pd.DataFrame, value: str, x: str = "rollouts") -> "pd.Series[float]":

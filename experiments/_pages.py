@@ -57,9 +57,9 @@ def _bullets(names: list[str], verdicts: Verdicts) -> list[str]:
     lines: list[str] = []
     for name in names:
         experiment = name.partition("/")[0]
-        found = [item for item in verdicts.judged if name in (item.experiment, item.address)]
-        if found:
-            lines += map(_bullet, found)
+        judged = [item for item in verdicts.judged if name in (item.experiment, item.address)]
+        if judged:
+            lines += map(_bullet, judged)
         elif experiment in verdicts.missing:
             lines.append(f"- (no reference rows of `{experiment}` are published yet)")
         else:

@@ -8,7 +8,7 @@ from maxrl_lab.command import main
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["rum"], "unknown command 'rum'; choose one of: list, run, draw, reproduce, audit"),
+        (["rum"], "unknown command 'rum'; choose one of: list, run, draw, reproduce, claims"),
         (["run"], "NAME is one of: weight_functions"),
         (["run", "nothing"], "unknown experiment 'nothing'; choose one of: weight_functions"),
         (["run", "classification", "--preset", "huge"], "invalid choice: 'huge'"),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import _runs
+from experiments import _reproduce, _runs
 from experiments.catalogue import EXPERIMENTS
 from figures import style
 from maxrl_lab.command import main
@@ -196,8 +196,9 @@ def test_the_tables_are_named_where_they_are(tmp_path, saved, smoke, smoke_run, 
     assert f"\nrows: {smoke / SHORT_FOLDER / '{sweep,curves,coverage}.csv'}\npicture: " in shown
 
 
-def test_reproduce_ends_with_a_table_of_what_was_made(smoke, smoke_run, tmp_path, saved, capsys):
-    """It runs what is missing, and draws everything as it was."""
+def test_reproduce_ends_with_a_table_of_what_was_made(smoke, smoke_run, tmp_path, saved, capsys, monkeypatch):
+    """It runs what is missing, and draws everything as it was; test_report.py has the report, which needs pictures."""
+    monkeypatch.setattr(_reproduce, "write_report", lambda _made, _verdicts, _flags: tmp_path / "report.html")
     shown = {tmp_path / "pictures" / "smoke" / f"{name}.png": smoke_run(name) for name in PLAIN}
     shutil.copytree(smoke / "rows", tmp_path / "rows")
     missing = tmp_path / CHEAP_FOLDER
