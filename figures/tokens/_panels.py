@@ -120,7 +120,7 @@ def chosen_rates(tables: Frames, settings: Any) -> dict[tuple[str, int], float]:
             runs = tables[name].drop_duplicates(["method", "rollouts"])
             return {(row.method, int(row.rollouts)): float(row.learning_rate) for row in runs.itertuples()}
     if "sweep" in tables:
-        means = style.means(tables["sweep"], ["method", "rollouts", "learning_rate"], "pass_rate")
+        means = tables["sweep"].groupby(["method", "rollouts", "learning_rate"]).pass_rate.mean()
         best = means.groupby(["method", "rollouts"]).idxmax().dropna()
         return {(method, int(rollouts)): float(rate) for method, rollouts, rate in best}
     names = (name.rpartition(", N = ") for name in settings.fixed)
