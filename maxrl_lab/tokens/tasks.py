@@ -51,7 +51,10 @@ class Problems:
 
 
 class TokenTask(ABC):
-    """A family of problems in tokens. Subclass it for vectorised verifiers, `SimpleTask` for everything else."""
+    """A family of problems in tokens. Subclass it for vectorised verifiers, `SimpleTask` for everything else.
+
+    Policies are kept on disk by the attributes of their task: begin the names of those that change no problem with `_`.
+    """
 
     name: str
     vocabulary: Vocabulary

@@ -5,14 +5,19 @@ A policy is addressed by the study's task, by every setting that is not declared
 an edited, renamed or removed file does, from the next process on. All policies are trained on one thread, side by side.
 """
 
+import hashlib
 import inspect
+import json
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass, replace
+from functools import cache, cached_property
 from types import ModuleType
 from typing import Any
+
+import numpy as np
+from torch import Tensor
 
 from maxrl_lab.errors import InputError
 from maxrl_lab.estimators import Estimator
@@ -104,15 +109,54 @@ def _cached(kind: str, study: Study, key: dict[str, Any], make: Callable[[str], 
 
 
 def _task(task: TokenTask) -> dict[str, Any]:
-    """Return the task's key and its plain attributes: numbers, texts, and tuples of them."""
-    plain = {name: value for name, value in vars(task).items() if _is_plain(value)}
-    return {"key": task.key, "answer_length": task.answer_length, "attributes": plain}
+    """Return the task's key and all its attributes by content, but the vocabulary, whose words the cache adds.
+
+    What a task keeps for itself does not count: attributes that begin with `_`, and cached properties.
+    """
+    attributes = {}
+    for name, value in vars(task).items():
+        is_cached = isinstance(inspect.getattr_static(type(task), name, None), cached_property)
+        if name == "vocabulary" or name.startswith("_") or is_cached:
+            continue
+        try:
+            attributes[name] = _described(value)
+        except (TypeError, RecursionError):
+            raise InputError(
+                f"a trained policy is kept by the attributes of its task, and {name} of {task.name} cannot be "
+                f"described: {type(value).__name__}; hold numbers, texts, arrays, lists, dicts or dataclasses of them, "
+                f"or call it _{name} if policies do not depend on it"
+            ) from None
+    return {"key": task.key, "answer_length": task.answer_length, "attributes": attributes}
 
 
-def _is_plain(value: object) -> bool:
-    if isinstance(value, tuple):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, str | int | float)
+def _described(value: Any) -> Any:
+    """Return what JSON holds of a value, which tells it from values of other content; `TypeError` for other objects."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, tuple | list):
+        return [_described(item) for item in value]
+    if isinstance(value, bytes):
+        return {"bytes": value.hex()}
+    if isinstance(value, set | frozenset):
+        return {"set": _in_order(_described(item) for item in value)}
+    if isinstance(value, Mapping):
+        return {"dict": _in_order([_described(key), _described(item)] for key, item in value.items())}
+    if isinstance(value, Tensor):
+        return {"tensor": str(value.dtype), "shape": list(value.shape), "holds": value.tolist()}
+    if isinstance(value, np.ndarray | np.generic):
+        array = np.asarray(value)
+        kind = {"array": array.dtype.str, "fields": str(array.dtype.descr), "shape": list(array.shape)}
+        if array.dtype.hasobject:
+            return kind | {"holds": _described(array.tolist())}
+        return kind | {"sha256": hashlib.sha256(array.tobytes()).hexdigest()}
+    if is_dataclass(value) and not isinstance(value, type):
+        held = {field.name: _described(getattr(value, field.name)) for field in fields(value)}
+        return {"dataclass": type(value).__qualname__, "fields": held}
+    raise TypeError(type(value).__name__)
+
+
+def _in_order(described: Iterable[Any]) -> list[Any]:
+    return sorted(described, key=json.dumps)
 
 
 def _code(task: TokenTask, *modules: ModuleType) -> dict[str, str]:

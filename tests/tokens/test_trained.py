@@ -1,12 +1,17 @@
 """The address of a trained policy: settings but those declared, the run, the task, the code but not its prose."""
 
+import copy
 import dataclasses
 import importlib.util
+import json
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 from types import ModuleType
 
+import numpy as np
 import pytest
+import torch
 from small_study import SMALL, SUM, run_of, same_tables, study_in
 
 from envs.modular_sum import ModularSum
@@ -139,7 +144,7 @@ class TestRuns:
             answer_length = 2
 
             def __init__(self, twice):
-                self.twice, self.log = twice, []
+                self.twice, self._log = twice, []
 
             def sample_one(self, random):
                 return "ab"[random.integers(2)] * (1 + self.twice)
@@ -148,7 +153,7 @@ class TestRuns:
                 return list(problem)
 
             def is_right(self, problem, answer):
-                self.log.append(answer)
+                self._log.append(answer)
                 return answer == [problem[0]]
 
         once, twice = (address_of_base(study_in(tmp_path, Letters(value)), 0) for value in (False, True))
@@ -156,6 +161,49 @@ class TestRuns:
         asked = Letters(False)
         asked.is_right("a", ["a"])  # what a task has seen does not count
         assert address_of_base(study_in(tmp_path, asked), 0) == once
+
+    @pytest.mark.parametrize(
+        ("first", "second"),
+        [
+            ([1, 2], [7, 8]),
+            ({"a": 1}, {"a": 2}),
+            ({1, 2}, {1, 3}),
+            (np.int64(3), np.int64(4)),
+            (np.bool_(False), np.bool_(True)),
+            (np.zeros(2), np.ones(2)),
+            (np.zeros((2, 1)), np.zeros((1, 2))),
+            (torch.zeros(2), torch.ones(2)),
+            ([np.zeros(2)], [np.ones(2)]),
+            (Vocabulary.of("a"), Vocabulary.of("b")),
+            ({"a": 1, "b": 2}, [["a", 1], ["b", 2]]),
+        ],
+    )
+    def test_every_attribute_of_a_task_counts_by_content(self, tmp_path, first, second):
+        texts = []
+        for value in (first, second, copy.deepcopy(first)):
+            task = ModularSum(2, 5)
+            task.terms = value
+            texts.append(json.dumps(address_of_base(study_in(tmp_path, task), 0)))
+        assert texts[0] == texts[2] != texts[1]
+
+    def test_an_attribute_that_cannot_be_described_is_named(self, tmp_path):
+        task = ModularSum(2, 5)
+        task.judge = [lambda answer: answer]
+        with pytest.raises(ValueError, match=r"and judge of .* cannot be described: list; hold numbers"):
+            address_of_base(study_in(tmp_path, task), 0)
+
+    def test_what_a_task_computes_late_changes_no_address(self, tmp_path):
+        class Late(ModularSum):
+            @cached_property
+            def table(self):
+                return object()
+
+        task = Late(2, 5)
+        before = address_of_base(study_in(tmp_path, task), 0)
+        assert task.table
+        assert task.vocabulary.ids
+        task._seen = object()
+        assert address_of_base(study_in(tmp_path, task), 0) == before
 
 
 class TestCode:
