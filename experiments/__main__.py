@@ -24,7 +24,7 @@ from experiments._runs import (
 from experiments.catalogue import EXPERIMENTS, Entry
 from maxrl_lab import specs
 from maxrl_lab.errors import InputError
-from maxrl_lab.runs.command_line import Parser, add_settings, read_settings
+from maxrl_lab.runs.command_line import Parser, add_settings, first_name, read_settings
 
 
 def list_experiments(arguments: Sequence[str]) -> int:
@@ -183,9 +183,7 @@ def _files(tables: Iterable[str]) -> str:
 
 def _entry(command: str, arguments: Sequence[str]) -> Entry:
     """The experiment that the first argument names."""
-    if not arguments or arguments[0].startswith("-"):
-        raise InputError(f"usage: maxrl-lab {command} NAME [flags]; NAME is one of: {', '.join(EXPERIMENTS)}")
-    return specs.lookup(EXPERIMENTS, "experiment", arguments[0])
+    return specs.lookup(EXPERIMENTS, "experiment", first_name(command, EXPERIMENTS, arguments))
 
 
 def _add_names(parser: argparse.ArgumentParser) -> None:

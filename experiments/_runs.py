@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from maxrl_lab.runs.checkpoint import Checkpoint
+
 PRESETS = ("smoke", "quick", "standard", "full")
 GALLERY = CHECKOUT / "figures" / "gallery"
 """The committed pictures."""
@@ -44,21 +46,30 @@ class Run:
     def tables(self) -> "dict[str, pd.DataFrame]":
         """Run or continue the experiment; return its tables."""
         from maxrl_lab.runs.context import Context, find_device
-        from maxrl_lab.runs.folder import execute, is_complete
+        from maxrl_lab.runs.folder import execute
 
         flags, device = self.flags, find_device(self.flags.device)
-        was_complete = not flags.force and is_complete(self.folder)
+        was_run = False
+
+        def compute(checkpoint: "Checkpoint") -> "dict[str, pd.DataFrame]":
+            nonlocal was_run
+            was_run = True
+            made: dict[str, pd.DataFrame] = self.entry.load().run(
+                self.settings, Context(device, checkpoint, flags.quiet)
+            )
+            return made
+
         tables = execute(
             self.folder,
             self.entry.name,
             self.settings,
-            lambda checkpoint: self.entry.load().run(self.settings, Context(device, checkpoint, flags.quiet)),
+            compute,
             device=str(device),
             code=fingerprint(self.entry.module),
             force=flags.force,
             stale=flags.stale,
         )
-        if was_complete:
+        if not was_run:
             print(
                 f"{self.entry.name}: complete in {self.folder}, not run again; --force to replace it", file=sys.stderr
             )

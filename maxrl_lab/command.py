@@ -53,7 +53,13 @@ def _audit(arguments: Sequence[str]) -> int:
 
 
 def _recipe(arguments: Sequence[str]) -> int:
-    extras.need("llm")
+    try:
+        extras.need("llm")
+    except InputError as error:
+        if not arguments or arguments[0] not in ("-h", "--help"):
+            raise
+        print(f"usage: maxrl-lab recipe NAME [flags]; the names are listed once the extra is there: {error}")
+        return 0
     from maxrl_lab.llm.jobs import train
 
     return train.main(arguments)

@@ -3,7 +3,7 @@
 import argparse
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn, TypeVar
 
@@ -51,6 +51,17 @@ class Parser(argparse.ArgumentParser):
         given = list(sys.argv[1:] if args is None else args)
         flags = given[: given.index("--")] if "--" in given else given  # what follows `--` is no flag
         return super().parse_known_args([*map(_dashed, flags), *given[len(flags) :]], namespace)
+
+
+def first_name(command: str, names: Iterable[str], arguments: Sequence[str]) -> str:
+    """Return the name that a verb's arguments begin with; print the usage and leave if they begin with --help."""
+    usage = f"usage: maxrl-lab {command} NAME [flags]; NAME is one of: {', '.join(names)}"
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(f"{usage}\n`maxrl-lab {command} NAME --help` lists the flags.")
+        raise SystemExit(0)
+    if not arguments or arguments[0].startswith("-"):
+        raise InputError(usage)
+    return arguments[0]
 
 
 def _dashed(argument: str) -> str:

@@ -187,6 +187,27 @@ def test_a_complete_run_is_not_run_again(tmp_path, saved, capsys):
     assert (tmp_path / CHEAP_FOLDER / "rows.csv").stat().st_mtime_ns == stamp
 
 
+def test_a_killed_force_that_is_continued_is_not_called_complete(tmp_path, saved, monkeypatch, capsys):
+    assert main([*CHEAP, *places(tmp_path)]) == 0
+    module = EXPERIMENTS["weight_functions"].load()
+    run = module.run
+
+    def killed(settings, context):
+        context.checkpoint.save({})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "run", killed)
+    assert main([*CHEAP, "--force", *places(tmp_path)]) == 130
+    monkeypatch.setattr(module, "run", run)
+    assert (tmp_path / CHEAP_FOLDER / "replacement").exists()
+    capsys.readouterr()
+    assert main([*CHEAP, *places(tmp_path)]) == 0
+    assert not (tmp_path / CHEAP_FOLDER / "replacement").exists()
+    assert "not run again" not in capsys.readouterr().err
+    assert main([*CHEAP, *places(tmp_path)]) == 0
+    assert "not run again" in capsys.readouterr().err
+
+
 def test_the_tables_are_named_where_they_are(tmp_path, saved, smoke, smoke_run, capsys):
     assert main([*CHEAP, *places(tmp_path)]) == 0
     assert f"\nrows: {tmp_path / CHEAP_FOLDER / 'rows.csv'}\npicture: " in capsys.readouterr().out

@@ -99,3 +99,25 @@ def test_the_flags_of_every_verb_are_explained(verb, capsys):
     assert flags <= explained.keys()
     if verb != ["list"]:
         assert {"--preset", "--out", "--pictures"} <= flags
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+@pytest.mark.parametrize("verb", ["run", "draw"])
+def test_help_without_a_name_lists_the_names(verb, flag, capsys):
+    with pytest.raises(SystemExit) as left:
+        main([verb, flag])
+    assert left.value.code == 0
+    shown = capsys.readouterr()
+    assert shown.out.startswith(f"usage: maxrl-lab {verb} NAME [flags]; NAME is one of: {', '.join(EXPERIMENTS)}\n")
+    assert not shown.err
+
+
+def test_help_of_recipe_without_its_extra_says_so(monkeypatch, capsys):
+    def need(extra):
+        raise InputError(f"install {extra}")
+
+    monkeypatch.setattr(extras, "need", need)
+    assert main(["recipe", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("usage: maxrl-lab recipe NAME [flags]")
+    assert "install llm" in shown

@@ -289,6 +289,14 @@ WRONG = [
 ]
 
 
+def test_help_without_a_name_lists_the_recipes(capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["recipe", "--help"])
+    assert left.value.code == 0
+    usage = f"usage: maxrl-lab recipe NAME [flags]; NAME is one of: {', '.join(RECIPES)}\n"
+    assert capsys.readouterr().out.startswith(usage)
+
+
 class TestBadInput:
     @pytest.mark.parametrize(("arguments", "message"), WRONG)
     def test_is_one_line_and_status_2_and_leaves_nothing(self, arguments, message, tmp_path, monkeypatch, capsys):

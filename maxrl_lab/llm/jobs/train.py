@@ -22,7 +22,7 @@ from maxrl_lab.llm.jobs import describe, dry_run
 from maxrl_lab.llm.jobs.processes import process_count
 from maxrl_lab.llm.jobs.recipes import RECIPES, Job, job_of
 from maxrl_lab.llm.jobs.run import POLICY, run
-from maxrl_lab.runs.command_line import Parser, add_settings, guarded, read_settings
+from maxrl_lab.runs.command_line import Parser, add_settings, first_name, guarded, read_settings
 from maxrl_lab.runs.files import file_name
 
 
@@ -48,9 +48,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def read(arguments: Sequence[str]) -> tuple[str, Job, Any]:
     """Return the recipe's name, the job with the settings that the command line changes, and the other flags."""
-    if not arguments or arguments[0].startswith("-"):
-        raise InputError(f"usage: maxrl-lab recipe NAME [flags]; NAME is one of: {', '.join(RECIPES)}")
-    name = arguments[0]
+    name = first_name("recipe", RECIPES, arguments)
     parser = Parser(f"maxrl-lab recipe {name}", (__doc__ or "").splitlines()[0])
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--describe", action="store_true", help="Print what the recipe takes and its commands.")
