@@ -23,7 +23,7 @@ OPERATIONS = "+-*/"
 MAX_NUMBERS, MAX_LARGEST = 4, 100
 """More numbers have too many expressions to list; larger ones, more digits than 64-bit fractions hold."""
 _PATIENCE = 20_000
-"""Expressions sampled without a target in range after which a request is refused."""
+"""A request is refused after this many samples in a row without a target in range."""
 _ROWS = 2**17
 """Most expressions that are evaluated at once."""
 

@@ -36,7 +36,7 @@ VOCABULARY = Vocabulary.of(" ".join([*_NAMED, *(f"<unused_{index}>" for index in
 """The 32 tokens of the paper."""
 _ID = VOCABULARY.ids
 _PATIENCE = 20_000
-"""Mazes sampled without one that fits after which a request is refused."""
+"""A request is refused after this many samples in a row without a maze that fits."""
 
 
 class Maze(TokenTask):

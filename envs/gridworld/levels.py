@@ -1,8 +1,9 @@
-"""Seeded gridworld levels: open rooms, obstacles, four rooms, mazes, with a start and a goal a chosen way apart.
+"""Gridworld levels made from seeds: open rooms, obstacles, four rooms and mazes, each with a start and a goal.
 
 A level is a square of cells, (row, col), with walls all around. Moves go up, down, left, right; a move into a wall
-stays. The shortest way from start to goal is the dial of difficulty: an untrained policy's pass rate falls roughly
-exponentially with it. Mazes are made with Prim's algorithm, as in App. L of arXiv:2602.02710v1.
+leaves the agent where it is. The length of the shortest way from start to goal is chosen, and sets the difficulty: an
+untrained policy's pass rate falls roughly exponentially with it. Mazes are made with Prim's algorithm, as in App. L of
+arXiv:2602.02710v1.
 """
 
 import hashlib
@@ -21,15 +22,15 @@ from maxrl_lab.sampling import sample_enough
 from maxrl_lab.settings import Choice, Whole
 
 Cell = tuple[int, int]
-"""(row, col)."""
+"""The row and the column of a cell."""
 ACTIONS = ("up", "down", "left", "right")
-"""The moves of `mazes.MOVES`, in their order."""
+"""The names of the moves in `mazes.MOVES`, in the same order."""
 MIN_SIZE, MAX_SIZE = 5, 33
 SPLITS = ("train", "test")
 _TEST_SHARE = 4
 """One level in so many, by a hash of its content, is a held-out level."""
 _HOPELESS_AFTER = 2000
-"""Tries in a row without a new level after which a request is refused."""
+"""A request is refused after this many samples in a row without a new level."""
 _OBSTACLE_SHARE = 0.25
 _MAZES_AT_ONCE = 64
 

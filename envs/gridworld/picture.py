@@ -23,7 +23,10 @@ class Mark(NamedTuple):
 
     colour: tuple[int, int, int]
     covers: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.bool_]]
-    """Whether the points at offsets (down, right) from the centre, -1..1 in the cell, are painted."""
+    """The function that says which points are painted, given their offsets (down, right) from the centre of the cell.
+
+    The cell reaches from -1 to 1 in both directions.
+    """
 
 
 MARKS: dict[str, Mark] = {

@@ -11,7 +11,7 @@ from figures import style
 
 COLUMNS = {"rows": ("kind", "name", "rollouts", "pass_rate", "weight")}
 _SHOWN = ("rloo", "grpo", "pkpo", "maxrl", "maxrl_leave_one_out")
-"""The weights of the other estimators are constant, or those of a curve that is shown: the rows have them."""
+"""The estimators whose curves are drawn; the weights of the others are constant, or equal a curve that is drawn."""
 _PANELS = (2, 4, 16, 64)
 _GAP_AT = 0.01
 """Pass rate of the last panel."""

@@ -26,7 +26,10 @@ class OneHot:
         self.values = torch.cat([values for _, values in varying])
 
     def __call__(self, features: Tensor) -> Tensor:
-        """Return float32 (O, W); a value that was not among those it was made from turns nothing on."""
+        """Return the inputs of the network, (O, W) float32, of rows of features.
+
+        A value that the features given at the start did not have turns no input on.
+        """
         if features.ndim != 2 or features.shape[1] != self.width:
             raise InputError(f"features must have shape (O, {self.width}), got {tuple(features.shape)}")
         return (features.long()[:, self.columns] == self.values).float()

@@ -27,7 +27,7 @@ class ScoreMoments(NamedTuple):
     """The moments of each task's score, (B,) float64: the keyword arguments of `exact.variance`."""
 
     pass_rate: Tensor
-    """p."""
+    """Pass rate p of each task."""
     gradient_norm_squared: Tensor
     """|grad p|^2."""
     success_moment: Tensor

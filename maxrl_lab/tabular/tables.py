@@ -43,9 +43,9 @@ class Tables:
     start: Tensor
     """(B, S) start distribution."""
     success: Tensor
-    """(B, S) bool: absorbing, right."""
+    """(B, S) bool: the episode ends in this state, with a success."""
     failure: Tensor
-    """(B, S) bool: absorbing, wrong."""
+    """(B, S) bool: the episode ends in this state, with a failure."""
     horizon: int
     """H, the largest number of steps."""
     probabilities: Tensor | None = None
@@ -87,7 +87,7 @@ class Tables:
 
     @cached_property
     def distance(self) -> Tensor:
-        """(B, S) least number of steps to success, float64, infinite where there is no way.
+        """Return the least number of steps from each state to success, (B, S) float64, infinite where there is no way.
 
         Of the possible successors of a move the nearest counts: a slip may be what leads there.
         """

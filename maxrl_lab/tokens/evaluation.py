@@ -10,7 +10,7 @@ from maxrl_lab.tokens.sampling import Answers
 from maxrl_lab.tokens.tasks import Problems, TokenTask
 
 KS = (1, 4, 16, 64, 128, 256, 512, 1024, 2048)
-"""Values of k of the evaluations, as far as there are samples."""
+"""The values of k at which pass@k is evaluated, of which those above the number of samples are left out."""
 
 
 @dataclass(frozen=True)

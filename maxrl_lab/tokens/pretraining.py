@@ -20,7 +20,7 @@ from maxrl_lab.training.groups import DivergedError, Group
 from maxrl_lab.training.methods import Exact
 
 _PROMPTS_SEEN, _SLACK = 100, 8
-"""The context of a task without `prompt_length` holds the longest of so many prompts, and so many tokens more."""
+"""Without a `prompt_length`, so many prompts are sampled, and the context holds the longest and `_SLACK` tokens."""
 _CHECK_EVERY, _CHECK_PROBLEMS, _CHECK_ANSWERS = 10, 128, 16
 """Pass@1 is estimated once in so many updates, from so many answers to each of so many validation problems."""
 _WARMUP = 20

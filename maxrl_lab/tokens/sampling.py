@@ -73,7 +73,7 @@ def sample(
 
 
 class _Written:
-    """What has been written so far of all B N answers, and which answers (b, n) are still in hand."""
+    """The tokens written so far of all B N answers, and the rectangle (b, n) of answers that are not finished."""
 
     def __init__(self, prefix: Prefix, rollouts: int, tokens: int) -> None:
         device, prompts = prefix.logits.device, len(prefix.logits)
@@ -113,9 +113,10 @@ class _Written:
 
 
 def _smaller_rectangle(alive: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Return prompts (b,) and answer indices (b, n) that hold every answer alive (B, N), or None if b n is near B N.
+    """Return the prompts (b,) and answer indices (b, n) that hold every answer still alive, of `alive` (B, N).
 
-    Of two prompts with alive answers [[1, 0, 1], [0, 0, 0]], the rectangle is prompts [0] and indices [[0, 2]].
+    None is returned if the smaller rectangle would hold nearly as many answers as the whole. Of two prompts with alive
+    answers [[1, 0, 1], [0, 0, 0]], the rectangle is prompts [0] and indices [[0, 2]].
     """
     counts = alive.sum(1)
     prompts = counts.nonzero().flatten()

@@ -27,7 +27,7 @@ Split = Literal["train", "test"]
 _TEST_SHARE = 4
 """One problem in so many, by a hash of its content, is a held-out problem."""
 _PATIENCE = 2000
-"""Problems sampled without a new one after which a request is refused."""
+"""A request is refused after this many samples in a row without a new problem."""
 
 
 @dataclass(frozen=True)

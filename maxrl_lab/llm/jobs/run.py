@@ -34,7 +34,9 @@ def run(
     stale: bool = False,
     callbacks: Sequence[Any] = (),
 ) -> dict[str, pd.DataFrame] | None:
-    """Return the tables of a run in `folder`, continued or taken from there; None in processes but the first.
+    """Run the job in `folder`, or continue it, and return its tables; in every process but the first, return None.
+
+    If the folder holds a complete run, its tables are returned and nothing is run.
 
     The tables are `problems` (a row for each held-out problem, before and after the training), `training` and `timings`
     (a row for each update). `force` and `stale` are as in `runs.folder.execute`; `callbacks` are transformers', for the

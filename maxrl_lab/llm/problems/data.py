@@ -35,7 +35,7 @@ MAX_SEED = 2**11 - 1
 _PORTION = 512
 """Problems that reasoning-gym makes at once."""
 _PATIENCE = 2000
-"""Problems without a new question after which a request is refused."""
+"""A request is refused after this many samples in a row without a new problem."""
 
 
 def load(

@@ -17,7 +17,7 @@ from maxrl_lab.llm import need
 from maxrl_lab.llm.problems import equality
 
 PREFIX = "reasoning_gym/"
-"""How the name of a source begins that is a task; the name of the task follows."""
+"""The name of a source that is a task of reasoning-gym is this prefix and the name of the task."""
 
 _SCORE = """
     basic_arithmetic calendar_arithmetic chain_sum count_bits decimal_arithmetic decimal_chain_sum dice
