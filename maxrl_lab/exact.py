@@ -45,7 +45,7 @@ def coefficients(estimator: AnyEstimator, *, rollouts: int) -> tuple[Tensor, Ten
     The unreachable a(0) and b(N) are 0. Any callable is probed with every K. Raises `InputError` if it treats rollouts
     of a group differently (the message shows the pair of inputs), returns NaN or infinity, or needs a larger N.
     """
-    specs.check_count("rollouts", rollouts)
+    specs.check_rollouts(rollouts)
     success, failure = probe.coefficients(estimators.resolve(estimator, rollouts), rollouts)
     undefined = ~(success.isfinite() & failure.isfinite())
     if undefined.any():

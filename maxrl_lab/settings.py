@@ -22,6 +22,8 @@ from maxrl_lab import specs
 from maxrl_lab.errors import InputError
 from maxrl_lab.fields import CHANGES_NO_RESULT, Bound, fields_of
 
+_HIGHEST_RATE = 1e6
+
 
 @dataclass(frozen=True)
 class Whole:
@@ -66,6 +68,17 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class LearningRate:
+    """A positive number of at most 1e6, far above every rate that trains."""
+
+    def check(self, name: str, value: Any) -> None:
+        """Raise `InputError` for anything else."""
+        Interval().check(name, value)
+        if value > _HIGHEST_RATE:
+            raise InputError(f"{name} must be at most {_HIGHEST_RATE:g}, got {value}")
+
+
+@dataclass(frozen=True)
 class Choice:
     """One of some names."""
 
@@ -97,8 +110,10 @@ CountOrZero = Annotated[int, Whole(0)]
 Counts = Annotated[tuple[int, ...], Each(Whole(1))]
 MaybeCounts = Annotated[tuple[int, ...], Each(Whole(1), may_be_empty=True)]
 Widths = Annotated[tuple[int, ...], Each(Whole(1), may_be_empty=True, may_repeat=True)]
+Finite = Annotated[float, Interval(-math.inf)]
 Positive = Annotated[float, Interval()]
-Rates = Annotated[tuple[float, ...], Each(Interval())]
+Rate = Annotated[float, LearningRate()]
+Rates = Annotated[tuple[float, ...], Each(LearningRate())]
 Probability = Annotated[float, Interval(0, 1, closed_low=True, closed_high=True)]
 StrictProbability = Annotated[float, Interval(0, 1)]
 Names = Annotated[tuple[str, ...], Each()]

@@ -15,6 +15,9 @@ from maxrl_lab.errors import InputError
 Made = TypeVar("Made")
 Option = int | float
 
+MOST_ROLLOUTS = 1_000_000
+"""Tables of coefficients have a row for each number of successes, and do not fit in memory for any number."""
+
 SEPARATOR = " | "
 """Stands between an estimator and a surrogate in text: `grpo | entropy_bonus:coefficient=0.01`."""
 
@@ -45,6 +48,14 @@ def check_options(function: Callable[..., object], kind: str, name: str, options
                 bound.check(option, options[option])
         elif parameter.default is parameter.empty:
             raise InputError(f"{kind} {name!r} needs the option {option!r}, as in '{name}:{option}=4'")
+
+
+def check_rollouts(value: object, name: str = "rollouts") -> int:
+    """Return a number N of rollouts as an int; `InputError` unless it is a whole number from 1 to `MOST_ROLLOUTS`."""
+    rollouts = check_count(name, value)
+    if rollouts > MOST_ROLLOUTS:
+        raise InputError(f"{name} must be at most {MOST_ROLLOUTS}, got {rollouts}")
+    return rollouts
 
 
 def check_count(name: str, value: object, minimum: int = 1) -> int:

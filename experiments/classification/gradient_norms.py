@@ -23,7 +23,7 @@ from maxrl_lab.policies.stack import Stack
 from maxrl_lab.randomness import generator
 from maxrl_lab.rows import Row, Tables
 from maxrl_lab.runs.context import Context
-from maxrl_lab.settings import Count, Counts, Names, Positive
+from maxrl_lab.settings import Count, Counts, Names, Rate
 from maxrl_lab.settings import Settings as Base
 from maxrl_lab.training import fit
 from maxrl_lab.training.methods import Exact
@@ -47,7 +47,7 @@ class Training(Base):
 
     steps: Count = 150
     """Number of updates before the measurement: enough that pass rates cover the whole range."""
-    learning_rate: Positive = 0.3
+    learning_rate: Rate = 0.3
     """Learning rate of SGD with momentum 0.9."""
     batch: Count = 128
     """Number of images in each update."""

@@ -44,7 +44,7 @@ class Settings(Base):
     """Estimators whose weight is tabulated at every N; N in an option stands for the number of rollouts."""
     rollouts: Counts = (2, 4, 8, 16, 32, 64, 128, 256)
     """Numbers N of rollouts in a group."""
-    lowest: Annotated[float, Interval(0, 0.5)] = 1e-3
+    lowest: Annotated[float, Interval(1e-12, 0.5, closed_low=True)] = 1e-3
     """Smallest pass rate; the largest is one minus it."""
     points: Annotated[int, Whole(2)] = 201
     """Number of pass rates, evenly spaced in log-odds."""

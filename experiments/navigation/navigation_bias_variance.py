@@ -27,7 +27,7 @@ from maxrl_lab.policies.jacobian import score_gram
 from maxrl_lab.policies.stack import Stack
 from maxrl_lab.rows import Row, Tables
 from maxrl_lab.runs.context import Context
-from maxrl_lab.settings import Count, Counts, MaybeCounts, Names, Positive
+from maxrl_lab.settings import Count, Counts, MaybeCounts, Names, Rate
 from maxrl_lab.settings import Settings as Group
 from maxrl_lab.tabular.moments import ScoreMoments
 from maxrl_lab.tabular.study import Split, World, in_worlds, train
@@ -58,7 +58,7 @@ class Training(Group):
     """Estimator of the training runs."""
     trained_rollouts: Count = 16
     """Number N of rollouts of each level in the training runs."""
-    learning_rate: Positive = 0.003
+    learning_rate: Rate = 0.003
     """Learning rate of the training runs."""
     steps: Count = 120
     """Number of updates of each training run."""

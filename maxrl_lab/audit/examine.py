@@ -20,7 +20,7 @@ def audit(function: exact.AnyEstimator, *, rollouts: int, batched: bool | None =
     that estimator. `batched` says that the function is only ever called with (B, N) (True) or with one group (N,)
     (False); by default both are tried. Raises `InputError` if the function cannot be called at this N.
     """
-    specs.check_count("rollouts", rollouts)
+    specs.check_rollouts(rollouts)
     called = estimators.resolve(function, rollouts)
     name, probed = name_of(called), probe(called, rollouts, batched)
     flaws = tuple(traps.invalidating(probed, rollouts, batched))

@@ -20,7 +20,7 @@ def main(arguments: Sequence[str]) -> int:
     flags = _parser().parse_args(list(arguments))
     if flags.scale is not None and flags.expect is None:
         raise InputError("--scale belongs to --expect")
-    specs.check_count("--rollouts", flags.rollouts)
+    specs.check_rollouts(flags.rollouts, "--rollouts")
     if flags.plot and flags.plot.suffix != ".png":
         raise InputError(f"--plot writes a PNG file and expects a name that ends in .png, got {str(flags.plot)!r}")
     with contextlib.redirect_stdout(sys.stderr):  # what the function prints is not part of the report

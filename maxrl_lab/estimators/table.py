@@ -64,7 +64,7 @@ class Estimator:
 
         The unreachable a(0) and b(N) are 0. Raises `InputError` if `rollouts` is too small for the estimator.
         """
-        specs.check_count("rollouts", rollouts)
+        specs.check_rollouts(rollouts)
         successes = torch.arange(rollouts + 1, dtype=torch.float64)
         columns = ESTIMATORS[self.name](successes, rollouts, **self.options)
         success, failure = (torch.as_tensor(c, dtype=torch.float64).expand(rollouts + 1).clone() for c in columns)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from maxrl_lab.fields import fields_of
 from maxrl_lab.policies.transformer import Shape
-from maxrl_lab.settings import Choice, Count, Interval, Positive, Processes, Rates, Settings, Whole, check_lists
+from maxrl_lab.settings import Choice, Count, Interval, Positive, Processes, Rate, Rates, Settings, Whole, check_lists
 from maxrl_lab.tokens.decoding import EOS
 from maxrl_lab.tokens.writing import PRECISIONS, Writing
 from maxrl_lab.training.methods import parse_method
@@ -47,7 +47,7 @@ class Pretraining(Settings):
     """Largest number of updates of the pretraining."""
     pretrain_batch: Count = 32
     """Number of problems in each update of the pretraining."""
-    pretrain_rate: Positive = 4e-3
+    pretrain_rate: Rate = 4e-3
     """Learning rate of AdamW in pretraining, constant after a short warm-up."""
 
 

@@ -239,7 +239,7 @@ def exact_loss(log_pass_rate: Tensor, slope: Tensor) -> Tensor:
 
 def _checked(estimator: exact.AnyEstimator, rollouts: int) -> "Estimator | Callable[..., object]":
     """Return the estimator itself; `InputError` if it does not exist at N, or answers differently when asked twice."""
-    made = estimators.resolve(estimator, specs.check_count("rollouts", rollouts))
+    made = estimators.resolve(estimator, specs.check_rollouts(rollouts))
     table = _table(made, rollouts)
     if not isinstance(made, Estimator):
         again = _table(made, rollouts)

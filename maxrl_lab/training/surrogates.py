@@ -12,6 +12,7 @@ from torch import Tensor
 
 from maxrl_lab import specs
 from maxrl_lab.errors import InputError
+from maxrl_lab.settings import Finite
 from maxrl_lab.training.groups import Group
 
 PLAIN = "sequence_sum"
@@ -32,7 +33,7 @@ def rollout_mean(advantages: Tensor, group: Group) -> Tensor:
     return -_mean(advantages * group.log_probs / _lengths(group), group)
 
 
-def entropy_bonus(advantages: Tensor, group: Group, *, coefficient: float) -> Tensor:
+def entropy_bonus(advantages: Tensor, group: Group, *, coefficient: Finite) -> Tensor:
     """`sequence_sum` less `coefficient` times the mean entropy per token, in nats, of the distributions visited.
 
     As usual, which distributions are visited is held fixed, so this is not the gradient of the policy's entropy.
@@ -43,7 +44,7 @@ def entropy_bonus(advantages: Tensor, group: Group, *, coefficient: float) -> Te
     return sequence_sum(advantages, group) - coefficient * entropy
 
 
-def differential_smoothing(advantages: Tensor, group: Group, *, gamma: float) -> Tensor:
+def differential_smoothing(advantages: Tensor, group: Group, *, gamma: Finite) -> Tensor:
     """`sequence_sum` with A_i - gamma l_i for right rollouts and A_i + gamma l_i for wrong ones.
 
     l_i is the mean log-probability of the rollout's tokens, held fixed: rare right answers are reinforced more, rare

@@ -218,7 +218,7 @@ def test_gradient_norms_of_estimators_are_weight_times_slope(context):
 @pytest.mark.parametrize(
     ("module", "changes", "message"),
     [
-        (weight_functions, {"lowest": 0.5}, "lowest must lie in (0, 0.5), got 0.5"),
+        (weight_functions, {"lowest": 0.5}, "lowest must lie in [1e-12, 0.5), got 0.5"),
         (weight_functions, {"points": 1}, "points must be a whole number >= 2, got 1"),
         (weight_functions, {"objectives": ("maxrl",)}, "unknown objective 'maxrl'; choose one of: expected_reward"),
         (weight_functions, {"rollouts": (2, 3)}, "'N/2' is not a whole number at N = 3"),

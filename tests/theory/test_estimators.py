@@ -7,12 +7,13 @@ import math
 import statistics
 from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maxrl_lab import estimators
+from maxrl_lab import estimators, exact
 
 NAMES = [
     "reinforce",
@@ -428,12 +429,30 @@ def test_a_reward_that_is_neither_right_nor_wrong_is_named(refuses, rewards, nam
         ([[1, 0, 1], [0, 1]], "3, 2"),
         ([torch.zeros(2), torch.zeros(3)], "2, 3"),
         ([[[1, 0], [0, 1]], [[1, 0], [0]]], "2, 1"),
+        (np.array([[1, 0, 1], [0, 1]], dtype=object), "3, 2"),
         ([[0] * (1 + size % 2) for size in range(10)], "1, 2, 1, 2, 1, 2, 1, 2, ..."),
     ],
 )
 def test_groups_of_unequal_size_are_named_by_their_sizes(refuses, rewards, sizes):
     with refuses(f"rewards must come in groups of equal size, got groups of {sizes} rollouts"):
         estimators.make("maxrl")(rewards)
+
+
+@pytest.mark.parametrize(
+    "rewards",
+    [[[1, 0], 1], [torch.tensor([1, 0]), 1], [[[1, 0], [0, 1]], [1, 0]], np.array([[1, 0], 1], dtype=object)],
+)
+def test_groups_beside_single_rewards_are_refused(refuses, rewards):
+    with refuses("rewards must come in groups of equal size, got a list of both groups and single rewards"):
+        estimators.make("maxrl")(rewards)
+
+
+@pytest.mark.parametrize("of", [torch.tensor, np.array])
+def test_groups_of_equal_size_may_be_a_list_of_tensors_or_arrays(of):
+    found = estimators.make("maxrl")([of([1, 0]), of([0, 1])])
+    assert found.tolist() == [[1, -1], [-1, 1]]
+    assert estimators.make("reinforce")([of([1]), of([0])]).tolist() == [[1], [0]]  # two groups of one, not one of two
+    assert estimators.make("maxrl")([of(1), of(0)]).tolist() == [1, -1]
 
 
 def test_groups_of_equal_size_may_be_lists():
@@ -470,6 +489,13 @@ def test_a_group_too_small_for_the_estimator_is_refused(refuses, text, what, min
 def test_the_number_of_rollouts_is_a_whole_number(refuses, rollouts):
     with refuses(f"rollouts must be a whole number >= 1, got {rollouts!r}"):
         estimators.make("reinforce").coefficients(rollouts)
+
+
+def test_more_rollouts_than_a_table_can_hold_are_refused(refuses):
+    message = "rollouts must be at most 1000000, got 1000000000000"
+    for ask in (estimators.make("maxrl").coefficients, lambda count: exact.coefficients("maxrl", rollouts=count)):
+        with refuses(message):
+            ask(10**12)
 
 
 def test_unknown_names_and_options_are_refused(refuses):

@@ -207,6 +207,11 @@ class TestRefused:
                 "differential_smoothing:beta=1",
                 "surrogate 'differential_smoothing' has no option 'beta'; its options: gamma",
             ),
+            *[
+                (f"{name}={value}", f"{name.partition(':')[2]} must be finite, got {value}")
+                for name in ("entropy_bonus:coefficient", "differential_smoothing:gamma")
+                for value in ("nan", "inf", "-inf")
+            ],
             ("entropy_bonus:coefficient", "expected 'name:option=value', got 'entropy_bonus:coefficient'"),
         ],
     )

@@ -12,7 +12,7 @@ from maxrl_lab import exact
 from maxrl_lab.errors import InputError
 from maxrl_lab.llm.models.sampling import Sampling
 from maxrl_lab.llm.problems import rewards, tasks
-from maxrl_lab.settings import Choice, Count, CountOrZero, Interval, MaybeNames, Positive, Settings
+from maxrl_lab.settings import Choice, Count, CountOrZero, Interval, MaybeNames, Positive, Rate, Settings
 
 EMBEDDED = "embedded"
 """The name of the model that `models.weights` prepares."""
@@ -60,7 +60,7 @@ class Training(Settings):
     """Number B of problems in each update."""
     rollouts: Count = 32
     """Number N of answers to each problem of an update."""
-    learning_rate: Positive = 1e-5
+    learning_rate: Rate = 1e-5
     """Learning rate of AdamW, which is constant."""
     clip: Positive = 1.0
     """Largest norm that an update's gradient may have."""
