@@ -26,7 +26,7 @@ def plot(tables: Mapping[str, pd.DataFrame], settings: Any) -> Figure:
     figure = Figure(figsize=(13.5, 8.8))
     axes = figure.subplots(2, 3)
     panels.curves(axes[0, 0], at_train, "pass_at_1", "training pass@1 (exact)")
-    panels.curves(axes[0, 1], at_train, "signal", "share of training levels with K ≥ 1 (exact)")
+    panels.curves(axes[0, 1], at_train, "signal", "training share with K ≥ 1 (exact)")
     panels.curves(axes[0, 2], at_held_out, "pass_at_1", "held-out pass@1 (exact)")
     for ax in axes[0]:
         ax.set_title(f"N = {count:g}")

@@ -70,7 +70,7 @@ def _equal_rollouts(ax: Axes, rows: pd.DataFrame) -> None:
             label = f"{style.label(str(name))}, N = {count:g}"
             style.band(ax, runs, "total_rollouts", "pass_at_1", str(name), label=label, dashes=pattern)
     ax.set(xlabel="rollouts in all, for each place in an update", ylabel="pass@1 (exact)", title="equal rollouts, Adam")
-    ax.legend(fontsize=8, loc="upper left", ncols=2)
+    ax.legend(fontsize=7.5, loc="upper left", ncols=2, columnspacing=1, handlelength=1.6)
     _leave_room(ax)
 
 
