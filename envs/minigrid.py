@@ -5,6 +5,7 @@ Nothing is copied while exploring: a snapshot refers to the objects of the level
 doors stand, which is all that changes. Observations are made once per state, by MiniGrid.
 """
 
+import hashlib
 import os
 from collections.abc import Hashable, Iterable, Sequence
 from importlib import metadata
@@ -19,6 +20,7 @@ from torch.nn.functional import one_hot
 
 from maxrl_lab.errors import InputError
 from maxrl_lab.runs.files import cache_folder
+from maxrl_lab.runs.fingerprint import fingerprint
 from maxrl_lab.specs import check_count, lookup
 from maxrl_lab.tabular import table_cache
 from maxrl_lab.tabular.concatenation import concatenate
@@ -65,7 +67,6 @@ MISSION_LENGTH = 64
 MAX_STATES = 200_000
 _KINDS = (11, 6, 4)
 """Numbers of kinds of object, of colours, and of states (of a door, or the agent's direction) in MiniGrid."""
-_FORMAT = 1
 
 
 def tasks(
@@ -186,7 +187,7 @@ def _make(level: str) -> Any:
 
 
 def _task(level: str, seed: int, view: str, folder: Path, horizon: int) -> TabularTasks:
-    name = f"minigrid{metadata.version('minigrid')}-{level}-seed{seed}-{view}-format{_FORMAT}"
+    name = f"minigrid{metadata.version('minigrid')}-{level}-seed{seed}-{view}-code{_code()}"
     file = folder / f"{name}.npz"
     table = table_cache.read(file)
     if table is None:
@@ -196,6 +197,11 @@ def _task(level: str, seed: int, view: str, folder: Path, horizon: int) -> Tabul
         return table.tasks(horizon)
     except InputError as error:
         raise InputError(f"{level} with seed {seed}: {error}") from None
+
+
+def _code() -> str:
+    """The hash of the code that makes the tables: other code does not read them."""
+    return hashlib.sha256(repr(fingerprint("envs.minigrid")).encode()).hexdigest()[:12]
 
 
 def _explore(level: str, seed: int, view: str) -> Table:

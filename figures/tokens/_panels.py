@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from figures import style
-from maxrl_lab.training.methods import parse_method
+from maxrl_lab import specs
 
 Frames = Mapping[str, pd.DataFrame]
 """Tables by name."""
@@ -132,7 +132,7 @@ def rates_text(tables: Frames, settings: Any, rollouts: Sequence[int], shown: Se
     rates = chosen_rates(tables, settings)
     parts = []
     for name in shown:
-        values = [rates.get((parse_method(name, count).name, count)) for count in rollouts]
+        values = [rates.get((_name_at(name, count), count)) for count in rollouts]
         numbers = [rate_text(value) for value in values if value is not None]
         parts += [f"{style.label(name)} {', '.join(numbers)}"] if numbers else []
     counts = ", ".join(map(str, rollouts))
@@ -147,3 +147,9 @@ def rate_text(rate: float) -> str:
 def result_text(settings: Any) -> str:
     """Return how pass@k was estimated, for a title."""
     return f"pass@k estimated from {settings.samples} samples at the end; {style.seeds_text(settings.seeds)}"
+
+
+def _name_at(name: str, rollouts: int) -> str:
+    """Return a method's name at N: `pkpo:k=N/2 | greedy_gate` is `pkpo:k=8 | greedy_gate` at 16 rollouts."""
+    estimator, separator, surrogate = name.partition(specs.SEPARATOR)
+    return specs.format_at(estimator, rollouts) + separator + surrogate

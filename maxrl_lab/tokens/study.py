@@ -73,7 +73,9 @@ class Study:
         """Return a seed's fixed training set, followed by its validation problems."""
         if seed not in self._kept:
             count = (self.training_set or 0) + self.settings.held_out
-            self._kept[seed] = self.task.problems(count, seed=2 * seed + 1, distinct=True)
+            problems = self.task.problems(count, seed=2 * seed + 1, distinct=True)
+            order = torch.randperm(count, generator=generator("fixed set", seed))
+            self._kept[seed] = problems.select(order)  # of distinct problems the last ones are the rare ones
         return self._kept[seed]
 
     @cached_property

@@ -312,15 +312,25 @@ class TestCache:
             assert one.dtype == other.dtype
             assert torch.equal(one, other)
 
-    def test_each_level_seed_and_view_has_a_file_named_with_the_version(self, tmp_path):
+    def test_each_level_seed_and_view_has_a_file_named_with_the_version_and_the_code(self, tmp_path):
         self.tasks(tmp_path)
         self.tasks(tmp_path, view="full")
         self.tasks(tmp_path, seed=1)
         version = metadata.version("minigrid")
         names = ["LavaGapS5-seed0-full", "LavaGapS5-seed0-partial", "LavaGapS5-seed1-partial"]
         assert sorted(file.name for file in tmp_path.iterdir()) == [
-            f"minigrid{version}-{name}-format1.npz" for name in names
+            f"minigrid{version}-{name}-code{minigrid._code()}.npz" for name in names
         ]
+
+    def test_edited_code_does_not_read_the_table_of_the_code_before(self, tmp_path, explored, monkeypatch):
+        self.tasks(tmp_path)
+        code = minigrid.fingerprint("envs.minigrid")
+        assert {"envs/minigrid.py", "maxrl_lab/tabular/exploring.py"} <= code.keys()
+        edited = code | {"maxrl_lab/tabular/exploring.py": "0" * 16}
+        monkeypatch.setattr(minigrid, "fingerprint", lambda module: edited)
+        self.tasks(tmp_path)
+        assert len(explored) == 2
+        assert len(list(tmp_path.iterdir())) == 2
 
     def test_files_hold_no_pickles(self, tmp_path):
         self.tasks(tmp_path)
