@@ -67,11 +67,12 @@ def _experiment(run: Run, tables: "Mapping[str, pd.DataFrame]") -> str:
         run.save(tables)
     numbers = run.entry.figure().summarise(tables, run.settings)
     shown = numbers.to_html(float_format=lambda value: f"{value:.4g}", border=0, escape=True)
-    name, note = run.entry.name, run.note()
+    name, note, took = run.entry.name, run.note(), duration(wall_seconds(run.folder))
     picture = base64.b64encode(run.picture.read_bytes()).decode()
     parts = [
         f'<h2 id="{name}">{name}</h2>',
-        f'<p>{_text(run.entry.question())} <span class="quiet">({_text(run.entry.paper)})</span></p>',
+        f"<p>{_text(run.entry.question())} "
+        f'<span class="quiet">({_text(run.entry.paper)}; the run took {took})</span></p>',
         f'<p class="note">{_text(note)}</p>' if note else "",
         f'<img alt="The figure of {name}" src="data:image/png;base64,{picture}">',
         _folded("Numbers behind the picture", shown),

@@ -70,6 +70,7 @@ PRESETS = {
         _QUICK, train_problems=4, steps=1, prompts=1, rollouts=2, micro_batch=2, test_problems=2, samples=4
     ),
     "quick": _QUICK,
+    "standard": replace(_QUICK, seeds=(0, 1, 2)),
     "full": _FULL,
 }
 
