@@ -263,7 +263,8 @@ class TestExperiment:
         assert set(vars(llm.Settings)["__annotations__"]) == {"estimators", "seeds"}
 
     def test_presets_are_one_job_at_three_sizes(self):
-        smoke, quick, full = PRESETS.values()
+        smoke, quick, standard, full = PRESETS.values()
+        assert standard == replace(quick, seeds=(0, 1, 2))
         for name in ("source", "config", "template", "chat", "extraction", "end"):
             assert getattr(smoke, name) == getattr(quick, name) == getattr(full, name)
         assert smoke.tokens_per_step * smoke.steps < quick.tokens_per_step * quick.steps
