@@ -22,7 +22,7 @@ from maxrl_lab import specs
 from maxrl_lab.errors import InputError
 from maxrl_lab.fields import CHANGES_NO_RESULT, Bound, fields_of
 
-_HIGHEST_RATE = 1e6
+_HIGHEST_RATE = 1e37
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class LearningRate:
-    """A positive number of at most 1e6, far above every rate that trains."""
+    """A positive number of at most 1e37: a larger one would overflow the arithmetic of single precision."""
 
     def check(self, name: str, value: Any) -> None:
         """Raise `InputError` for anything else."""

@@ -23,7 +23,7 @@ from maxrl_lab.command import main
         (["run", "weight_functions", "--lowest", "0.7"], "lowest must lie in [1e-12, 0.5), got 0.7"),
         (["run", "weight_functions", "--lowest", "1e-300"], "lowest must lie in [1e-12, 0.5), got 1e-300"),
         (["run", "weight_functions", "--rollouts", str(10**12)], f"rollouts must be at most 1000000, got {10**12}"),
-        (["run", "gradient_norms", "--learning-rate", "1e7"], "learning_rate must be at most 1e+06, got 10000000.0"),
+        (["run", "gradient_norms", "--learning-rate", "1e38"], "learning_rate must be at most 1e+37, got 1e+38"),
         (["run", "bias_variance", "--budget", "100"], "budget must be a multiple of every N"),
         (["run", "bias_variance", "--pass-rates", "1.5"], "pass_rates must lie in (0, 1), got 1.5"),
         (["run", "unbiasedness", "--pass-rate", "0"], "pass_rate must lie in (0, 1), got 0.0"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from extra_tests import installed_experiments
 
 from experiments._shared import EVERY_ESTIMATOR
 from experiments.catalogue import EXPERIMENTS
@@ -28,7 +29,7 @@ def context(tmp_path: Path) -> Context:
     return Context(torch.device("cpu"), Checkpoint(tmp_path / "checkpoint"), quiet=True)
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", installed_experiments())
 def test_presets_exist_and_grow(name):
     presets = EXPERIMENTS[name].load().PRESETS
     assert list(presets) == ["smoke", "quick", "standard", "full"]

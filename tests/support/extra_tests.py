@@ -3,6 +3,7 @@
 from importlib.util import find_spec
 from pathlib import Path
 
+from experiments.catalogue import EXPERIMENTS
 from maxrl_lab.extras import EXTRAS
 
 TESTS = Path(__file__).parents[1]
@@ -29,6 +30,11 @@ def left_out(extras=EXTRAS):
     """Return the files that are not collected here, by the extra that they need."""
     modules = {"llm": extras["llm"], "verl": (*extras["llm"], *extras["verl"])}
     return {extra: files for extra, files in FILES.items() if any(find_spec(name) is None for name in modules[extra])}
+
+
+def installed_experiments():
+    """Return the names of the experiments whose extra, if they need one, is installed."""
+    return [name for name, entry in EXPERIMENTS.items() if entry.extra not in left_out()]
 
 
 def line(files_by_extra, paths):
