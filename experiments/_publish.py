@@ -1,12 +1,13 @@
 """Rows and pictures of finished runs become what the repository shows: compressed rows, pictures, times."""
 
+import shlex
 import shutil
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from experiments import _runs, _times
 from experiments._runs import Run
-from maxrl_lab.runs.files import write_atomically
+from maxrl_lab.runs.files import read_json, write_atomically, write_json
 from maxrl_lab.runs.folder import wall_seconds
 from maxrl_lab.runs.tables import compress_table, table_file
 
@@ -27,9 +28,26 @@ def publish(run: Run, tables: "Mapping[str, pd.DataFrame]") -> int:
     shutil.rmtree(folder, ignore_errors=True)
     for name in tables:
         compress_table(table_file(run.folder, name), folder)
-    for name in ("settings.json", "provenance.json"):
-        write_atomically(folder / name, (run.folder / name).read_bytes())
+    write_atomically(folder / "settings.json", (run.folder / "settings.json").read_bytes())
+    write_json(folder / "provenance.json", without_places(read_json(run.folder / "provenance.json", "sessions")))
     picture = _runs.GALLERY / f"{run.entry.name}.png"
     _runs.save(figure, picture)
     _times.record(_runs.REFERENCE / TIMES, run.flags.preset, {run.entry.name: wall_seconds(run.folder)})
     return sum(file.stat().st_size for file in (*folder.iterdir(), picture))
+
+
+def without_places(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the provenance with commands that do not say in which folders of one machine rows and pictures were."""
+    sessions = []
+    for session in provenance["sessions"]:
+        words = shlex.split(session["command"])
+        kept = [
+            word
+            for before, word in zip(["", *words], words, strict=False)
+            if not {before, word} & set(_PLACES) and not word.startswith(tuple(f"{flag}=" for flag in _PLACES))
+        ]
+        sessions.append({**session, "command": shlex.join(kept)})
+    return {**provenance, "sessions": sessions}
+
+
+_PLACES = ("--out", "--pictures")

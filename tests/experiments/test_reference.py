@@ -1,11 +1,14 @@
 """Publishing: rows and pictures of finished runs go to the gallery, and come back from there without training."""
 
 import json
+import re
+import shlex
 
 import pytest
 from panels import smoke_tables
 
 from experiments import _pages, _runs, _times
+from experiments._publish import without_places
 from experiments.catalogue import EXPERIMENTS
 from experiments.exact import length_bias, weight_functions
 from maxrl_lab.command import main
@@ -177,3 +180,25 @@ class TestPages:
     def test_a_claim_that_does_not_exist_is_refused(self, verdicts, name):
         with pytest.raises(InputError, match=f"a page names the claim '{name}', which does not exist; there are: "):
             _pages.rendered(f"<!-- claims: {name} -->\n<!-- /claims -->", verdicts)
+
+
+def test_a_published_command_names_no_folder_of_one_machine():
+    given = [
+        "maxrl-lab",
+        "run",
+        "coverage",
+        "--out",
+        "/some where/rows",
+        "--seeds",
+        "3",
+        "--pictures=/there",
+        "--quiet",
+    ]
+    sessions = [{"command": shlex.join(given), "commit": "abc"}]
+    (session,) = without_places({"complete": True, "sessions": sessions})["sessions"]
+    assert session == {"command": "maxrl-lab run coverage --seeds 3 --quiet", "commit": "abc"}
+
+
+def test_no_committed_provenance_names_a_folder_of_one_machine():
+    for file in _runs.REFERENCE.glob("*/provenance.json"):
+        assert not re.search(r"--(out|pictures)\b", file.read_text(encoding="utf-8")), file
