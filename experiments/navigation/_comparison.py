@@ -13,7 +13,8 @@ from maxrl_lab import evaluate
 from maxrl_lab.policies.stack import Stack
 from maxrl_lab.rows import Row, Tables, append
 from maxrl_lab.runs.context import Context
-from maxrl_lab.settings import Count
+from maxrl_lab.settings import Count, Counts, Names
+from maxrl_lab.settings import Settings as Group
 from maxrl_lab.tabular.study import World, compare_on
 from maxrl_lab.training.methods import Method, Sampled
 from maxrl_lab.training.sweep import Run
@@ -22,6 +23,16 @@ KS = (1, 8, 64, 512)
 """k of the learning curves of pass@k."""
 METHODS = ("reinforce", "rloo", "grpo", "pkpo:k=N/2", "maxrl", "maxrl_leave_one_out", "maxrl_cross_fitted")
 """What is compared: MaxRL as Algorithm 1 (order N-1) and in two forms of exact order N."""
+
+
+@dataclass(frozen=True)
+class Methods(Group):
+    """Methods: every estimator at every N, after the same number of updates."""
+
+    estimators: Names = METHODS
+    """Estimators that are compared; N in an option stands for the number of rollouts."""
+    rollouts: Counts = (4, 16, 64)
+    """Numbers N of rollouts of each level in an update."""
 
 
 @dataclass(frozen=True)

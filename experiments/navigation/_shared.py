@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -212,3 +212,32 @@ def _view_convolutional(tables: TabularTasks, width: int) -> tuple[Encode, Calla
 
 VIEW_POLICIES = {"perceptron": _view_perceptron, "convolutional": _view_convolutional}
 """Name to the encoding of MiniGrid's observations and the network on them."""
+
+
+SMALLEST_GRID: dict[str, Any] = {
+    "size": 7,
+    "distances": (2, 4),
+    "levels": 2,
+    "levels_per_update": 3,
+    "horizon": 8,
+    "width": 4,
+    "sweep_seeds": 1,
+    "seeds": 2,
+    "steps": 4,
+    "measurements": 2,
+}
+"""Settings of comparisons on gridworlds that take seconds and learn nothing."""
+LARGEST_GRID: dict[str, Any] = {
+    "size": 17,
+    "distances": (8, 16, 24, 32, 48),
+    "levels": 400,
+    "levels_per_update": 256,
+    "horizon": 64,
+    "width": 32,
+    "seeds": 10,
+    "sweep_seeds": 3,
+    "steps": 2000,
+    "measurements": 40,
+    "runs_at_once": 30,
+}
+"""Settings of comparisons on gridworlds of the paper's size, for a GPU."""

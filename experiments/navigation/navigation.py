@@ -19,22 +19,12 @@ pass rate by distance of the reported runs at the end), all on the training maze
 from dataclasses import dataclass
 
 from experiments._shared import known_rates
-from experiments.navigation._comparison import METHODS, Runs, Section, compare_sections
-from experiments.navigation._shared import GridSettings
+from experiments.navigation._comparison import Methods, Runs, Section, compare_sections
+from experiments.navigation._shared import LARGEST_GRID, SMALLEST_GRID, GridSettings
 from maxrl_lab.rows import Tables
 from maxrl_lab.runs.context import Context
-from maxrl_lab.settings import Count, Counts, Names, Rates
+from maxrl_lab.settings import Count, Rates
 from maxrl_lab.settings import Settings as Group
-
-
-@dataclass(frozen=True)
-class Methods(Group):
-    """Methods: every estimator at every N, after the same number of updates."""
-
-    estimators: Names = METHODS
-    """Estimators that are compared; N in an option stands for the number of rollouts."""
-    rollouts: Counts = (4, 16, 64)
-    """Numbers N of rollouts of each level in an update."""
 
 
 @dataclass(frozen=True)
@@ -63,35 +53,16 @@ class Settings(Runs, Training, Methods, GridSettings):
 
 PRESETS = {
     "smoke": Settings(
-        size=7,
-        distances=(2, 4),
-        levels=2,
-        levels_per_update=3,
-        horizon=8,
-        width=4,
+        **SMALLEST_GRID,
         rollouts=(4, 8),
         learning_rates=(0.003, 0.01),
-        sweep_seeds=1,
-        seeds=2,
-        steps=4,
-        measurements=2,
     ),
     "quick": Settings(fixed_rates=known_rates("navigation")),
     "standard": Settings(seeds=10, sweep_seeds=3),
     "full": Settings(
-        size=17,
-        distances=(8, 16, 24, 32, 48),
-        levels=400,
-        levels_per_update=256,
-        horizon=64,
-        width=32,
+        **LARGEST_GRID,
         rollouts=(4, 8, 16, 32, 64, 128),
         learning_rates=(0.001, 0.003, 0.01, 0.03, 0.1),
-        seeds=10,
-        sweep_seeds=3,
-        steps=2000,
-        measurements=40,
-        runs_at_once=30,
     ),
 }
 

@@ -17,7 +17,7 @@ from functools import partial
 
 from experiments._shared import known_rates
 from experiments.navigation._comparison import Runs, Section, compare_sections
-from experiments.navigation._shared import GridSettings
+from experiments.navigation._shared import LARGEST_GRID, SMALLEST_GRID, GridSettings
 from maxrl_lab.rows import Tables
 from maxrl_lab.runs.context import Context
 from maxrl_lab.settings import Count, Counts, MaybeCounts, Names, Rates, check_lists
@@ -91,40 +91,21 @@ def name_of(levels: int) -> str:
 
 PRESETS = {
     "smoke": Settings(
-        size=7,
-        distances=(2, 4),
-        levels=2,
+        **SMALLEST_GRID,
         other_levels=(1,),
-        levels_per_update=3,
         held_out=2,
-        horizon=8,
-        width=4,
         rollouts=4,
         learning_rates=(0.003, 0.01),
-        sweep_seeds=1,
-        seeds=2,
-        steps=4,
-        measurements=2,
         coverage_ks=(1, 8),
     ),
     "quick": Settings(fixed_rates=known_rates("navigation_generalisation")),
     "standard": Settings(other_levels=(8, 200), seeds=10, sweep_seeds=3),
     "full": Settings(
-        size=17,
-        distances=(8, 16, 24, 32, 48),
-        levels=400,
+        **LARGEST_GRID,
         other_levels=(25, 100),
-        levels_per_update=256,
         held_out=200,
-        horizon=64,
-        width=32,
         rollouts=64,
         learning_rates=(0.001, 0.003, 0.01, 0.03, 0.1),
-        seeds=10,
-        sweep_seeds=3,
-        steps=2000,
-        measurements=40,
-        runs_at_once=30,
     ),
 }
 

@@ -17,11 +17,11 @@ from typing import Annotated
 
 from envs import minigrid
 from experiments._shared import known_rates
-from experiments.navigation._comparison import METHODS, Runs, Section, compare_sections
+from experiments.navigation._comparison import Methods, Runs, Section, compare_sections
 from experiments.navigation._shared import VIEW_POLICIES, minigrid_world
 from maxrl_lab.rows import Tables
 from maxrl_lab.runs.context import Context
-from maxrl_lab.settings import Choice, Count, Counts, Each, Names, Rates
+from maxrl_lab.settings import Choice, Count, Each, Rates
 from maxrl_lab.settings import Settings as Group
 from maxrl_lab.tabular.study import World
 
@@ -43,16 +43,6 @@ class MiniGrid(Group):
     """Network that acts: perceptron sees view, direction and mission, convolutional sees the view alone."""
     width: Count = 64
     """Number of units in each hidden layer of the perceptron, four times the convolutional network's channels."""
-
-
-@dataclass(frozen=True)
-class Methods(Group):
-    """Methods: every estimator at every N, after the same number of updates."""
-
-    estimators: Names = METHODS
-    """Estimators that are compared; N in an option stands for the number of rollouts."""
-    rollouts: Counts = (4, 16, 64)
-    """Numbers N of rollouts of each level in an update."""
 
 
 @dataclass(frozen=True)

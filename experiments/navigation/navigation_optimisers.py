@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from experiments._shared import known_rates
 from experiments.navigation._comparison import Runs, Section, compare_sections
-from experiments.navigation._shared import GridSettings
+from experiments.navigation._shared import LARGEST_GRID, SMALLEST_GRID, GridSettings
 from maxrl_lab.errors import InputError
 from maxrl_lab.rows import Tables
 from maxrl_lab.runs.context import Context
@@ -86,40 +86,21 @@ class Settings(Runs, Training, Methods, GridSettings):
 
 PRESETS = {
     "smoke": Settings(
-        size=7,
-        distances=(2, 4),
-        levels=2,
-        levels_per_update=3,
-        horizon=8,
-        width=4,
+        **SMALLEST_GRID,
         rollouts=(4,),
         equal_rollouts=(4, 8),
         equal_total=16,
         adam_rates=(0.003, 0.01),
         sgd_rates=(0.3, 1.0),
-        sweep_seeds=1,
-        seeds=2,
-        steps=4,
-        measurements=2,
     ),
     "quick": Settings(fixed_rates=known_rates("navigation_optimisers")),
     "standard": Settings(seeds=10, sweep_seeds=3),
     "full": Settings(
-        size=17,
-        distances=(8, 16, 24, 32, 48),
-        levels=400,
-        levels_per_update=256,
-        horizon=64,
-        width=32,
+        **LARGEST_GRID,
         rollouts=(16, 64),
         adam_rates=(0.001, 0.003, 0.01, 0.03, 0.1),
         equal_rollouts=(4, 16, 64, 128),
         equal_total=32_000,
-        seeds=10,
-        sweep_seeds=3,
-        steps=2000,
-        measurements=40,
-        runs_at_once=30,
     ),
 }
 
