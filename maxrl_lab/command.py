@@ -25,6 +25,9 @@ USAGE = """usage: maxrl-lab COMMAND ...
   rates [flags]             keep the learning rates that finished runs have chosen
   audit FUNCTION [flags]    which objective does an advantage function optimise?
   recipe NAME [flags]       fine-tune a language model with TRL, or --describe the job, or --dry-run it
+  course FOLDER [flags]     copy the exercises of the course into a folder
+  grade FOLDER [flags]      what is right in a folder of answers, what is wrong, and why
+  explore [flags]           open the explorer: estimators and mazes on one page
 
 `maxrl-lab COMMAND --help` lists the flags; `maxrl-lab run NAME --help` those of an experiment.
 """
@@ -65,27 +68,30 @@ def _recipe(arguments: Sequence[str]) -> int:
     return train.main(arguments)
 
 
-def _of_the_checkout(verb: str) -> Callable[[Sequence[str]], int]:
-    """Return the command that hands a verb to the experiments of the checkout, from whatever folder it is called."""
+def _of_the_checkout(verb: str, package: str) -> Callable[[Sequence[str]], int]:
+    """Return the command that hands a verb to a package of the checkout, from whatever folder it is called."""
 
     def command(arguments: Sequence[str]) -> int:
         if not extras.in_checkout():
             raise InputError(
-                f"`maxrl-lab {verb}` needs the folder experiments/ of the repository, which a wheel does not hold: "
+                f"`maxrl-lab {verb}` needs the folder {package}/ of the repository, which a wheel does not hold: "
                 "clone the repository, and in the clone `pip install -e '.[lab]'`"
             )
         if sys.path[:1] != [str(extras.CHECKOUT)]:
             sys.path.insert(0, str(extras.CHECKOUT))  # before packages of the same names in the current folder
-        status: int = importlib.import_module("experiments.__main__").VERBS[verb](arguments)
+        status: int = importlib.import_module(f"{package}.__main__").VERBS[verb](arguments)
         return status
 
     return command
 
 
-CHECKOUT_VERBS = ("list", "run", "draw", "reproduce", "claims", "report", "publish", "rates")
-"""Verbs of `experiments.__main__`."""
+CHECKOUT_VERBS = {
+    **dict.fromkeys(("list", "run", "draw", "reproduce", "claims", "report", "publish", "rates"), "experiments"),
+    **dict.fromkeys(("course", "grade", "explore"), "course"),
+}
+"""Verb to the package of the checkout whose `__main__` has it."""
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
-    **{verb: _of_the_checkout(verb) for verb in CHECKOUT_VERBS},
+    **{verb: _of_the_checkout(verb, package) for verb, package in CHECKOUT_VERBS.items()},
     "audit": _audit,
     "recipe": _recipe,
 }

@@ -16,6 +16,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     ),
     "verl": ("verl", "ray", "hydra", "omegaconf", "cachetools", "fastapi", "uvicorn"),
     "benchmark": ("navix", "jax"),
+    "course": ("marimo",),
 }
 """Extra to the modules that it adds to those of the extras before it."""
 

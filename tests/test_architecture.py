@@ -16,7 +16,7 @@ except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib
 
 LIBRARY = "maxrl_lab"
-BESIDE_THE_LIBRARY = {"envs", "experiments", "figures", "benchmarks", "examples", "tests"}
+BESIDE_THE_LIBRARY = {"envs", "experiments", "figures", "benchmarks", "course", "examples", "tests"}
 HEAVY = ("pandas", "matplotlib", "gymnasium", "minigrid", "sklearn", "transformers", "trl")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("maxrl_lab", "envs", "experiments", "figures", "benchmarks")
+PACKAGES = ("maxrl_lab", "envs", "experiments", "figures", "benchmarks", "course")
 
 
 class Module(NamedTuple):

@@ -1,0 +1,31 @@
+"""The verbs of the course; `maxrl_lab.command` hands them over, and `python -m course VERB` needs no installed command.
+
+A verb is imported when it is called.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+
+from maxrl_lab import specs
+from maxrl_lab.runs.command_line import guarded
+
+
+def explore(arguments: Sequence[str]) -> int:
+    """Open the explorer page."""
+    from course.explorer import verb
+
+    return verb.main(arguments)
+
+
+VERBS: dict[str, Callable[[Sequence[str]], int]] = {
+    "explore": explore,
+}
+
+
+def _dispatch(arguments: Sequence[str]) -> int:
+    verb = specs.lookup(VERBS, "command", arguments[0] if arguments else "")
+    return verb(arguments[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(_dispatch, sys.argv[1:]))
