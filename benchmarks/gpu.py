@@ -4,8 +4,9 @@
     python -m benchmarks.gpu --tiny          (everything at its smallest, on the CPU, in seconds)
 
 It needs torch, numpy, scipy, safetensors and this repository. Its sections (`benchmarks.gpu_sections`) are the card's
-own speed, checks against the CPU, the GPU tests, the paper's maze step, table rollouts, and as many updates of
-`maze_scaling --preset full` as the rest of the time holds. A section that fails leaves its error in the file, and the
+own speed, checks against the CPU, the GPU tests, a small policy's step beside one CPU thread's, how many kernels a step
+starts, the paper's maze step, table rollouts, and as many updates of `maze_scaling --preset full` as the rest of the
+time holds. A section that fails leaves its error in the file, and the
 next one goes on; no section starts a piece of work that the time left for it cannot hold.
 """
 
@@ -31,6 +32,8 @@ SECTIONS: dict[str, tuple[Callable[[Work], Iterator[Row]], float]] = {
     "card": (gpu_sections.card, 0.1),
     "checks": (gpu_checks.checks, 0.15),
     "tests": (gpu_sections.tests, 0.2),
+    "small_step": (gpu_sections.small_step, 0.2),
+    "launches": (gpu_sections.launches, 0.2),
     "paper_step": (gpu_sections.paper_step, 0.5),
     "table_rollouts": (gpu_sections.table_rollouts, 0.3),
     "maze_scaling": (gpu_sections.maze_scaling, 1.0),

@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu_work import Row, Step, Work, arithmetic, levels
+from benchmarks.gpu_work import Row, Step, Work, arithmetic, levels, small
+from maxrl_lab.threads import one_thread
 
 ROOT = Path(__file__).parents[1]
 GPU_TESTS = (
@@ -103,6 +104,50 @@ def _time_step(work: Work, prompts: int, name: str, *, warm: bool) -> Row:
         "model_flops": step.flops,
         "peak_memory_gib": _peak_memory(work),
     }
+
+
+def small_step(work: Work) -> Iterator[Row]:
+    """Yield the time of an update of a small policy on 64 mazes, on the device and on one thread of the CPU."""
+    prompts = work.sizes.small_prompts
+    for device in dict.fromkeys((work.device, torch.device("cpu"))):
+        here = small(work, device)
+        for count in work.sizes.small_rollouts:
+            head = {"device": device.type, "prompts": prompts, "rollouts": count}
+            if work.left <= 0:
+                yield head | {"left_out": "no time is left"}
+                continue
+            step = Step(here, prompts, count)
+            with one_thread():
+                seconds, sampling = here.median(step.update, rounds=3), here.median(step.write, rounds=3)
+            tokens = prompts * count * step.answer
+            yield head | {"seconds": seconds, "seconds_sampling": sampling, "tokens_per_second": tokens / seconds}
+
+
+def launches(work: Work) -> Iterator[Row]:
+    """Yield how many kernels an update starts, and the share of its time in which the card computes, by the size."""
+    if work.device.type != "cuda":
+        yield {"left_out": "no GPU"}
+        return
+    from torch.autograd.profiler_util import DeviceType
+    from torch.profiler import ProfilerActivity, profile
+
+    prompts = work.sizes.prompts[0]
+    for name, here in {"small": small(work, work.device), "paper": work}.items():
+        step = Step(here, prompts, 16)
+        seconds = here.median(step.update, rounds=3)
+        with profile(activities=[ProfilerActivity.CUDA]) as record:
+            step.update()
+            torch.cuda.synchronize(work.device)
+        kernels = [event for event in record.events() if event.device_type == DeviceType.CUDA]
+        busy = sum(event.time_range.elapsed_us() for event in kernels) / 1e6
+        costs: dict[str, float] = {}
+        for event in kernels:
+            costs[event.name] = costs.get(event.name, 0.0) + event.time_range.elapsed_us() / 1e6
+        yield {
+            **{"policy": name, "prompts": prompts, "rollouts": 16, "answer_tokens": step.answer, "seconds": seconds},
+            **{"kernels": len(kernels), "seconds_in_kernels": busy, "share_busy": busy / seconds},
+            "slowest": [[kernel[:80], cost] for kernel, cost in sorted(costs.items(), key=lambda item: -item[1])[:5]],
+        }
 
 
 def table_rollouts(work: Work) -> Iterator[Row]:

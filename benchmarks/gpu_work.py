@@ -5,7 +5,7 @@ What is not torch's is imported when it is used, so that a section which lacks s
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -32,6 +32,10 @@ class Sizes:
     """Numbers of prompts of the step; the last is the paper's."""
     rollouts: int
     """Number N of answers of each prompt of the step."""
+    small_prompts: int
+    """Number of prompts of the step of the small policy that the pages show."""
+    small_rollouts: tuple[int, ...]
+    """Numbers N of answers of each of these prompts."""
     table_rollouts: tuple[int, ...]
     """Numbers N of rollouts of each of 32 table levels."""
     preset: str
@@ -46,8 +50,9 @@ class Sizes:
     """Largest number of its updates."""
 
 
-FULL = Sizes(8192, 17, PAPER_MAZE, (16, 256), 128, (64, 4096, 32_768), "full", 16, 1e-4, 64, 9000)
-TINY = Sizes(64, 5, Shape(width=16, layers=1, heads=2, kv_heads=1, mlp=16), (2, 4), 4, (8, 16), "smoke", 4, 1e-3, 8, 2)
+FULL = Sizes(8192, 17, PAPER_MAZE, (16, 256), 128, 64, (4, 16, 64), (64, 4096, 32_768), "full", 16, 1e-4, 64, 9000)
+TINY_SHAPE = Shape(width=16, layers=1, heads=2, kv_heads=1, mlp=16)
+TINY = Sizes(64, 5, TINY_SHAPE, (2, 4), 4, 2, (2,), (8, 16), "smoke", 4, 1e-3, 8, 2)
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,15 @@ class Work:
     def _wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+
+def small(work: Work, device: torch.device) -> Work:
+    """Return the same work on 9x9 mazes, with the policy of the runs that the pages show, on a device."""
+    from maxrl_lab.tokens.settings import Policy
+
+    sizes = work.sizes
+    shape = Policy().shape(sizes.shape.vocabulary, sizes.shape.context)
+    return replace(work, sizes=replace(sizes, maze=min(sizes.maze, 9), shape=shape), device=device)
 
 
 class Step:
