@@ -14,13 +14,15 @@ of advantages is a set of Bernstein coefficients of its weight: the a(J+1) - b(J
 2026) has the Bernstein form and an exact variance decomposition for any estimator that depends on counts alone.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from maxrl_lab import estimators, objectives, probe, specs
+from maxrl_lab.bernstein import binomial_mean
 from maxrl_lab.errors import InputError
 
 AnyEstimator = str | Callable[..., Any]
@@ -28,7 +30,14 @@ AnyEstimator = str | Callable[..., Any]
 
 AnyObjective = str | objectives.Objective
 
-_CHUNK_ELEMENTS = 2**22
+AnyRollouts = int | Mapping[int, float]
+"""The number N of rollouts in a group, or the share of groups with each number n: `{7: 0.25, 8: 0.75}`.
+
+Groups lose rollouts to time-outs and truncation. Every group's estimate is divided by its own n, and the estimator is
+looked up at that n, so the mean is the mixture of the w_n. A share at n = 0 stands for groups that are lost altogether
+and give no gradient.
+"""
+
 _ZERO_MEAN_TOLERANCE = 1e-6
 
 
@@ -55,29 +64,32 @@ def coefficients(estimator: AnyEstimator, *, rollouts: int) -> tuple[Tensor, Ten
     return success, failure
 
 
-def weight(estimator: AnyEstimator, *, rollouts: int, pass_rate: object) -> Tensor:
+def weight(estimator: AnyEstimator, *, rollouts: AnyRollouts, pass_rate: object) -> Tensor:
     """Return w_N(p), with E[gradient estimate] = w_N(p) grad p; float64, the shape of `pass_rate`.
 
     Relative error below 1e-9 for N up to 4096 and p from 1e-9 to 1, for estimators whose a(J+1) - b(J) does not change
-    sign; relative to the largest term otherwise.
+    sign; relative to the largest term otherwise. Raises `InputError` for shares of n that do not sum to 1.
     """
-    success, failure = coefficients(estimator, rollouts=rollouts)
-    return table_weight(success, failure, objectives.as_pass_rate(pass_rate).detach())
+    p = objectives.as_pass_rate(pass_rate).detach()
+    mean = torch.zeros_like(p)
+    for share, success, failure in _tables(estimator, rollouts):
+        mean = mean + share * table_weight(success, failure, p)
+    return mean
 
 
-def bias(estimator: AnyEstimator, *, rollouts: int, objective: AnyObjective, pass_rate: object) -> Tensor:
+def bias(estimator: AnyEstimator, *, rollouts: AnyRollouts, objective: AnyObjective, pass_rate: object) -> Tensor:
     """Return w_N(p) - w(p): the estimator's bias for the objective, in units of grad p; the shape of `pass_rate`.
 
     The bias is a difference of two accurate numbers: its absolute error is about 1e-12 times w(p).
     """
-    target = objectives.resolve(objective, rollouts)
+    target = objectives.resolve(objective, rollouts if isinstance(rollouts, int) else None)
     return weight(estimator, rollouts=rollouts, pass_rate=pass_rate) - target.weight(pass_rate)
 
 
 def variance(
     estimator: AnyEstimator,
     *,
-    rollouts: int,
+    rollouts: AnyRollouts,
     pass_rate: object,
     gradient_norm_squared: object,
     success_moment: object,
@@ -91,19 +103,26 @@ def variance(
     with q1 = E[|S|^2 1{r=1}] (`success_moment`), q0 = E[|S|^2 1{r=0}] (`failure_moment`) and |grad p|^2
     (`gradient_norm_squared`), all broadcast against `pass_rate`. Regular at p = 0 and p = 1.
     """
-    success, failure = coefficients(estimator, rollouts=rollouts)
-    return table_variance(
-        success,
-        failure,
-        pass_rate=pass_rate,
-        gradient_norm_squared=gradient_norm_squared,
-        success_moment=success_moment,
-        failure_moment=failure_moment,
-    )
+    p, norm = objectives.as_pass_rate(pass_rate).detach(), torch.as_tensor(gradient_norm_squared, dtype=torch.float64)
+    mean, second_moment = torch.zeros_like(p), torch.zeros_like(p)
+    for share, success, failure in _tables(estimator, rollouts):
+        spread = table_variance(
+            success,
+            failure,
+            pass_rate=p,
+            gradient_norm_squared=norm,
+            success_moment=success_moment,
+            failure_moment=failure_moment,
+        )
+        own = table_weight(success, failure, p)
+        if share == 1:
+            return spread
+        mean, second_moment = mean + share * own, second_moment + share * (spread + own**2 * norm)
+    return (second_moment - mean**2 * norm).clamp(min=0.0)
 
 
 def moments(
-    estimator: AnyEstimator, *, rollouts: int, probabilities: Tensor, scores: Tensor, rewards: Tensor
+    estimator: AnyEstimator, *, rollouts: AnyRollouts, probabilities: Tensor, scores: Tensor, rewards: Tensor
 ) -> Moments:
     """Return the exact mean (d,) and variance () of the gradient estimate of one group, for an enumerable policy.
 
@@ -136,6 +155,25 @@ def moments(
     return Moments(weight(estimator, rollouts=rollouts, pass_rate=pass_rate) * gradient, spread)
 
 
+def _tables(estimator: AnyEstimator, rollouts: AnyRollouts) -> Iterator[tuple[float, Tensor, Tensor]]:
+    """Yield (share, a, b) for each number n of rollouts that a group may have, but 0."""
+    for size, share in _shares(rollouts).items():
+        if size > 0 and share > 0:
+            yield (share, *coefficients(estimator, rollouts=size))
+
+
+def _shares(rollouts: AnyRollouts) -> dict[int, float]:
+    if not isinstance(rollouts, Mapping):
+        return {rollouts: 1.0}
+    shares = {specs.check_count("a number of rollouts", n, minimum=0): float(share) for n, share in rollouts.items()}
+    total = math.fsum(shares.values())
+    if not (all(share >= 0 for share in shares.values()) and abs(total - 1) <= 1e-9):
+        raise InputError(
+            f"shares of the numbers of rollouts must be >= 0 and sum to 1, got {shares} with sum {total:g}"
+        )
+    return shares
+
+
 def table_weight(success: Tensor, failure: Tensor, pass_rate: Tensor) -> Tensor:
     """Return w_N(p) of the coefficients a(K), b(K), K = 0..N; see `weight`."""
     return binomial_mean(success[1:] - failure[:-1], pass_rate)
@@ -163,20 +201,3 @@ def table_variance(
         second_moment = second_moment + (1 - 1 / rollouts) * norm * binomial_mean(pairs, p)
     # where every group gives the same gradient the variance is 0, and rounding may bring the difference below it
     return (second_moment - table_weight(success, failure, p) ** 2 * norm).clamp(min=0.0)
-
-
-def binomial_mean(values: Tensor, pass_rate: Tensor) -> Tensor:
-    """Return E[values[J]] for J ~ Binomial(n, p), n = len(values) - 1; the shape of `pass_rate`.
-
-    It is the sum of exp(log C(n,j) + j log p + (n-j) log(1-p)) values[j] in float64, a block of pass rates at a time.
-    """
-    n = len(values) - 1
-    j = torch.arange(n + 1, dtype=torch.float64)
-    log_choose = torch.cat([j.new_zeros(1), ((n - j[:-1]) / (j[:-1] + 1)).log().cumsum(0)])
-    values, j, log_choose = (tensor.to(pass_rate.device) for tensor in (values, j, log_choose))
-    blocks = pass_rate.flatten().split(max(1, _CHUNK_ELEMENTS // (n + 1)))
-    means = [
-        (log_choose + torch.special.xlogy(j, p[:, None]) + torch.special.xlog1py(n - j, -p[:, None])).exp() @ values
-        for p in blocks
-    ]
-    return torch.cat(means).reshape(pass_rate.shape)

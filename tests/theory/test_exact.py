@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maxrl_lab import estimators, exact
+from maxrl_lab import bernstein, estimators, exact
 
 CASES = json.loads((Path(__file__).parents[1] / "golden/estimator_moments.json").read_text())["cases"]
 GRID = torch.linspace(0, 1, 21, dtype=torch.float64)
@@ -142,9 +142,9 @@ def test_grpo_weights_by_hand():
 
 def test_binomial_mean_by_hand():
     # n = 2, p = 1/4: 9/16, 6/16, 1/16
-    found = exact.binomial_mean(double([16, 32, 64]), double([0.25, 0, 1]))
+    found = bernstein.binomial_mean(double([16, 32, 64]), double([0.25, 0, 1]))
     torch.testing.assert_close(found, double([9 + 12 + 4, 16, 64]))
-    assert exact.binomial_mean(double([3.0]), double(0.4)) == 3
+    assert bernstein.binomial_mean(double([3.0]), double(0.4)) == 3
 
 
 # Brute force
@@ -288,7 +288,7 @@ def test_many_pass_rates_at_once_are_those_one_by_one():
 def test_blocks_bound_the_memory_and_change_nothing(monkeypatch, limit, blocks):
     p = GRID[::5]
     expected = exact.weight("grpo", rollouts=4, pass_rate=p)
-    monkeypatch.setattr(exact, "_CHUNK_ELEMENTS", limit)
+    monkeypatch.setattr(bernstein, "_CHUNK_ELEMENTS", limit)
     sizes, xlogy = [], torch.special.xlogy
     monkeypatch.setattr(torch.special, "xlogy", lambda j, p: sizes.append(len(p)) or xlogy(j, p))
     torch.testing.assert_close(exact.weight("grpo", rollouts=4, pass_rate=p), expected, rtol=1e-14, atol=0)
@@ -296,7 +296,7 @@ def test_blocks_bound_the_memory_and_change_nothing(monkeypatch, limit, blocks):
 
 
 def test_a_block_of_double_precision_numbers_is_at_most_64_mebibytes():
-    assert exact._CHUNK_ELEMENTS * 8 <= 64 * 2**20
+    assert bernstein._CHUNK_ELEMENTS * 8 <= 64 * 2**20
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
