@@ -26,7 +26,7 @@ from maxrl_lab.policies.stack import Stack
 from maxrl_lab.randomness import generator
 from maxrl_lab.rows import Row, Tables
 from maxrl_lab.runs.context import Context
-from maxrl_lab.settings import Count, Counts, Interval, MaybeNames, Rates
+from maxrl_lab.settings import Count, Counts, Interval, MaybeNames, Rates, Whole
 from maxrl_lab.settings import Settings as Base
 from maxrl_lab.training import fit
 from maxrl_lab.training.groups import Group
@@ -71,7 +71,7 @@ class Tasks(Base):
     """Number B of tasks in each task set."""
     features: Count = 32
     """Dimension of a task's input; fewer than tasks, so that tasks share parameters."""
-    answers: Count = 64
+    answers: Annotated[int, Whole(2)] = 64
     """Number V of answers to a task, of which one is right."""
     hardest: Annotated[float, Interval(0, 0.5)] = 1e-6
     """Smallest initial pass rate aimed at; the easiest task's is 0.5."""

@@ -19,11 +19,11 @@ pass rate by distance of the reported runs at the end), all on the training maze
 from dataclasses import dataclass
 
 from experiments._shared import known_rates
-from experiments.navigation._comparison import Methods, Runs, Section, compare_sections
+from experiments.navigation._comparison import METHODS, ORDERS_BETWEEN, Methods, Runs, Section, compare_sections
 from experiments.navigation._shared import LARGEST_GRID, SMALLEST_GRID, GridSettings
 from maxrl_lab.rows import Tables
 from maxrl_lab.runs.context import Context
-from maxrl_lab.settings import Count, Rates
+from maxrl_lab.settings import Count, Names, Rates
 from maxrl_lab.settings import Settings as Group
 
 
@@ -31,7 +31,7 @@ from maxrl_lab.settings import Settings as Group
 class Training(Group):
     """Training: Adam with a cosine schedule after a tenth of warm-up."""
 
-    learning_rates: Rates = (0.003, 0.01, 0.03, 0.1, 0.3)
+    learning_rates: Rates = (0.001, 0.003, 0.01, 0.03, 0.1)
     """Learning rates that are swept alike for every method and N."""
     steps: Count = 300
     """Number of updates of each run."""
@@ -40,6 +40,9 @@ class Training(Group):
 @dataclass(frozen=True)
 class Settings(Runs, Training, Methods, GridSettings):
     """Levels, methods, training and evaluation."""
+
+    estimators: Names = (*METHODS, *ORDERS_BETWEEN)
+    """Estimators that are compared; N in an option stands for the number of rollouts."""
 
     def __post_init__(self) -> None:
         """Check also that every estimator exists at every N."""

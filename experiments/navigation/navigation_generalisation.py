@@ -40,7 +40,7 @@ class Training(Group):
 
     other_levels: MaybeCounts = (8,)
     """Other numbers of training levels of each distance that policies are trained on, to compare with."""
-    learning_rates: Rates = (0.003, 0.01, 0.03, 0.1, 0.3)
+    learning_rates: Rates = (0.001, 0.003, 0.01, 0.03, 0.1)
     """Learning rates that are swept alike for every method and number of levels."""
     steps: Count = 300
     """Number of updates of each run."""

@@ -50,7 +50,7 @@ class Methods(Group):
 class Training(Group):
     """Training: Adam with a cosine schedule after a tenth of warm-up."""
 
-    learning_rates: Rates = (0.003, 0.01, 0.03, 0.1, 0.3)
+    learning_rates: Rates = (0.001, 0.003, 0.01, 0.03, 0.1)
     """Learning rates that are swept alike for every method."""
     steps: Count = 300
     """Number of updates of each run."""

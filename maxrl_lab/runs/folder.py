@@ -4,8 +4,8 @@
     checkpoint/      one file a stage, until the run is complete: tensors and plain values, read with weights_only
     TABLE.csv        one file a table, one measurement a row; the same bytes for the same settings on the same CPU,
                      except for the table `timings`, which says where the time went
-    provenance.json  "complete", the SHA-256 of every table, the fingerprint of the code, and one entry per session:
-                     command, commit, versions, device, threads, wall seconds
+    provenance.json  "complete", the SHA-256 of the settings and of every table, the fingerprint of the code, and one
+                     entry per session: command, commit, versions, device, threads, wall seconds
     replacement/     a whole run of its own that will replace this one, while --force makes it
 
 Every file is written to a temporary name, flushed to disk and renamed, so a killed run leaves whole files only.
@@ -138,11 +138,12 @@ def is_complete(folder: Path) -> bool:
 def read_tables(folder: Path, code: Mapping[str, str] | None = None) -> dict[str, pd.DataFrame]:
     """Return a finished run's tables by name.
 
-    Raises `InputError` if there are none, if they were changed, or if they were made by other code than `code`, the
-    fingerprint of today's; None is any code.
+    Raises `InputError` if there are none, if they or the settings were changed, or if they were made by other code than
+    `code`, the fingerprint of today's; None is any code.
     """
     if not is_complete(folder):
         raise InputError(f"no finished run in {folder}; run its experiment first")
+    Record(folder).check_settings_file()
     if code is not None:
         Record(folder).check_code(code)
     return {name: read_table(table_file(folder, name), digest) for name, digest in Record(folder).digests().items()}

@@ -1,6 +1,8 @@
 """The files of a run, and what they say about it: which settings and code it is of, and whether it is complete."""
 
+import contextlib
 import dataclasses
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -84,14 +86,25 @@ class Record:
         self, sessions: Sequence[Mapping[str, Any]], code: Mapping[str, str], tables: Mapping[str, str] | None = None
     ) -> None:
         """Write provenance.json; the run is complete if the digests of its tables are given."""
-        described = {"complete": tables is not None, "tables": tables or {}, "sessions": sessions, "code": code}
-        write_json(self.provenance, described)
+        digest = _digest(self.settings)
+        described = {"complete": tables is not None, "settings": digest, "tables": tables or {}, "sessions": sessions}
+        write_json(self.provenance, {**described, "code": code})
+
+    def check_settings_file(self) -> None:
+        """Raise `InputError` if settings.json is not what the run wrote; the provenance of old runs cannot tell."""
+        digest = read_json(self.provenance).get("settings")
+        if digest is not None and digest != _digest(self.settings):
+            raise InputError(f"{self.settings} is not what its run wrote (damaged or edited); start again with --force")
 
     def remove(self) -> None:
-        """Remove the run; the settings last, so that nothing is ever left without the settings it belongs to."""
+        """Remove the run and no other files: its tables while the provenance names them, and the settings last.
+
+        So nothing is ever left without the settings it belongs to. Tables that a damaged provenance does not name stay.
+        """
+        with contextlib.suppress(InputError):
+            for name in self.digests() if self.provenance.exists() else ():
+                table_file(self.folder, name).unlink(missing_ok=True)
         self.provenance.unlink(missing_ok=True)
-        for table in self.folder.glob("*.csv"):
-            table.unlink(missing_ok=True)
         shutil.rmtree(self.checkpoint, ignore_errors=True)
         self.settings.unlink(missing_ok=True)
         self.remove_temporary()
@@ -100,6 +113,11 @@ class Record:
         """Remove what a killed session was writing."""
         for file in self.folder.glob("*.tmp"):
             file.unlink(missing_ok=True)
+
+
+def _digest(file: Path) -> str | None:
+    """Return the SHA-256 of a file, None if there is none."""
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else None
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import torch
 
 from maxrl_lab.errors import InputError
+from maxrl_lab.threads import one_thread
 
 _MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**32), "MALLOC_TOP_PAD_": str(2**26)}
 """Read by glibc when a worker starts: large tensors are not given back to the system and cleared anew each time."""
@@ -54,17 +55,6 @@ def in_parallel(
             raise InputError(message) from None
         raise
     return [future.result() for future in futures]
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch use one thread meanwhile, so that results do not depend on where a job runs."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 class _Sized:

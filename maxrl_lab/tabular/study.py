@@ -13,15 +13,13 @@ A world of one's own is trained on in these lines:
 world of its own, so that seeds need share nothing random.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
-from maxrl_lab.errors import InputError
 from maxrl_lab.policies.stack import Stack, seeded
 from maxrl_lab.randomness import generator
 from maxrl_lab.rows import Row, Tables, append
@@ -29,9 +27,8 @@ from maxrl_lab.runs.context import Context
 from maxrl_lab.tabular.batch import TabularBatch, refuse_diverged
 from maxrl_lab.tabular.tasks import TabularTasks
 from maxrl_lab.training import fit, sweep
-from maxrl_lab.training.groups import DivergedError
 from maxrl_lab.training.methods import Method
-from maxrl_lab.training.sweep import Comparison, Run
+from maxrl_lab.training.sweep import Comparison, Run, naming_diverged
 
 
 @dataclass(frozen=True)
@@ -149,7 +146,7 @@ def train(
         tasks = world.batch(step)
         return TabularBatch(tasks.tables, stack.log_policy(tasks.inputs, tasks.rows), seeds, step)
 
-    with _naming(runs):
+    with naming_diverged(runs):
         tables = fit.fit(
             stack,
             [run.method for run in runs],
@@ -250,15 +247,3 @@ def in_worlds(runs: Sequence[Run], make_world: Callable[[int], World], at_once: 
         for number, start in enumerate(range(0, len(of_seed), at_once), 1):
             append(tables, train(f"{name}-seed-{seed}-{number}", world, of_seed[start : start + at_once]))
     return tables
-
-
-@contextmanager
-def _naming(runs: Sequence[Run]) -> Iterator[None]:
-    """Say of a run that has diverged which one it is."""
-    try:
-        yield
-    except DivergedError as error:
-        raise InputError(
-            f"{runs[error.run].name} has diverged: its policy is NaN after {error.step} updates; leave that rate out "
-            "(the last checkpoint is kept)"
-        ) from None

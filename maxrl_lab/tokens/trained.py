@@ -24,7 +24,8 @@ from maxrl_lab.estimators import Estimator
 from maxrl_lab.policies.transformer import Transformer
 from maxrl_lab.rows import Tables
 from maxrl_lab.runs.fingerprint import fingerprint, hash_of_source
-from maxrl_lab.runs.workers import in_parallel, one_thread
+from maxrl_lab.runs.workers import in_parallel
+from maxrl_lab.threads import one_thread
 from maxrl_lab.tokens import pretraining, training
 from maxrl_lab.tokens.policy_cache import Trained, cached
 from maxrl_lab.tokens.settings import CHANGE_NO_BASE, CHANGE_NO_RUN

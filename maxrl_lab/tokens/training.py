@@ -5,7 +5,6 @@ from typing import Literal
 
 import torch
 
-from maxrl_lab.errors import InputError
 from maxrl_lab.policies.stack import Stack
 from maxrl_lab.policies.transformer import Transformer
 from maxrl_lab.rows import Row, Tables
@@ -13,7 +12,7 @@ from maxrl_lab.tokens.batch import TokenBatch
 from maxrl_lab.tokens.study import Study
 from maxrl_lab.training import fit
 from maxrl_lab.training.groups import DivergedError
-from maxrl_lab.training.sweep import Run
+from maxrl_lab.training.sweep import Run, naming_diverged
 
 Stage = Literal["sweep", "report"]
 """What a run is for: runs of the sweep are measured at the end, on validation problems; others on held-out ones."""
@@ -34,8 +33,7 @@ def train(study: Study, policy: Transformer, run: Run, stage: Stage, checkpoint:
         measure_every=max(1, settings.steps // settings.measurements),
         checkpoint_every=max(10, min(50, settings.steps // 10)),
     )
-    name = f"{study.task.name}: {run.name}"
-    try:
+    with naming_diverged([run], study.task.name):
         return fit.fit(
             Stack([policy]),
             [run.method],
@@ -45,13 +43,8 @@ def train(study: Study, policy: Transformer, run: Run, stage: Stage, checkpoint:
             measure=training.measure,
             checkpoint=checkpoint,
             log=training.log,
-            progress=study.context.progress(name),
+            progress=study.context.progress(f"{study.task.name}: {run.name}"),
         )
-    except DivergedError as error:
-        raise InputError(
-            f"{name} has diverged: its policy is NaN after {error.step} updates; leave that rate out, with --out "
-            "or --force (the last checkpoint is kept)"
-        ) from None
 
 
 class _Training:

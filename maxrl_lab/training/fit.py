@@ -13,6 +13,7 @@ from maxrl_lab.errors import InputError
 from maxrl_lab.policies.stack import Stack
 from maxrl_lab.rows import Tables, append
 from maxrl_lab.settings import Choice, Count, CountOrZero, Interval, Positive, Settings
+from maxrl_lab.threads import one_thread
 from maxrl_lab.training.methods import Batch, Method
 from maxrl_lab.training.step import run_losses, take_step
 
@@ -98,27 +99,29 @@ def fit(
     updates; `log(step)` returns rows about the update that was just made, while its gradients are still there;
     training ends early where `stop(tables)` says so, which is told all tables after every measurement. The state is
     saved every `optimisation.checkpoint_every` steps and at the end; a later call continues from there and returns
-    equal tables.
+    equal tables. On a CPU torch uses one thread meanwhile: small networks gain nothing from a second one, and wait for
+    it where anything else runs.
     """
     if not len(methods) == len(learning_rates) == len(stack.networks):
         got = f"{len(methods)} and {len(learning_rates)} for {len(stack.networks)} networks"
         raise InputError(f"expected a method and a learning rate for every network, got {got}")
     training = _Training(stack, optimisation, learning_rates, checkpoint)
-    for step in progress(range(training.step, optimisation.steps)):
-        if measure and step % optimisation.measure_every == 0:
-            append(training.tables, measure(step))
-            if stop(training.tables):
-                break
-        take_step(run_losses(batch(step), methods), training.optimiser, optimisation.clip)
-        training.schedule.step()
-        training.step = step + 1
-        if log:
-            append(training.tables, log(step))
-        ended = training.step == optimisation.steps
-        if measure and ended:
-            append(training.tables, measure(training.step))
-        if ended or training.step % optimisation.checkpoint_every == 0:
-            training.save()
+    with one_thread():
+        for step in progress(range(training.step, optimisation.steps)):
+            if measure and step % optimisation.measure_every == 0:
+                append(training.tables, measure(step))
+                if stop(training.tables):
+                    break
+            take_step(run_losses(batch(step), methods), training.optimiser, optimisation.clip)
+            training.schedule.step()
+            training.step = step + 1
+            if log:
+                append(training.tables, log(step))
+            ended = training.step == optimisation.steps
+            if measure and ended:
+                append(training.tables, measure(training.step))
+            if ended or training.step % optimisation.checkpoint_every == 0:
+                training.save()
     return training.tables
 
 

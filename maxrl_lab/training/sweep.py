@@ -2,12 +2,14 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from maxrl_lab.errors import InputError
 from maxrl_lab.rows import Row, Tables, append
+from maxrl_lab.training.groups import DivergedError
 from maxrl_lab.training.methods import Method
 
 Key = tuple[str, int | None]
@@ -147,3 +149,16 @@ def in_blocks(runs: Sequence[Run], size: int, train: Callable[[int, Sequence[Run
     for number, start in enumerate(range(0, len(runs), size), 1):
         append(tables, train(number, runs[start : start + size]))
     return tables
+
+
+@contextmanager
+def naming_diverged(runs: Sequence[Run], task: str = "") -> Iterator[None]:
+    """Say of a run that has diverged which one it is, and on which task if there are several."""
+    try:
+        yield
+    except DivergedError as error:
+        name = f"{task}: {runs[error.run].name}" if task else runs[error.run].name
+        raise InputError(
+            f"{name} has diverged: its policy is NaN after {error.step} updates; leave that rate out, with --out or "
+            "--force (the last checkpoint is kept)"
+        ) from None

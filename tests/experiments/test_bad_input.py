@@ -28,6 +28,7 @@ from maxrl_lab.command import main
         (["run", "bias_variance", "--pass-rates", "1.5"], "pass_rates must lie in (0, 1), got 1.5"),
         (["run", "unbiasedness", "--pass-rate", "0"], "pass_rate must lie in (0, 1), got 0.0"),
         (["run", "likelihood_limit", "--hardest", "0.9"], "hardest must lie in (0, 0.5), got 0.9"),
+        (["run", "likelihood_limit", "--answers", "1"], "answers must be a whole number >= 2, got 1"),
         (["run", "gradient_norms", "--learning-rate", "0"], "learning_rate must be positive and finite, got 0.0"),
         (["run", "weight_functions", "--device", "tpu"], "--device must be auto, cpu, cuda or cuda:INDEX, got 'tpu'"),
         (["run", "weight_functions", "--device", "cuda:7"], "--device cuda:7: torch sees"),

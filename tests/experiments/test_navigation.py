@@ -77,7 +77,7 @@ class TestResuming:
             SMOKE, estimators=("rloo",), rollouts=(4,), learning_rates=(1e37,), steps=1, measurements=1
         )
         message = "rloo, N = 4, learning rate 1e+37, seed 2 has diverged: its policy is NaN after 1 updates; "
-        with refuses(message + "leave that rate out (the last checkpoint is kept)"):
+        with refuses(message + "leave that rate out, with --out or --force (the last checkpoint is kept)"):
             navigation.run(settings, context_in(tmp_path))
 
 

@@ -160,6 +160,20 @@ class TestSettingsOfARun:
         with refuses("processes must be a whole number >= 0, got -1"):
             read_settings_of(tmp_path, Sweep)
 
+    def test_edited_ones_are_not_shown_as_those_of_the_run(self, tmp_path, refuses):
+        finish(tmp_path)
+        file = tmp_path / "settings.json"
+        file.write_text(file.read_text().replace('"rate": 0.1', '"rate": 0.7'))
+        with refuses(f"{file} is not what its run wrote (damaged or edited); start again with --force"):
+            read_tables(tmp_path)
+
+    def test_an_old_provenance_says_nothing_of_them(self, tmp_path):
+        finish(tmp_path)
+        old = read(tmp_path, "provenance.json")
+        del old["settings"]
+        (tmp_path / "provenance.json").write_text(json.dumps(old))
+        assert read_tables(tmp_path)["rows"].to_dict("records") == ROWS
+
 
 class TestOtherCode:
     OLD, NEW = {"a.py": "1", "b.py": "1"}, {"a.py": "1", "b.py": "2", "c.py": "1"}

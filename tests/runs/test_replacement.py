@@ -44,10 +44,10 @@ def test_tables_and_files_of_the_old_run_go_with_it(tmp_path):
         return {"rows": ROWS, "timings": [{"seconds": 1}]}
 
     run(tmp_path, compute)
-    (tmp_path / "notes.txt").write_text("mine")
-    assert names(tmp_path) == {*FINISHED, "timings.csv", "policy", "0.txt", "notes.txt"}
+    (tmp_path / "notes.csv").write_text("mine")
+    assert names(tmp_path) == {*FINISHED, "timings.csv", "policy", "0.txt", "notes.csv"}
     run(tmp_path, lambda checkpoint: {"rows": compute(checkpoint)["rows"]}, force=True)
-    assert names(tmp_path) == {*FINISHED, "policy", "1.txt", "notes.txt"}
+    assert names(tmp_path) == {*FINISHED, "policy", "1.txt", "notes.csv"}
 
 
 def test_nothing_to_replace_is_an_ordinary_run(tmp_path):

@@ -271,7 +271,7 @@ class TestDiverged:
     def test_training_on_a_world_names_the_run(self, tmp_path, refuses):
         runs = [Run(Sampled("rloo", 4), 0.01, 5), Run(Sampled("rloo", 4), 1e38, 3)]
         message = "rloo, N = 4, learning rate 1e+38, seed 3 has diverged: its policy is NaN after 1 updates; "
-        with refuses(message + "leave that rate out (the last checkpoint is kept)"):
+        with refuses(message + "leave that rate out, with --out or --force (the last checkpoint is kept)"):
             train(runs, GRID.world(), Optimisation(steps=1), checkpoint=Checkpoint(tmp_path / "checkpoint"))
 
 

@@ -320,3 +320,21 @@ class TestOptimisation:
             optimiser = fit.make_optimiser(Optimisation(steps=1, optimiser=name), [network], [0.25])
             assert type(optimiser) is kind
             assert optimiser.param_groups[0]["lr"] == 0.25
+
+
+def test_one_thread_trains_and_the_others_come_back(tmp_path):
+    threads = []
+    problem = SmallProblem((0,))
+
+    def batch(step):
+        threads.append(torch.get_num_threads())
+        return problem.batch(step)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        train(tmp_path, Optimisation(steps=1), seeds=(0,), batch=batch)
+        assert threads == [1]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
