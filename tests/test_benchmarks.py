@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import classification, gpu, navigation, token_peers, tokens
+from benchmarks import classification, gpu, gpu_page, navigation, token_peers, tokens
 from benchmarks.timing import Stopwatch, medians
 from maxrl_lab.policies.transformer import Shape
 
@@ -158,3 +158,32 @@ class TestGpu:
         command = [sys.executable, "-c", program, str(tmp_path / "card.json")]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+class TestGpuPage:
+    """What the speed page says of GPUs."""
+
+    def test_the_page_says_what_the_committed_results_say(self):
+        text = gpu_page.PAGE.read_text(encoding="utf-8")
+        assert gpu_page.rendered(text) == text
+
+    def test_every_row_is_on_the_page(self, record, tmp_path, monkeypatch):
+        monkeypatch.setattr(gpu_page, "RESULTS", tmp_path)
+        (tmp_path / "card.json").write_text(json.dumps(record))
+        lines = gpu_page.rendered("<!-- gpu -->\nold\n<!-- /gpu -->\nend").splitlines()
+        assert "### cpu" in lines
+        assert "old" not in lines
+        assert lines[-1] == "end"
+        assert any(
+            "6 of 6 checks against the CPU passed" in line and "2 updates moved pass@1" in line for line in lines
+        )
+        row = record["sections"]["paper_step"]["rows"][0]
+        assert sum(line.startswith(f"| 2 x 4, float32 | {row['seconds']:.3g} |") for line in lines) == 1
+        assert sum(line.startswith("| 2 x 2, cpu |") for line in lines) == 1
+        assert sum(" of each |" in line for line in lines) == 2
+
+    def test_what_failed_is_said(self, record, tmp_path, monkeypatch):
+        monkeypatch.setattr(gpu_page, "RESULTS", tmp_path)
+        broken = record | {"sections": record["sections"] | {"card": {"error": "it broke", "rows": []}}}
+        (tmp_path / "card.json").write_text(json.dumps(broken))
+        assert "These sections failed: card." in gpu_page.rendered("<!-- gpu -->\n<!-- /gpu -->")

@@ -1,0 +1,123 @@
+"""What the speed page says of GPUs: the newest results of `benchmarks.gpu` of each card, as Markdown, never typed.
+
+python -m benchmarks.gpu_page        (writes the block between `<!-- gpu -->` and `<!-- /gpu -->` of docs/speed.md)
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from benchmarks.gpu_work import Row
+from maxrl_lab.runs.files import read_json, write_atomically
+
+RESULTS = Path(__file__).parent / "results"
+PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
+_BLOCK = re.compile(r"<!-- gpu -->\n.*?<!-- /gpu -->", re.S)
+
+
+def main() -> None:
+    """Write the block of the page."""
+    write_atomically(PAGE, rendered(PAGE.read_text(encoding="utf-8")).encode())
+
+
+def rendered(text: str) -> str:
+    """Return the page with what the files of results say."""
+    files = sorted(RESULTS.glob("*.json"))
+    records = [read_json(file, "card", "sections") for file in files]
+    body = "\n\n".join("\n".join(_card(record)) for record in records) or "No GPU has run it yet."
+    return _BLOCK.sub(lambda _: f"<!-- gpu -->\n{body}\n<!-- /gpu -->", text)
+
+
+def _card(record: Row) -> Iterator[str]:
+    """Yield the lines on one card, an empty one between paragraphs and tables."""
+    rows = {name: [row for row in section["rows"] if "left_out" not in row] for name, section in _sections(record)}
+    yield f"### {record['card']}"
+    yield ""
+    yield f"torch {record['torch']}, Python {record['python']}. {_summary(record, rows)}"
+    yield from _table(
+        rows.get("paper_step", []),
+        {
+            "paper's step, 17x17 mazes": lambda row: f"{row['prompts']} x {row['rollouts']}, {row['arithmetic']}",
+            "s": lambda row: f"{row['seconds']:.3g}",
+            "of it sampling": lambda row: f"{row['seconds_sampling']:.3g}",
+            "thousand tokens/s": lambda row: f"{row['tokens_per_second'] / 1e3:.3g}",
+            "TFLOP/s of the model": lambda row: f"{row['model_flops'] / row['seconds'] / 1e12:.3g}",
+            "share of the card's matrix product": lambda row: _percent(row["share_of_matrix_speed"]),
+            "GiB": lambda row: f"{row['peak_memory_gib']:.3g}" if row["peak_memory_gib"] else "-",
+        },
+    )
+    yield from _table(
+        rows.get("small_step", []),
+        {
+            "step of a small policy, 9x9 mazes": lambda row: f"{row['prompts']} x {row['rollouts']}, {row['device']}",
+            "s": lambda row: f"{row['seconds']:.3g}",
+            "of it sampling": lambda row: f"{row['seconds_sampling']:.3g}",
+            "thousand tokens/s": lambda row: f"{row['tokens_per_second'] / 1e3:.3g}",
+        },
+    )
+    yield from _table(
+        rows.get("launches", []),
+        {
+            "kernels of a step": lambda row: f"{row['policy']} policy, {row['prompts']} x {row['rollouts']}",
+            "s": lambda row: f"{row['seconds']:.3g}",
+            "kernels": lambda row: f"{row['kernels']:,}",
+            "share of the time in kernels": lambda row: _percent(row["share_busy"]),
+        },
+    )
+    yield from _table(
+        rows.get("table_rollouts", []),
+        {
+            "table rollouts, 32 mazes": lambda row: f"{row['rollouts']:,} of each",
+            "s": lambda row: f"{row['seconds']:.3g}",
+            "million steps/s": lambda row: f"{row['steps_per_second'] / 1e6:.3g}",
+        },
+    )
+
+
+def _summary(record: Row, rows: dict[str, list[Row]]) -> str:
+    """Return the sentences on the card, the checks and the training."""
+    said = []
+    speeds = {row["arithmetic"]: row["flops_per_second"] / 1e12 for row in rows.get("card", []) if "arithmetic" in row}
+    if speeds:
+        text = ", ".join(f"{speed:.0f} TFLOP/s in {name}" for name, speed in speeds.items())
+        size = record["sizes"]["matrix"]
+        said.append(f"A product of {size} x {size} matrices runs at {text}.")
+    if checks := rows.get("checks"):
+        said.append(f"{sum(row['passed'] for row in checks)} of {len(checks)} checks against the CPU passed.")
+    if tests := rows.get("tests"):
+        said.append(f"{sum(row.get('status') == 0 for row in tests)} of {len(tests)} files of GPU tests passed.")
+    training = rows.get("maze_scaling", [])
+    updates = [row["seconds"] for row in training if "seconds" in row]
+    measured = [row for row in training if "pass_at_1" in row]
+    if updates and len(measured) == 2:
+        before, after = (f"{row['pass_at_1']:.3f}" for row in measured)
+        said.append(
+            f"`maze_scaling --preset {record['sizes']['preset']}` took {sorted(updates)[len(updates) // 2]:.2f} s an update at N = "
+            f"{record['sizes']['training_rollouts']}; {len(updates)} updates moved pass@1 from {before} to {after}."
+        )
+    failed = [name for name, section in _sections(record) if section["error"]]
+    said += [f"These sections failed: {', '.join(failed)}."] if failed else []
+    return " ".join(said)
+
+
+def _sections(record: Row) -> list[tuple[str, Row]]:
+    return list(record["sections"].items())
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2g}%"
+
+
+def _table(rows: Sequence[Row], columns: dict[str, Callable[[Row], str]]) -> Iterator[str]:
+    """Yield a Markdown table with an empty line before it, nothing if there are no rows."""
+    if not rows:
+        return
+    yield ""
+    yield f"| {' | '.join(columns)} |"
+    yield "|---" * len(columns) + "|"
+    for row in rows:
+        yield f"| {' | '.join(column(row) for column in columns.values())} |"
+
+
+if __name__ == "__main__":
+    main()
