@@ -91,9 +91,10 @@ def _summary(record: Row, rows: dict[str, list[Row]]) -> str:
     measured = [row for row in training if "pass_at_1" in row]
     if updates and len(measured) == 2:
         before, after = (f"{row['pass_at_1']:.3f}" for row in measured)
+        sizes, middle = record["sizes"], sorted(updates)[len(updates) // 2]
         said.append(
-            f"`maze_scaling --preset {record['sizes']['preset']}` took {sorted(updates)[len(updates) // 2]:.2f} s an update at N = "
-            f"{record['sizes']['training_rollouts']}; {len(updates)} updates moved pass@1 from {before} to {after}."
+            f"`maze_scaling --preset {sizes['preset']}` took {middle:.2f} s an update at N = {sizes['training_rollouts']}; "
+            f"{len(updates)} updates moved pass@1 from {before} to {after}."
         )
     failed = [name for name, section in _sections(record) if section["error"]]
     said += [f"These sections failed: {', '.join(failed)}."] if failed else []
