@@ -9,18 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from maxrl_lab import calling
 from maxrl_lab.errors import InputError
-from maxrl_lab.estimators import Estimator
+from maxrl_lab.estimators import CountEstimator
 
 EXHAUSTIVE_ROLLOUTS = 6
 """Up to this N every arrangement of a group is tried, beyond it three arrangements for each K."""
-
-_CONTAINERS: dict[str, Callable[[Tensor], Any]] = {
-    "float64 tensor": lambda rewards: rewards.clone(),
-    "float32 tensor": lambda rewards: rewards.float(),
-    "array": lambda rewards: rewards.numpy().copy(),
-    "list": lambda rewards: rewards.tolist(),
-}
 
 
 class NotEquivariantError(InputError):
@@ -38,52 +32,57 @@ class Probe:
     function: Callable[..., Any]
     container: str
     batched: bool
-    precision: float = 1e-9
+    precision: float = calling.PRECISION[torch.float64]
     """Relative accuracy that may be expected of its results."""
 
     def group(self, rewards: Tensor) -> Tensor:
-        """Return the advantages (N,) of one group's rewards (N,), float64."""
+        """Return the advantages (N,) of one group's rewards (N,), float64; zeros for a group that is left out."""
         return self.call(rewards[None])[0] if self.batched else self.call(rewards)
+
+    def leaves_out(self, rewards: Tensor) -> bool:
+        """Return whether the function answers the rewards of one group (N,) with nothing at all, None or no item."""
+        return _read(self._asked(rewards[None] if self.batched else rewards)) is None
 
     def call(self, rewards: Tensor) -> Tensor:
         """Return the function's result for `rewards` as given, float64.
 
+        No answer at all, None or no item, is an advantage of 0 for everyone: the rollouts take no part in the update.
         Raises `RaisedError` if the function raises, and `InputError` if the result has another shape than `rewards`.
         """
+        advantages = _read(self._asked(rewards))
+        if advantages is None:
+            return torch.zeros_like(rewards)
+        # a copy, because the function may reuse its memory
+        return calling.shaped(advantages, rewards).to("cpu", torch.float64, copy=True)
+
+    def answer(self, rewards: Tensor) -> Any:
+        """Return the function's result as it comes."""
+        return self.function(calling.CONTAINERS[self.container](rewards))
+
+    def _asked(self, rewards: Tensor) -> Any:
         try:
-            answer = self.answer(rewards)
+            return self.answer(rewards)
         except (Exception, SystemExit) as error:  # a foreign function may raise anything
             shown = short(rewards.flatten())
             raise RaisedError(f"{name_of(self.function)} raises at rewards {shown}: {error!r}") from error
-        return _checked(answer, rewards)
-
-    def answer(self, rewards: Tensor) -> Tensor:
-        """Return the function's result as it comes, as a tensor of its own type."""
-        result = self.function(_CONTAINERS[self.container](rewards))
-        typed = isinstance(result, Tensor | np.ndarray)
-        return torch.as_tensor(result, dtype=None if typed else torch.float64)
 
 
 def probe(function: Callable[..., Any], rollouts: int, batched: bool | None = None) -> Probe:
     """Return the first way to call `function` on a group of N rewards that yields N advantages.
 
-    The containers are tried in the order float64 tensor, float32 tensor, numpy array, list, each as one group (N,) and
-    then as a batch (1, N). `batched` allows only (B, N) (True) or only (N,) (False). Raises `InputError` with the first
-    failure if no way works.
+    The containers are tried in the order of `calling.CONTAINERS`, each as one group (N,) and then as a batch (1, N). A
+    function that answers a tensor with a list or an array is given lists or arrays, if it takes them. `batched` allows
+    only (B, N) (True) or only (N,) (False). Raises `InputError` with the first failure if no way works.
     """
-    rewards = torch.zeros(rollouts, dtype=torch.float64)
-    rewards[0] = 1.0
     failure: BaseException | None = None
-    for container, form in itertools.product(_CONTAINERS, (False, True)):
+    for container, form in itertools.product(calling.CONTAINERS, (False, True)):
         if batched is None or form == batched:
-            candidate, given = Probe(function, container, form), rewards[None] if form else rewards
             try:
-                answer = candidate.answer(given)
-                _checked(answer, given)
+                first, kind = _tried(Probe(function, container, form), rollouts)
             except (Exception, SystemExit) as error:  # a foreign function may raise anything
                 failure = failure or error
             else:
-                return candidate if answer.dtype == torch.float64 else replace(candidate, precision=1e-5)
+                return _asked_in(first, kind, rollouts)
     shape = {True: "(B, N)", False: "(N,)", None: "(N,) or (B, N)"}[batched]
     reason = str(failure) or type(failure).__name__
     raise InputError(
@@ -91,11 +90,61 @@ def probe(function: Callable[..., Any], rollouts: int, batched: bool | None = No
     )
 
 
-def _checked(answer: Tensor, rewards: Tensor) -> Tensor:
-    advantages = answer.detach().to("cpu", torch.float64, copy=True)  # the function may reuse its memory
-    if advantages.shape != rewards.shape:
-        raise InputError(f"expected advantages of shape {tuple(rewards.shape)}, got {tuple(advantages.shape)}")
-    return advantages
+def _tried(candidate: Probe, rollouts: int) -> tuple[Probe, str]:
+    """Return a probe with the precision of its answer to a group with one success, and the answer's own container."""
+    group = torch.zeros(rollouts, dtype=torch.float64)
+    group[0] = 1.0
+    rewards = group[None] if candidate.batched else group
+    answer = candidate.answer(rewards)
+    advantages = _read(answer)
+    if advantages is None:
+        raise InputError(f"no advantages came for the rewards {short(group)}")
+    calling.shaped(advantages, rewards)
+    _check_first(answer, rewards)
+    value = calling.unwrapped(answer)
+    kind = "list" if isinstance(value, list) else "array" if isinstance(value, np.ndarray) else candidate.container
+    return replace(candidate, precision=calling.PRECISION.get(advantages.dtype, 1e-9)), kind
+
+
+def _asked_in(first: Probe, kind: str, rollouts: int) -> Probe:
+    """Return the probe that gives a function the kind of container that it answers with, or `first` if that fails.
+
+    Such a function may count with a set or a dictionary, in which no two numbers of a tensor are equal.
+    """
+    if kind == first.container or "tensor" not in first.container:
+        return first
+    whole = "" if "float" in first.container else "whole-number "
+    try:
+        return _tried(replace(first, container=whole + kind), rollouts)[0]
+    except (Exception, SystemExit):  # a foreign function may raise anything
+        return first
+
+
+def _check_first(answer: Any, rewards: Tensor) -> None:
+    """Raise `InputError` for (rewards, advantages): the first of several values stands for the advantages."""
+    if rewards.numel() == 1 or not calling.is_several(answer):
+        return
+    first, *others = (_values(item, rewards) for item in answer)
+    others = [other for other in others if other is not None and not torch.equal(other, rewards)]
+    if others and first is not None and torch.equal(first, rewards):
+        raise InputError(
+            "it returns several values, and the first, which is taken for the advantages, is the rewards: wrap it to "
+            "return the right one, as in lambda rewards: f(rewards)[1]"
+        )
+
+
+def _values(item: Any, rewards: Tensor) -> Tensor | None:
+    """Return one of several values as float64 in the rewards' shape, or None if it has no such form."""
+    try:
+        return calling.shaped(calling.as_tensor(item).detach(), rewards).double()
+    except Exception:  # metrics may be of any kind
+        return None
+
+
+def _read(answer: Any) -> Tensor | None:
+    """Return the advantages in an answer, or None where there are none."""
+    advantages = None if answer is None else calling.as_tensor(answer).detach()
+    return None if advantages is None or advantages.numel() == 0 else advantages
 
 
 def name_of(function: object) -> str:
@@ -129,7 +178,8 @@ def _check_equivariant(probed: Probe, first: Tensor, advantages: Tensor, arrange
     """
     expected = torch.where(arrangement > 0, advantages[0], advantages[-1])
     got = advantages if arrangement is first else probed.group(arrangement)
-    allowed = probed.precision * advantages.abs().max().clamp(min=1.0)
+    precision = max(probed.precision, calling.precision_of(got, expected))
+    allowed = precision * advantages.abs().max().clamp(min=1.0)
     wrong = ((got - expected).abs() > allowed) | (got.isfinite() != expected.isfinite())
     if wrong.any():
         index = int(wrong.nonzero()[0])
@@ -164,8 +214,8 @@ def short(values: Tensor) -> str:
     return f"[{shown}{', ...' if len(values) > 8 else ''}]"
 
 
-def coefficients(estimator: "Estimator | Callable[..., Any]", rollouts: int) -> tuple[Tensor, Tensor]:
+def coefficients(estimator: "CountEstimator | Callable[..., Any]", rollouts: int) -> tuple[Tensor, Tensor]:
     """Return (a, b) of a made estimator (its table) or of any callable (probed)."""
-    if isinstance(estimator, Estimator):
+    if isinstance(estimator, CountEstimator):
         return estimator.coefficients(rollouts)
     return read_coefficients(probe(estimator, rollouts), rollouts)

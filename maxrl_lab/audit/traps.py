@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from maxrl_lab.audit import identify
+from maxrl_lab.calling import precision_of
 from maxrl_lab.estimators import Estimator, make
 from maxrl_lab.probe import NotEquivariantError, Probe, RaisedError, read_coefficients, short
 
@@ -153,7 +154,8 @@ def _group(successes: int, rollouts: int) -> Tensor:
 
 
 def _same(probe: Probe, one: Tensor, other: Tensor) -> bool:
-    return torch.allclose(one, other, rtol=probe.precision, atol=probe.precision, equal_nan=True)
+    precision = max(probe.precision, precision_of(one, other))
+    return torch.allclose(one, other, rtol=precision, atol=precision, equal_nan=True)
 
 
 def _first_line(error: BaseException) -> str:

@@ -105,8 +105,8 @@ def test_the_shape_of_the_answer_is_checked(refuses):
     rewards = torch.zeros(3, dtype=torch.float64)
     with refuses("expected advantages of shape (3,), got (2,)"):
         probe.Probe(lambda rewards: rewards[:2], "float64 tensor", False).group(rewards)
-    with refuses("expected advantages of shape (1, 3), got (3,)"):
-        probe.Probe(lambda rewards: rewards[0], "float64 tensor", True).group(rewards)
+    with refuses("expected advantages of shape (1, 3), got (1, 2)"):
+        probe.Probe(lambda rewards: rewards[:, :2], "float64 tensor", True).group(rewards)
     with refuses("expected advantages of shape (3,), got ()"):
         probe.Probe(sum, "list", False).call(rewards)
 
