@@ -93,7 +93,8 @@ def _summary(record: Row, rows: dict[str, list[Row]]) -> str:
         before, after = (f"{row['pass_at_1']:.3f}" for row in measured)
         sizes, middle = record["sizes"], sorted(updates)[len(updates) // 2]
         said.append(
-            f"`maze_scaling --preset {sizes['preset']}` took {middle:.2f} s an update at N = {sizes['training_rollouts']}; "
+            f"An update of `maze_scaling --preset {sizes['preset']}` took {middle:.2f} s "
+            f"at N = {sizes['training_rollouts']}; "
             f"{len(updates)} updates moved pass@1 from {before} to {after}."
         )
     failed = [name for name, section in _sections(record) if section["error"]]
