@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from maxrl_lab.estimators.columns import Columns, need_rollouts
+from maxrl_lab.settings import Finite
 
 
 def reinforce(successes: Tensor, rollouts: int) -> Columns:  # noqa: ARG001
@@ -26,3 +27,12 @@ def rloo(successes: Tensor, rollouts: int) -> Columns:
     """
     need_rollouts("rloo", rollouts, 2)
     return 1 - (successes - 1) / (rollouts - 1), -successes / (rollouts - 1)
+
+
+def constant_baseline(successes: Tensor, rollouts: int, *, value: Finite) -> Columns:  # noqa: ARG001
+    """a = 1 - v, b = -v. Unbiased for the expected reward (order 1) at every N, whatever the value v.
+
+    Rewards of 1 and -1 are twice the case v = 1/2. Where v follows the policy, as a moving average does, the table
+    holds for the v of that update.
+    """
+    return 1.0 - value, -value

@@ -60,3 +60,26 @@ def maxrl_order(successes: Tensor, rollouts: int, *, order: Count) -> Columns:
     """
     need_rollouts(f"maxrl_order of order {order}", rollouts, order)
     return -rollouts / successes * torch.expm1(log_miss_probability(rollouts, order)), 0.0
+
+
+def maxrl_centred(successes: Tensor, rollouts: int, *, order: Count) -> Columns:
+    """a = (N-K)/K m, b = -m with m = 1 - C(N-1-T,K)/C(N-1,K). Order T exactly, for any T from 1 to N-1; sums to zero.
+
+    The dial from RLOO (T = 1) to Algorithm 1 (T = N-1): Algorithm 1's advantages, times the chance m that T draws
+    without replacement from N-1 rollouts of which K are right hold a right one. It is the only table of order T whose
+    advantages sum to zero in every group, and none is of order N (`zero_sum` has the proof).  [lab]
+    """
+    need_rollouts(f"maxrl_centred of order {order}", rollouts, order + 1)
+    hit = torch.cat([-torch.expm1(log_miss_probability(rollouts - 1, order)), successes.new_zeros(1)])
+    return (rollouts - successes) / successes * hit, -hit
+
+
+def maclaurin(successes: Tensor, rollouts: int, *, order: Count) -> Columns:
+    """a = 1, b = -sum_{k=2..T} C(N-K-1,k-1)/C(N-1,k-1). Order T exactly, for any T from 1 (REINFORCE) to N.
+
+    A success counts as in REINFORCE; all that goes beyond the first term of the series pushes failures down: term k
+    does so if k-1 of the other rollouts would all have failed. Source: the official code (tajwarfahim/maxrl).
+    """
+    need_rollouts(f"maclaurin of order {order}", rollouts, order)
+    every = -rollouts / (successes[:-1] + 1) * torch.expm1(log_miss_probability(rollouts, order)[1:])  # k = 1..T
+    return 1.0, torch.cat([1 - every, successes.new_zeros(1)])

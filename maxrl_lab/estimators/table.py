@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,18 +9,22 @@ from torch import Tensor
 from maxrl_lab import specs
 from maxrl_lab.errors import InputError
 from maxrl_lab.estimators.columns import Columns
-from maxrl_lab.estimators.expected_reward import mean_centred, reinforce, rloo
+from maxrl_lab.estimators.counted import CountEstimator
+from maxrl_lab.estimators.expected_reward import constant_baseline, mean_centred, reinforce, rloo
 from maxrl_lab.estimators.likelihood import (
+    maclaurin,
     maxrl,
+    maxrl_centred,
     maxrl_control_variate,
     maxrl_cross_fitted,
     maxrl_leave_one_out,
     maxrl_no_baseline,
     maxrl_order,
 )
-from maxrl_lab.estimators.pass_at_k import pkpo
-from maxrl_lab.estimators.rewards import check_rewards
-from maxrl_lab.estimators.standardised import grpo
+from maxrl_lab.estimators.one_sided import nsr, psr, reinforce_rej, w_reinforce
+from maxrl_lab.estimators.pass_at_k import passk_training, pkpo, pkpo_centred
+from maxrl_lab.estimators.power import power, rs_grpo, tsallis
+from maxrl_lab.estimators.standardised import f_grpo, grpo, grpo_leave_one_out, mapo, qae
 
 ESTIMATORS: dict[str, Callable[..., Columns]] = {
     "reinforce": reinforce,
@@ -34,13 +37,29 @@ ESTIMATORS: dict[str, Callable[..., Columns]] = {
     "maxrl_leave_one_out": maxrl_leave_one_out,
     "maxrl_cross_fitted": maxrl_cross_fitted,
     "maxrl_order": maxrl_order,
+    "maxrl_centred": maxrl_centred,
     "pkpo": pkpo,
+    "pkpo_centred": pkpo_centred,
+    "constant_baseline": constant_baseline,
+    "psr": psr,
+    "nsr": nsr,
+    "w_reinforce": w_reinforce,
+    "reinforce_rej": reinforce_rej,
+    "grpo_leave_one_out": grpo_leave_one_out,
+    "f_grpo": f_grpo,
+    "qae": qae,
+    "mapo": mapo,
+    "power": power,
+    "tsallis": tsallis,
+    "rs_grpo": rs_grpo,
+    "maclaurin": maclaurin,
+    "passk_training": passk_training,
 }
 """Name to formula. A formula's keyword-only arguments are the estimator's options, their types say the bounds."""
 
 
 @dataclass(frozen=True)
-class Estimator:
+class Estimator(CountEstimator):
     """A named table of coefficients; calling it turns rewards into advantages."""
 
     name: str
@@ -56,9 +75,6 @@ class Estimator:
         """The text form, e.g. `pkpo:k=4`."""
         return specs.format_spec(self.name, self.options)
 
-    def __str__(self) -> str:
-        return self.spec
-
     def coefficients(self, rollouts: int) -> tuple[Tensor, Tensor]:
         """Return (a, b), each of shape (N+1,), float64: the advantage of a success and of a failure for K = 0..N.
 
@@ -70,27 +86,6 @@ class Estimator:
         success, failure = (torch.as_tensor(c, dtype=torch.float64).expand(rollouts + 1).clone() for c in columns)
         success[0], failure[rollouts] = 0.0, 0.0
         return success + 0.0, failure + 0.0  # no negative zeros
-
-    def __call__(self, rewards: Any) -> Tensor:
-        """Return advantages (..., N) for rewards (..., N) in {0, 1}: bool, integer or float, on any device.
-
-        The result has the rewards' dtype if that is a float type, else torch's default. (float16 ends at 65504; MaxRL's
-        advantages reach N.) Raises `InputError` for any other reward, naming it, and for a group too small.
-        """
-        rewards = check_rewards(rewards)
-        dtype = rewards.dtype if rewards.is_floating_point() else torch.get_default_dtype()
-        success, failure = (column.to(rewards.device, dtype) for column in self.coefficients(rewards.shape[-1]))
-        return look_up(success, failure, rewards)
-
-
-def look_up(success: Tensor, failure: Tensor, rewards: Tensor, counts: Tensor | None = None) -> Tensor:
-    """Return advantages (..., N): a(K) (N+1,) where a reward of (..., N) is 1, b(K) (N+1,) where it is 0.
-
-    With counts, each reward stands for so many rollouts, and the advantage is that of each of them.
-    """
-    right = rewards != 0
-    successes = (right if counts is None else right * counts).sum(-1, keepdim=True)
-    return torch.where(right, success[successes], failure[successes])
 
 
 def make(name: str, **options: specs.Option) -> Estimator:
