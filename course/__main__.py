@@ -10,6 +10,20 @@ from maxrl_lab import specs
 from maxrl_lab.runs.command_line import guarded
 
 
+def course(arguments: Sequence[str]) -> int:
+    """Copy the exercises into a folder, or write the zip for Gradescope."""
+    from course import verbs
+
+    return verbs.course(arguments)
+
+
+def grade(arguments: Sequence[str]) -> int:
+    """Say what is right in a folder of answers, what is wrong, and why."""
+    from course import verbs
+
+    return verbs.grade(arguments)
+
+
 def explore(arguments: Sequence[str]) -> int:
     """Open the explorer page."""
     from course.explorer import verb
@@ -18,6 +32,8 @@ def explore(arguments: Sequence[str]) -> int:
 
 
 VERBS: dict[str, Callable[[Sequence[str]], int]] = {
+    "course": course,
+    "grade": grade,
     "explore": explore,
 }
 
