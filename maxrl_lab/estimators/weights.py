@@ -1,7 +1,7 @@
 """The Bernstein coefficients of an objective's weight: exact for a polynomial of low degree, else the best fit.
 
 Three ways, in this order: the closed forms of expected reward, truncated likelihood and pass@k; interpolation at
-Chebyshev points, where that reproduces the weight to rounding (polynomials up to degree 20, and functions as smooth as
+Chebyshev points, where that reproduces the weight to rounding (polynomials up to degree 32, and functions as smooth as
 they); penalised least squares for the rest (1/p, 1/sqrt(p(1-p)), orders beyond the degree).
 """
 
@@ -21,7 +21,7 @@ from maxrl_lab.objectives import ExpectedReward, Objective, PassAtK, TruncatedLi
 AnyWeight = Objective | Callable[[Tensor], object]
 """An objective, or a function from pass rates (P,), a float64 tensor, to the weights w(p) (P,)."""
 
-INTERPOLATED_DEGREE = 20
+INTERPOLATED_DEGREE = 32
 """Bernstein coefficients of an interpolant of degree d amplify the rounding of w by up to 2^d."""
 
 EXACT = 1e-13
