@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from maxrl_lab import audit, exact
-from maxrl_lab.calling import as_tensor, precision_of, shaped
+from maxrl_lab.calling import precision_of, shaped
 from maxrl_lab.probe import probe
 
 Advantages = collections.namedtuple("Advantages", ["metrics", "advantages"])
