@@ -21,15 +21,20 @@ SCRIPTS = (
 
 
 _COMMENT = re.compile(r"^\s*//.*$|\s//\s[^\"'`]*$")
-"""A comment to the end of a line; one that holds a quotation mark stands on a line of its own."""
+"""A comment on a line of its own, or at the end of one unless it holds a quotation mark."""
 
 
 def page() -> str:
     """Return the page made of template, style and scripts."""
     style = _read("style.css")
-    script = '\n"use strict";\n(() => {\n' + "\n".join(_without_comments(_read(name)) for name in SCRIPTS) + "\n})();\n"
+    script = '\n"use strict";\n(() => {\n' + "\n".join(without_comments(_read(name)) for name in SCRIPTS) + "\n})();\n"
     text = _read("template.html")
-    for mark, part in (("STYLE HASH", _hash(style)), ("SCRIPT HASH", _hash(script)), ("STYLE", style), ("SCRIPT", script)):
+    for mark, part in (
+        ("STYLE HASH", _hash(style)),
+        ("SCRIPT HASH", _hash(script)),
+        ("STYLE", style),
+        ("SCRIPT", script),
+    ):
         text = text.replace(f"/*{mark}*/", part)
     return text
 
@@ -38,7 +43,7 @@ def _read(name: str) -> str:
     return (FOLDER / name).read_text(encoding="utf-8")
 
 
-def _without_comments(script: str) -> str:
+def without_comments(script: str) -> str:
     """Return a script without its comments and indentation, a seventh of its size; no string of ours spans lines."""
     lines = (_COMMENT.sub("", line).strip() for line in script.splitlines())
     return "\n".join(filter(None, lines))

@@ -1,6 +1,6 @@
 """What the library computes of all that the explorer page computes by itself, for a test that compares the two.
 
-    python -m course.explorer.golden      writes tests/golden/explorer.json
+python -m course.explorer.golden      writes tests/golden/explorer.json
 """
 
 import json
@@ -19,6 +19,10 @@ FILE = Path(__file__).parents[2] / "tests" / "golden" / "explorer.json"
 DIGITS = 13
 
 ROLLOUTS = (1, 2, 3, 8, 64)
+SMALL = 8
+"""Up to so many rollouts the columns are kept, too."""
+JUDGED = (2, 8)
+"""The audit's verdict is kept at these N."""
 PASS_RATES = (1e-6, 1e-3, 0.1, 0.5, 0.9, 0.999, 1.0)
 OPTIONS: dict[str, dict[str, float]] = {
     "constant_baseline": {"value": 0.3},
@@ -39,13 +43,19 @@ HORIZON = 12
 TRAINING = {"rate": 4.0, "updates": 5}
 RATES = ((0.95, 0.9, 1e-3), (0.6, 0.5, 0.1), (1.0, 0.02, 0.0))
 KS = (1, 4, 64, 1024)
-MOST_SAMPLES = 10_000
+MOST_SAMPLES = 2_000
 
 
 def values() -> dict[str, Any]:
     """Return all golden values, rounded to 13 significant digits."""
     rounded: dict[str, Any] = _rounded(
-        {"pass_rates": PASS_RATES, "tables": _tables(), "objectives": _objectives(), "maze": _maze(), "coverage": _coverage()}
+        {
+            "pass_rates": PASS_RATES,
+            "tables": _tables(),
+            "objectives": _objectives(),
+            "maze": _maze(),
+            "coverage": _coverage(),
+        }
     )
     return rounded
 
@@ -85,9 +95,12 @@ def _table(spec: str, rollouts: int) -> dict[str, Any]:
         "rollouts": rollouts,
         "weight": exact.weight(spec, rollouts=rollouts, pass_rate=p).tolist(),
         "variance": variance.tolist(),
-        "objective": audit(spec, rollouts=rollouts).objective,
     }
-    return row if rollouts > 8 else {**row, "a": success.tolist(), "b": failure.tolist()}
+    if rollouts > SMALL:
+        return row
+    columns = {"a": success.tolist(), "b": failure.tolist()}
+    verdict = {"objective": audit(spec, rollouts=rollouts).objective} if rollouts in JUDGED else {}
+    return {**row, **columns, **verdict}
 
 
 def _objectives() -> dict[str, list[float]]:
@@ -130,9 +143,7 @@ def _only(start: str) -> dict[int, str]:
 def _coverage() -> dict[str, Any]:
     """Return exact coverage, and the least whole number of samples for that of others; None beyond `MOST_SAMPLES`."""
     curves = [evaluate.exact_coverage(rates, range(1, MOST_SAMPLES + 1)) for rates in RATES]
-    needed = [
-        [[_first(theirs >= ours[k - 1] * (1 - 1e-13)) for k in KS] for theirs in curves] for ours in curves
-    ]
+    needed = [[[_first(theirs >= ours[k - 1] * (1 - 1e-13)) for k in KS] for theirs in curves] for ours in curves]
     return {"rates": RATES, "ks": KS, "values": [[float(c[k - 1]) for k in KS] for c in curves], "needed": needed}
 
 

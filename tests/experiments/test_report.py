@@ -1,9 +1,9 @@
 """The report: one HTML file that parses, refers to nothing outside itself, and opens in a browser."""
 
-import shutil
 import subprocess
 from html.parser import HTMLParser
 
+import browser
 import pytest
 
 from experiments import _report
@@ -12,7 +12,6 @@ from maxrl_lab.command import main
 
 NAMES = ("weight_functions", "length_bias")
 VOID = {"meta", "img"}
-BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -91,10 +90,13 @@ def test_a_report_goes_where_it_is_asked_for(report, tmp_path):
 
 
 def test_it_opens_in_a_browser(report, tmp_path):
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        pytest.skip(f"no browser to open the report with: none of {', '.join(BROWSERS)} is installed")
-    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    command = [
+        browser.executable(),
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={tmp_path / 'profile'}",
+    ]
     dumped = subprocess.run(
         [*command, "--dump-dom", report.as_uri()], capture_output=True, text=True, timeout=120, check=False
     )
