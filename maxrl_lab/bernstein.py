@@ -4,6 +4,7 @@ A weight w_N(p) = sum_J C(n,J) p^J (1-p)^(n-J) beta_J is E[beta_J] for J ~ Binom
 probabilities, so nothing cancels that the beta_J do not cancel themselves.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from fractions import Fraction
@@ -66,3 +67,28 @@ def from_chebyshev(series: Sequence[float]) -> Tensor:
             term = [term[0], *inner, term[-1]]
         total = [have + Fraction(weight) * more for have, more in zip(total, term, strict=True)]
     return torch.tensor([float(value) for value in total], dtype=torch.float64)
+
+
+def from_equal_steps(values: Sequence[Fraction], steps: int, degree: int) -> list[Fraction]:
+    """Return the exact Bernstein coefficients, at the lowest degree, of the polynomial with P(i/steps) = values[i-1].
+
+    The list is empty if that polynomial is of a higher degree than `degree`.
+
+    Newton's forward differences give P in powers of p: P = D_0 + (x-1)/1 (D_1 + (x-2)/2 (D_2 + ...)) with x = steps p.
+    From there beta_J = sum_{k<=J} C(J,k)/C(d,k) c_k.
+    """
+    differences, row = [], list(values)
+    while row:
+        differences.append(row[0])
+        row = [high - low for low, high in itertools.pairwise(row)]
+    while len(differences) > 1 and differences[-1] == 0:
+        differences.pop()
+    if len(differences) > degree + 1:
+        return []
+    powers = [differences[-1]]
+    for k in reversed(range(1, len(differences))):
+        lower = [-coefficient for coefficient in powers]
+        raised = [Fraction(steps, k) * coefficient for coefficient in powers]
+        powers = [differences[k - 1] + lower[0], *(a + b for a, b in zip(lower[1:], raised, strict=False)), raised[-1]]
+    shares = [c / math.comb(len(powers) - 1, k) for k, c in enumerate(powers)]
+    return [sum((math.comb(j, k) * shares[k] for k in range(j + 1)), Fraction(0)) for j in range(len(powers))]

@@ -1,12 +1,14 @@
 """The Bernstein coefficients of an objective's weight: exact for a polynomial of low degree, else the best fit.
 
-Three ways, in this order: the closed forms of expected reward, truncated likelihood and pass@k; interpolation at
-Chebyshev points, where that reproduces the weight to rounding (polynomials up to degree 32, and functions as smooth as
-they); penalised least squares for the rest (1/p, 1/sqrt(p(1-p)), orders beyond the degree).
+Four ways, in this order: the closed forms of expected reward, truncated likelihood and pass@k; exact interpolation of a
+function that computes with `fractions.Fraction`, such as 30 (1-p)^29, up to degree 256; interpolation at Chebyshev
+points, where that reproduces the weight to rounding (polynomials up to degree 32, and functions as smooth as they);
+penalised least squares for the rest (1/p, 1/sqrt(p(1-p)), orders beyond the degree).
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from fractions import Fraction
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +25,9 @@ AnyWeight = Objective | Callable[[Tensor], object]
 
 INTERPOLATED_DEGREE = 32
 """Bernstein coefficients of an interpolant of degree d amplify the rounding of w by up to 2^d."""
+
+FRACTIONS_DEGREE = 256
+"""Up to this degree a function is interpolated in fractions, which takes about a second."""
 
 EXACT = 1e-13
 """A deviation from w, relative to the largest |w|, up to this is rounding."""
@@ -58,6 +63,9 @@ def fit(objective: AnyWeight, degree: int, groups: int) -> Fit:
     closed = _closed_form(objective, degree + 1)
     if closed is not None:
         return Fit(closed, True)
+    rational = None if isinstance(objective, Objective) else _in_fractions(objective, min(degree, FRACTIONS_DEGREE))
+    if rational is not None:
+        return Fit(bernstein.elevate(rational, degree), True)
     smooth = _interpolated(objective, min(degree, INTERPOLATED_DEGREE))
     if smooth is not None:
         return Fit(bernstein.elevate(smooth, degree), True)
@@ -74,6 +82,23 @@ def _closed_form(objective: AnyWeight, rollouts: int) -> Tensor | None:
     if isinstance(objective, PassAtK) and objective.k <= rollouts:
         return torch.as_tensor(pkpo(counts, rollouts, k=objective.k)[0])[1:]
     return None
+
+
+def _in_fractions(function: Callable[[Any], object], degree: int) -> Tensor | None:
+    """Return the Bernstein coefficients, at the lowest degree, of a polynomial that is computed in fractions.
+
+    Two more values than a polynomial of this degree has coefficients must lie on it.
+    """
+    steps = degree + 4
+    try:
+        values = [function(Fraction(i, steps)) for i in range(1, steps)]
+    except Exception:  # a function of tensors may raise anything
+        return None
+    fractions = [Fraction(value) for value in values if isinstance(value, int | Fraction)]
+    if len(fractions) < len(values):
+        return None
+    coefficients = bernstein.from_equal_steps(fractions, steps, degree)
+    return torch.tensor([float(c) for c in coefficients], dtype=torch.float64) if coefficients else None
 
 
 def _interpolated(objective: AnyWeight, degree: int) -> Tensor | None:

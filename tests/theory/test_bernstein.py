@@ -1,5 +1,6 @@
 """Polynomials in Bernstein form: by hand, in exact fractions, and against numpy's."""
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -63,3 +64,20 @@ def test_chebyshev_series_against_fractions(degree):
     assert float(bernstein.binomial_mean(coefficients, double(2 / 7))) == pytest.approx(expected, rel=1e-9)
     numpys = np.polynomial.chebyshev.chebval(float(x), [float(c) for c in series])
     assert expected == pytest.approx(numpys, rel=1e-12)
+
+
+@settings(max_examples=40)
+@given(powers=st.lists(st.fractions(-5, 5, max_denominator=9), min_size=1, max_size=8), more=st.integers(0, 5))
+def test_interpolation_in_fractions_is_exact(powers, more):
+    """P given by its powers, at equal steps: the Bernstein form, evaluated in fractions, is P again."""
+    steps = len(powers) + more + 1
+
+    def polynomial(p):
+        return sum((c * p**k for k, c in enumerate(powers)), Fraction(0))
+
+    values = [polynomial(Fraction(i, steps)) for i in range(1, steps)]
+    beta = bernstein.from_equal_steps(values, steps, len(powers) - 1)
+    assert len(beta) == 1 + max((k for k, c in enumerate(powers) if c), default=0)
+    assert len(beta) == 1 or bernstein.from_equal_steps(values, steps, len(beta) - 2) == []
+    n, p = len(beta) - 1, Fraction(3, 11)
+    assert sum(math.comb(n, j) * p**j * (1 - p) ** (n - j) * b for j, b in enumerate(beta)) == polynomial(p)

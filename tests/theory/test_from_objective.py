@@ -148,6 +148,22 @@ def test_a_smooth_weight_is_exact_to_rounding_once_n_is_large(form, rollouts):
         torch.testing.assert_close(made.weight(GRID), (2 * GRID).exp(), rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize(("k", "rollouts"), [(32, 32), (50, 64), (200, 201), (64, 1024)])
+def test_a_polynomial_of_high_degree_in_plain_arithmetic_has_exact_coefficients(k, rollouts):
+    made = from_objective(lambda p: k * (1 - p) ** (k - 1), rollouts)
+    assert made.is_exact
+    expected = exact.coefficients(f"pkpo:k={k}", rollouts=rollouts)
+    torch.testing.assert_close(made.coefficients(rollouts)[0], expected[0], rtol=1e-10, atol=1e-12)
+
+
+def test_a_rational_function_is_no_polynomial_of_the_degree_at_hand():
+    """1/(1+p) computes in fractions; so does a polynomial of degree N, which N rollouts cannot have."""
+    for weight in (lambda p: 1 / (1 + p), lambda p: p**4):
+        assert not from_objective(weight, 4).is_exact
+    assert from_objective(lambda p: p**4, 5).is_exact
+    assert not from_objective(lambda p: p**4, 5, "centred").is_exact
+
+
 def test_the_bias_is_the_exact_one():
     made = from_objective("maximum_likelihood", 8)
     assert not made.is_exact
