@@ -64,7 +64,7 @@ def qae(successes: Tensor, rollouts: int, *, kappa: StrictProbability = 0.4) -> 
     mean = successes / rollouts
     deviation = (mean * (1 - mean)).sqrt()
     scale = torch.where(deviation > 0, 1 / deviation, 0.0)
-    hard = mean <= 1 - kappa
+    hard = successes <= rollouts * (1 - kappa) + 1e-9  # 1 - 0.9 is a little less than 0.1
     return torch.where(hard, scale, 0.0), torch.where(hard, 0.0, -scale)
 
 
