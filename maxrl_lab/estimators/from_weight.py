@@ -34,7 +34,7 @@ from maxrl_lab.objectives import Objective, PassAtK, TruncatedLikelihood
 
 FORMS = ("success_only", "failure_only", "centred", "leave_one_out", "least_variance")
 
-GROUPS = 16
+GROUPS = 8
 """Bias and noise of a weight that is no polynomial are weighed for a step that averages so many groups."""
 
 

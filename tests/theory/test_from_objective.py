@@ -96,7 +96,7 @@ def test_a_group_of_one(form, refuses):
 # Means
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(series=st.lists(st.floats(-2, 2), min_size=1, max_size=9), more=st.integers(0, 40), p=st.floats(0.01, 0.99))
 def test_all_forms_of_a_polynomial_have_its_mean(series, more, p):
     rollouts = len(series) + more
@@ -280,7 +280,7 @@ def arguments(over):
     }
 
 
-@settings(max_examples=80)
+@settings(max_examples=40)
 @given(over=priors(), rollouts=st.integers(2, 12), order=st.integers(1, 12))
 def test_least_variance_is_never_above_the_named_forms(over, rollouts, order):
     order = min(order, rollouts)
