@@ -26,7 +26,23 @@ NAMES = [
     "maxrl_leave_one_out",
     "maxrl_cross_fitted",
     "maxrl_order",
+    "maxrl_centred",
     "pkpo",
+    "pkpo_centred",
+    "constant_baseline",
+    "psr",
+    "nsr",
+    "w_reinforce",
+    "reinforce_rej",
+    "grpo_leave_one_out",
+    "f_grpo",
+    "qae",
+    "mapo",
+    "power",
+    "tsallis",
+    "rs_grpo",
+    "maclaurin",
+    "passk_training",
 ]
 R2, R3 = math.sqrt(2), math.sqrt(3)
 
@@ -138,11 +154,34 @@ TABLES = {
         4: ([0, 3, 1, 0, 0], [0, 0, 0, 0, 0]),
     },
     "pkpo:k=4": {4: ([0, 4, 0, 0, 0], [0, 0, 0, 0, 0])},
+    # Algorithm 1 times the chance that T of N-1 rollouts hold one of the K successes: at N=4, T=2 it is 2/3, 1, 1
+    "maxrl_centred:order=2": {
+        3: ([0, 2, 1 / 2, 0], [0, -1, -1, 0]),
+        4: ([0, 2, 1, 1 / 3, 0], [0, -2 / 3, -1, -1, 0]),
+    },
+    # k times the chance that k of the other N-1 hold no success: at N=4, k=2 it is 3/3, 1/3, 0; failures share the sum
+    "pkpo_centred:k=2": {
+        3: ([0, 2, 0, 0], [0, -1, 0, 0]),
+        4: ([0, 2, 2 / 3, 0, 0], [0, -2 / 3, -2 / 3, 0, 0]),
+    },
 }
 ROWS = [(text, rollouts) for text, by_rollouts in TABLES.items() for rollouts in by_rollouts]
 
+OPTIONS = {
+    "constant_baseline": "value=0.3",
+    "power": "s=0.5,t=0",
+    "tsallis": "q=0.5",
+    "rs_grpo": "beta=2",
+    "maclaurin": "order=2",
+    "passk_training": "k=2",
+}
 EVERY = [
-    *(name for name in NAMES if name not in ("maxrl_order", "pkpo")),
+    *(name for name in NAMES if name not in ("maxrl_order", "pkpo", "maxrl_centred", "pkpo_centred", *OPTIONS)),
+    *(f"{name}:{options}" for name, options in OPTIONS.items()),
+    "maxrl_centred:order=1",
+    "maxrl_centred:order=N-1",
+    "pkpo_centred:k=1",
+    "pkpo_centred:k=N-1",
     "grpo:ddof=1",
     "grpo:epsilon=0.001",
     "maxrl_order:order=2",
@@ -407,12 +446,12 @@ def test_rewards_need_a_last_axis_of_rollouts(refuses, shape):
 @pytest.mark.parametrize(
     ("rewards", "named"),
     [
-        ([1.0, 0.5], "0.5"),
+        ([1.0, 0.5], "0.5; for graded rewards in [0, 1] there is estimators.graded"),
         ([0, 2], "2"),
         ([0, -1], "-1"),
         ([-1, 1], "-1; where -1 means wrong, give (r + 1) / 2"),
         ([[1.0, 1.0], [-1.0, 1.0]], "-1.0; where -1 means wrong, give (r + 1) / 2"),
-        ([1.0, math.nan], "nan"),
+        ([1.0, math.nan], "nan; a mask leaves lost rollouts out"),
         ([0.0, math.inf], "inf"),
         ([[1.0, 0.0], [3.0, 0.25]], "3.0"),
     ],

@@ -11,9 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maxrl_lab import objectives
+from maxrl_lab import exact, objectives
 
 NAMES = ["expected_reward", "maximum_likelihood", "truncated_likelihood", "pass_at_k", "grpo_limit"]
+NAMES += ["power", "tilted", "tsallis", "arcsine_pass_at_k", "resampled_grpo"]
 EVERY = [
     objectives.make("expected_reward"),
     objectives.make("maximum_likelihood"),
@@ -22,6 +23,12 @@ EVERY = [
     objectives.make("pass_at_k", k=1),
     objectives.make("pass_at_k", k=9),
     objectives.make("grpo_limit"),
+    objectives.make("power", s=0.5, t=0),
+    objectives.make("power", s=1.5, t=-1),
+    objectives.make("tilted", beta=3),
+    objectives.make("tsallis", q=0.5),
+    objectives.make("arcsine_pass_at_k", k=4),
+    objectives.make("resampled_grpo", rollouts=4),
 ]
 PASS_RATES = [1e-12, 1e-9, 3e-5, 0.01, 0.3, 0.5, 0.9, 1 - 1e-6, 1 - 1e-12, 1.0]
 ORDERS = [1, 2, 3, 10, 300, 10_000, 1_000_000]
@@ -44,6 +51,21 @@ def double(values):
         ("pass_at_k:k=2", 7 / 16, 3 / 2),  # 1 - 9/16; 2 (3/4)
         ("pass_at_k:k=3", 37 / 64, 27 / 16),  # 1 - 27/64; 3 (9/16)
         ("grpo_limit", math.pi / 3, 4 / math.sqrt(3)),  # 2 arcsin(1/2); 1 / sqrt(1/4 3/4)
+        ("power:s=0,t=0", -1 / 4, 1),  # from 1/2 on
+        ("power:s=1,t=0", -math.log(2), 4),
+        ("power:s=1,t=1", -math.log(3), 16 / 3),  # log(p / (1-p))
+        ("power:s=0.5,t=0.5", -math.pi / 6, 4 / math.sqrt(3)),
+        ("power:s=2,t=0", -2, 16),  # 1/(1/2) - 1/(1/4)
+        ("tilted:beta=1", math.log(1 + (math.e - 1) / 4), (math.e - 1) / (1 + (math.e - 1) / 4)),
+        ("tsallis:q=0", -3 / 4, 1),
+        ("tsallis:q=0.5", -1, 2),  # 2 (1/2 - 1)
+        ("tsallis:q=1", -math.log(4), 4),
+        ("tsallis:q=2", -3, 16),  # 1 - 4
+        ("arcsine_pass_at_k:k=1", math.pi / 3, 4 / math.sqrt(3)),
+        ("arcsine_pass_at_k:k=2", 2 * math.asin(math.sqrt(7) / 4), 8 / math.sqrt(7)),  # 2 / sqrt(7/16)
+        ("resampled_grpo:rollouts=2", -math.log(3) / 2, 8 / 3),  # sigma is 1/2 in every mixed pair: 1/2 / (1/4 3/4)
+        # N = 3: sigma is sqrt(2)/3 in every mixed group
+        ("resampled_grpo:rollouts=3", -math.log(3) * math.sqrt(2) / 3, 16 * math.sqrt(2) / 9),
     ],
 )
 def test_hand_worked_table_at_one_quarter(text, value, weight):
@@ -63,6 +85,17 @@ def test_hand_worked_table_at_one_quarter(text, value, weight):
         ("pass_at_k:k=1", [0, 1], [1, 1]),
         ("pass_at_k:k=4", [0, 1], [4, 0]),
         ("grpo_limit", [0, math.pi], [math.inf, math.inf]),
+        ("power:s=0.5,t=0.5", [-math.pi / 2, math.pi / 2], [math.inf, math.inf]),
+        ("power:s=1,t=1", [-math.inf, math.inf], [math.inf, math.inf]),
+        ("power:s=2.5,t=-1", [-math.inf, 2 / 3 * (2**1.5 - 1) - 2 * (2**0.5 - 1)], [math.inf, 0]),
+        ("power:s=-1,t=0", [-1 / 8, 3 / 8], [0, 1]),  # p^2 / 2 - 1/8
+        ("tilted:beta=1", [0, 1], [math.e - 1, 1 - 1 / math.e]),
+        ("tsallis:q=0.5", [-2, 0], [math.inf, 1]),
+        ("tsallis:q=1.5", [-math.inf, 0], [math.inf, 1]),
+        ("arcsine_pass_at_k:k=1", [0, math.pi], [math.inf, math.inf]),
+        ("arcsine_pass_at_k:k=2", [0, math.pi], [math.inf, 2]),
+        ("arcsine_pass_at_k:k=3", [0, math.pi], [math.inf, 0]),
+        ("resampled_grpo:rollouts=5", [-math.inf, math.inf], [math.inf, math.inf]),
     ],
 )
 def test_both_ends(text, values, weights):
@@ -143,6 +176,61 @@ def test_grpo_limit_to_fifty_digits_also_near_one():
         inside = PASS_RATES[:-1]
         expected = [1 / mpmath.sqrt(mpmath.mpf(p) * (1 - mpmath.mpf(p))) for p in inside]
     close_to(objective.weight(inside), expected, 1e-14)
+
+
+FIFTY_DIGITS = {
+    "power:s=0.5,t=0": lambda p: (2 * (mpmath.sqrt(p) - mpmath.sqrt(0.5)), 1 / mpmath.sqrt(p)),
+    "power:s=1.5,t=0.5": lambda p: (2 - 2 * mpmath.sqrt((1 - p) / p), 1 / (p * mpmath.sqrt(p * (1 - p)))),
+    "power:s=2,t=2": lambda p: (
+        (2 * p - 1) / (p * (1 - p)) + 2 * (mpmath.log(p) - mpmath.log(1 - p)),
+        1 / (p * (1 - p)) ** 2,
+    ),
+    "tilted:beta=0.01": lambda p: (
+        mpmath.log(1 + p * mpmath.expm1(mpmath.mpf(0.01))) / mpmath.mpf(0.01),
+        mpmath.expm1(mpmath.mpf(0.01)) / mpmath.mpf(0.01) / (1 + p * mpmath.expm1(mpmath.mpf(0.01))),
+    ),
+    "tilted:beta=300": lambda p: (
+        mpmath.log(1 + p * mpmath.expm1(300)) / 300,
+        mpmath.expm1(300) / 300 / (1 + p * mpmath.expm1(300)),
+    ),
+    "tsallis:q=0.25": lambda p: ((p**0.75 - 1) / 0.75, p**-0.25),
+    "arcsine_pass_at_k:k=5": lambda p: (
+        2 * mpmath.asin(mpmath.sqrt(1 - (1 - p) ** 5)),
+        5 * (1 - p) ** 1.5 / mpmath.sqrt(1 - (1 - p) ** 5),
+    ),
+}
+
+
+@pytest.mark.parametrize("text", FIFTY_DIGITS)
+def test_limits_of_published_estimators_to_fifty_digits(text):
+    objective, inside = objectives.resolve(text), PASS_RATES[:-1]
+    with mpmath.workdps(50):
+        expected = [FIFTY_DIGITS[text](mpmath.mpf(p)) for p in inside]
+        close_to(objective.value(inside), [value for value, _ in expected])
+        close_to(objective.weight(inside), [weight for _, weight in expected])
+
+
+@pytest.mark.parametrize("rollouts", [2, 4, 7, 64])
+def test_resampled_grpo_is_grpo_divided_by_the_chance_of_a_mixed_group(rollouts):
+    p = double([1e-3, 0.1, 0.5, 0.9])
+    mixed = 1 - p**rollouts - (1 - p) ** rollouts
+    objective = objectives.ResampledGrpo(rollouts)
+    expected = exact.weight("grpo", rollouts=rollouts, pass_rate=p) / mixed
+    torch.testing.assert_close(objective.weight(p), expected, rtol=1e-12, atol=0)
+    # at both ends nearly every mixed group has one that differs: sigma = sqrt(N-1) / N
+    ends = double([1e-12, 1 - 1e-12])
+    near = math.sqrt(rollouts - 1) / rollouts / (ends * (1 - ends))
+    torch.testing.assert_close(objective.weight(ends), near, rtol=1e-9, atol=0)
+
+
+def test_resampled_grpo_has_the_value_of_a_sum_of_small_steps():
+    """The trapezoid rule in logit(p), on 200,000 steps from p = 1/2, errs by 1e-9."""
+    logits = torch.linspace(0, 12, 200_001, dtype=torch.float64)
+    p = logits.sigmoid()
+    objective = objectives.ResampledGrpo(9)
+    expected = torch.trapezoid(objective.weight(p) * p * (1 - p), logits)
+    torch.testing.assert_close(objective.value(p[-1:]), expected[None], rtol=1e-8, atol=0)
+    torch.testing.assert_close(objective.value(1 - p[-1:]), -expected[None], rtol=1e-8, atol=0)
 
 
 @pytest.mark.parametrize("order", [1, 2, 7, 64])
@@ -277,6 +365,12 @@ def test_the_text_form_makes_the_same_objective_again():
         "pass_at_k:k=1",
         "pass_at_k:k=9",
         "grpo_limit",
+        "power:s=0.5,t=0",
+        "power:s=1.5,t=-1",
+        "tilted:beta=3",
+        "tsallis:q=0.5",
+        "arcsine_pass_at_k:k=4",
+        "resampled_grpo:rollouts=4",
     ]
     for objective in EVERY:
         assert str(objective) == objective.spec
@@ -318,7 +412,13 @@ def test_arrays_of_any_memory_layout_are_pass_rates():
     assert objectives.PassAtK(1).value(reverse).tolist() == [1.0, 0.5, 0.0]
 
 
-@pytest.mark.parametrize("name", ["expected_reward", "pass_at_k:k=3", "truncated_likelihood:order=5", "grpo_limit"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("expected_reward", "pass_at_k:k=3", "truncated_likelihood:order=5", "grpo_limit", "power:s=0.5,t=0.7"),
+        *("tilted:beta=2", "tsallis:q=0.5", "arcsine_pass_at_k:k=3", "resampled_grpo:rollouts=5"),
+    ],
+)
 def test_log_slope_is_weight_times_pass_rate(name):
     p = torch.tensor([1e-9, 0.1, 0.5, 0.9], dtype=torch.float64)
     objective = objectives.resolve(name)
@@ -330,6 +430,24 @@ def test_log_slope_at_the_ends():
     assert objectives.MaximumLikelihood().log_slope(torch.tensor(-800.0)) == 1
     assert objectives.GrpoLimit().log_slope(torch.tensor(-1e-20, dtype=torch.float64)).item() == pytest.approx(1e10)
     assert objectives.GrpoLimit().log_slope(torch.tensor(0.0)) == 0
+    tiny, certain = torch.tensor(-800.0, dtype=torch.float64), torch.tensor(0.0)
+    assert objectives.Power(1, 0.5).log_slope(tiny) == 1
+    assert objectives.Power(1, 0.5).log_slope(certain) == 0
+    assert objectives.Power(0.5, 0).log_slope(certain) == 1
+    assert objectives.Power(0.5, -1).log_slope(certain) == 0
+    assert objectives.Tsallis(1).log_slope(tiny) == 1
+    # two mixed groups of three have the same deviation, sqrt(2) / 3
+    assert objectives.ResampledGrpo(3).log_slope(tiny).item() == pytest.approx(math.sqrt(2) / 3, rel=1e-14)
+    assert objectives.ResampledGrpo(3).log_slope(certain) == 0
+    # sqrt(k p)
+    assert objectives.ArcsinePassAtK(4).log_slope(torch.tensor(-600.0, dtype=torch.float64)).item() == pytest.approx(
+        2 * math.exp(-300), rel=1e-13
+    )
+    assert 0 < objectives.ArcsinePassAtK(4).log_slope(tiny) < 1e-100
+    assert objectives.ArcsinePassAtK(1).log_slope(certain) == 0
+    assert objectives.ArcsinePassAtK(2).log_slope(certain) == 2
+    near = torch.tensor(-1e-20, dtype=torch.float64)
+    assert objectives.ArcsinePassAtK(1).log_slope(near).item() == pytest.approx(1e10)
 
 
 def test_log_slope_is_in_double_precision_and_takes_a_rounded_log_as_certain():
@@ -338,3 +456,24 @@ def test_log_slope_is_in_double_precision_and_takes_a_rounded_log_as_certain():
         slope = objectives.resolve(name).log_slope(above)
         assert slope.dtype == torch.float64
         assert slope.item() == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("power:s=nan,t=0", "s must be finite, got nan"),
+        ("power:s=0,t=inf", "t must be finite, got inf"),
+        ("tilted:beta=0", "beta must lie in (0, 700], got 0"),
+        ("tilted:beta=701", "beta must lie in (0, 700], got 701"),
+        ("tsallis:q=inf", "q must be finite, got inf"),
+        ("arcsine_pass_at_k:k=0", "k must be a whole number >= 1, got 0"),
+        ("resampled_grpo:rollouts=1", "rollouts must be a whole number >= 2, got 1"),
+    ],
+)
+def test_parameters_out_of_range_are_refused(refuses, text, message):
+    with refuses(message):
+        objectives.resolve(text)
+    with refuses("q must be finite, got True"):
+        objectives.Tsallis(True)
+    with refuses("beta must lie in (0, 700], got '2'"):
+        objectives.Tilted("2")
