@@ -40,6 +40,25 @@ COLOURS = {
     "maxrl_control_variate": "#009E73",
     "maxrl_leave_one_out": "#332288",
     "maxrl_cross_fitted": "#882255",
+    "maxrl_centred": "#225522",
+    "pkpo_centred": "#EECC66",
+    "constant_baseline": "#EE3377",
+    "psr": "#99DDFF",
+    "nsr": "#FFAABB",
+    "w_reinforce": "#666633",
+    "reinforce_rej": "#4477AA",
+    "grpo_leave_one_out": "#EE8866",
+    "f_grpo": "#BBCC33",
+    "qae": "#004488",
+    "mapo": "#997700",
+    "power": "#222255",
+    "tsallis": "#228833",
+    "rs_grpo": "#EE7733",
+    "maclaurin": "#AAAA00",
+    "passk_training": "#AA3377",
+    "tilted": "#EE7733",
+    "arcsine_pass_at_k": "#AA3377",
+    "resampled_grpo": "#7F4F00",
     "maximum_likelihood": "#000000",
     "entropy_bonus": "#F0C300",
     "differential_smoothing": "#44AA99",
@@ -49,11 +68,14 @@ COLOURS = {
     "rollout_mean": "#AA4499",
     "base": "#000000",
 }
-"""Okabe & Ito's palette, extended with three of Paul Tol's; distinguishable with any colour vision."""
+"""Okabe & Ito's palette, extended with colours of Paul Tol's palettes: the estimators of one figure are told apart with
+any colour vision."""
 
 DASHES = {
     "mean_centred": (4, 2),
     "maxrl_order": (6, 2),
+    "maxrl_centred": (3, 1),
+    "pkpo_centred": (4, 1),
     "maxrl_no_baseline": (1, 1),
     "maxrl_control_variate": (3, 1, 1, 1),
     "maxrl_cross_fitted": (5, 1),
@@ -81,6 +103,25 @@ NAMES = {
     "maxrl_control_variate": "MaxRL, control variate (Eq. 10)",
     "maxrl_leave_one_out": "MaxRL, leave-one-out",
     "maxrl_cross_fitted": "MaxRL, cross-fitted",
+    "maxrl_centred": "MaxRL, zero-sum of order",
+    "pkpo_centred": "PKPO, zero-sum",
+    "constant_baseline": "constant baseline",
+    "psr": "PSR",
+    "nsr": "NSR",
+    "w_reinforce": "W-REINFORCE",
+    "reinforce_rej": "Reinforce-Rej",
+    "grpo_leave_one_out": "GRPO, leave-one-out",
+    "f_grpo": "F-GRPO",
+    "qae": "QAE",
+    "mapo": "MAPO",
+    "power": "power",
+    "tsallis": "Tsallis",
+    "rs_grpo": "RS-GRPO",
+    "maclaurin": "Maclaurin, order",
+    "passk_training": "Pass@k Training",
+    "tilted": "tilted",
+    "arcsine_pass_at_k": "arcsin √pass@k",
+    "resampled_grpo": "GRPO, mixed groups only",
     "maximum_likelihood": "maximum likelihood",
     "entropy_bonus": "entropy bonus",
     "differential_smoothing": "Differential Smoothing",
@@ -140,7 +181,7 @@ def _label(spec: str) -> str:
     shown = NAMES.get(name, name)
     if name == "pass_at_k":
         return f"pass@{options.partition('=')[2]}"
-    if name in ("truncated_likelihood", "maxrl_order"):
+    if name in ("truncated_likelihood", "maxrl_order", "maxrl_centred", "maclaurin"):
         return f"{shown} T={options.partition('=')[2]}"
     return f"{shown} {options}".strip()
 

@@ -19,8 +19,32 @@ from maxrl_lab.llm.verl import config as verl_config
 from maxrl_lab.llm.verl import rules
 from maxrl_lab.runs.command_line import guarded
 
-SETTINGS = {"pkpo": ["k=3"], "maxrl_order": ["order=N-1"], "grpo": ["ddof=1", "epsilon=0.0001"]}
-OPTIONS = {"pkpo": {"k": 3}, "maxrl_order": {"order": 3}, "grpo": {"ddof": 1, "epsilon": 1e-4}}
+SETTINGS = {
+    "pkpo": ["k=3"],
+    "pkpo_centred": ["k=2"],
+    "maxrl_order": ["order=N-1"],
+    "maxrl_centred": ["order=N/2"],
+    "maclaurin": ["order=N"],
+    "passk_training": ["k=2", "std=0"],
+    "grpo": ["ddof=1", "epsilon=0.0001"],
+    "constant_baseline": ["value=0.25"],
+    "power": ["s=0.5", "t=0"],
+    "tsallis": ["q=0.5"],
+    "rs_grpo": ["beta=2"],
+}
+OPTIONS = {
+    "pkpo": {"k": 3},
+    "pkpo_centred": {"k": 2},
+    "maxrl_order": {"order": 3},
+    "maxrl_centred": {"order": 2},
+    "maclaurin": {"order": 4},
+    "passk_training": {"k": 2, "std": 0},
+    "grpo": {"ddof": 1, "epsilon": 1e-4},
+    "constant_baseline": {"value": 0.25},
+    "power": {"s": 0.5, "t": 0},
+    "tsallis": {"q": 0.5},
+    "rs_grpo": {"beta": 2},
+}
 """The same at N = 4."""
 OURS = ["algorithm.adv_estimator=maxrl_lab/maxrl", "actor_rollout_ref.rollout.n=4"]
 EXACT = ["actor_rollout_ref.actor.loss_agg_mode=seq-mean-token-sum", "data.train_batch_size=256"]

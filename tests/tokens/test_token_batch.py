@@ -91,7 +91,10 @@ def listed():
 
 
 def spec_of(name):
-    return name + {"maxrl_order": ":order=2", "pkpo": ":k=2"}.get(name, "")
+    options = {"maxrl_order": "order=2", "maclaurin": "order=2", "maxrl_centred": "order=1"}
+    options |= {"pkpo": "k=2", "pkpo_centred": "k=1", "passk_training": "k=1", "constant_baseline": "value=0.3"}
+    options |= {"power": "s=0.5,t=0", "tsallis": "q=0.5", "rs_grpo": "beta=2"}
+    return f"{name}:{options[name]}" if name in options else name
 
 
 class TestExpectedGradient:
