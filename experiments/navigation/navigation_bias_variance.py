@@ -40,7 +40,7 @@ from maxrl_lab.training.sweep import Run
 class Compared(Group):
     """Compared: estimators and inverse sampling, by their exact bias and variance."""
 
-    estimators: Names = EVERY_ESTIMATOR
+    estimators: Names = (*EVERY_ESTIMATOR, "maxrl_centred:order=N/4")
     """Estimators that are compared; N in an option stands for the number of rollouts."""
     rollouts: Counts = (4, 16, 64)
     """Numbers N of rollouts in a group."""

@@ -44,7 +44,7 @@ class Methods(Group):
 class Training(Group):
     """Training: a cosine schedule after a tenth of warm-up."""
 
-    adam_rates: Rates = (0.003, 0.01, 0.03, 0.1, 0.3)
+    adam_rates: Rates = (0.001, 0.003, 0.01, 0.03, 0.1)
     """Learning rates that are swept with Adam."""
     sgd_rates: Rates = (0.1, 0.3, 1.0, 3.0, 10.0)
     """Learning rates that are swept with SGD, without momentum."""

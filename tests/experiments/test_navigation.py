@@ -107,11 +107,11 @@ class TestTables:
         for table in tables.values():
             assert table.notna().all(axis=None)
             assert not (table.select_dtypes("number").abs() == math.inf).any(axis=None)
-        # 7 estimators at 2 N; 2 rates and 1 seed are swept, 2 seeds reported at steps 0 2 4, on 2 distances
+        # 9 estimators at 2 N; 2 rates and 1 seed are swept, 2 seeds reported at steps 0 2 4, on 2 distances
         assert {name: len(table) for name, table in tables.items()} == {
-            "sweep": 14 * 2,
-            "curves": 14 * 2 * 3,
-            "difficulty": 14 * 2 * 2,
+            "sweep": 18 * 2,
+            "curves": 18 * 2 * 3,
+            "difficulty": 18 * 2 * 2,
         }
 
     def test_pass_at_k_is_monotone_and_probable(self, tables):
@@ -174,7 +174,7 @@ class TestTables:
         for table in tables.values():
             pkpo = table[table.estimator == "pkpo:k=N/2"]
             assert set(zip(pkpo.method, pkpo.rollouts, strict=True)) == {("pkpo:k=2", 4), ("pkpo:k=4", 8)}
-            assert (table.estimator == table.method)[table.estimator != "pkpo:k=N/2"].all()
+            assert (table.estimator == table.method)[~table.estimator.str.contains("N")].all()
             assert set(table.estimator) == set(SMOKE.estimators)
 
 

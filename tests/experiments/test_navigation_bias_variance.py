@@ -104,8 +104,8 @@ class TestNavigationBiasVariance:
             *("seed", "step", "estimator", "rollouts", "level", "distance", "pass_rate"),
             *("squared_bias", "variance", "mean_squared_error", "budget_mean_squared_error"),
         ]
-        # 2 seeds, 2 measurements, 2 levels, 11 estimators and inverse sampling at m = 1 and 4
-        assert len(table) == 2 * 2 * 2 * 13
+        # 2 seeds, 2 measurements, 2 levels, 14 estimators and inverse sampling at m = 1 and 4
+        assert len(table) == 2 * 2 * 2 * 16
         numbers = table.drop(columns=["rollouts"]).select_dtypes("number")
         assert numbers.notna().all(axis=None)
         assert not (numbers.abs() == math.inf).any(axis=None)
