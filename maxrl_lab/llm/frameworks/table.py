@@ -136,11 +136,16 @@ def first_line(error: Exception) -> str:
 def document(entries: Sequence[Entry] = ENTRIES) -> str:
     """Return the whole document, Markdown."""
     head = ["function", *(f"N = {count}" for count in ROLLOUTS), "N = 1", "K = 0", "K = N", "remarks"]
-    lines = [head, ["---"] * len(head)]
+    lines: list[Sequence[str]] = [head]
     for entry in entries:
         lines += table_lines(entry)
-    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return PREFACE.format(versions=versions(), edge=EDGE_ROLLOUTS, binary=_binary(entries)) + "\n" + table + "\n"
+    return PREFACE.format(versions=versions(), edge=EDGE_ROLLOUTS, binary=_binary(entries)) + "\n" + markdown(lines)
+
+
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table, whose first line is its head."""
+    head, *rest = lines
+    return "".join(f"| {' | '.join(line)} |\n" for line in (head, ["---"] * len(head), *rest))
 
 
 def versions() -> str:
