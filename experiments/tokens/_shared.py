@@ -11,7 +11,7 @@ from envs.gridworld.levels import MAX_SIZE, MIN_SIZE
 from envs.maze import Maze
 from experiments._shared import KnownRates
 from maxrl_lab.runs.context import Context
-from maxrl_lab.settings import Count, Rates, Settings, Whole
+from maxrl_lab.settings import Count, Positive, Rates, Settings, Whole
 from maxrl_lab.tokens.settings import SMALLEST, TokenSettings
 from maxrl_lab.tokens.study import Study
 
@@ -38,12 +38,16 @@ class MazeSettings(KnownRates, TokenSettings, Mazes):
     """Number of updates, each on its own batch of answers."""
     prompts: Count = 64
     """Number of prompts in each update."""
-    learning_rates: Rates = (3e-5, 1e-4, 3e-4, 1e-3)
+    learning_rates: Rates = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
     """Learning rates of AdamW that are swept alike for every method at every N."""
     seeds: Count = 5
     """Number of reported runs of each method; a seed redraws pretraining, training problems and all rollouts."""
     sweep_seeds: Count = 2
     """Number of seeds of the sweep that chooses learning rates; none of them is reported."""
+    sweep_steps: Annotated[int, Whole(0)] = 120
+    """Number of updates of the sweep's runs, or 0 for as many as the reported runs have."""
+    memory: Positive = 0.0625
+    """GiB for activations in each process; what does not fit is done in parts, which changes results by rounding."""
     held_out: Count = 256
     """Number of held-out problems, and of the validation problems that choose learning rates."""
     samples: Annotated[int, Whole(4)] = 256
@@ -61,7 +65,7 @@ class MazeSettings(KnownRates, TokenSettings, Mazes):
 
 QUICK: dict[str, Any] = {"seeds": 3, "steps": 120, "held_out": 64}
 """Minutes: what differs from `standard`, beside the rates, which are those that `standard` chose."""
-SMOKE: dict[str, Any] = {**SMALLEST, "size": 7, "answer_length": 16, "sweep_seeds": 1}
+SMOKE: dict[str, Any] = {**SMALLEST, "size": 7, "answer_length": 16, "sweep_seeds": 1, "sweep_steps": 0}
 """A few seconds."""
 PAPER: dict[str, Any] = {
     "size": 17,
@@ -74,6 +78,7 @@ PAPER: dict[str, Any] = {
     "pretrain_batch": 32,
     "pretrain_rate": 5e-4,
     "steps": 9000,
+    "sweep_steps": 0,
     "prompts": 256,
     "pretrain_until": 1.0,
     "learning_rates": (3e-5, 1e-4, 3e-4),

@@ -32,10 +32,13 @@ METHODS = (
 """The methods that are compared unless others are asked for."""
 SWEPT = (
     *METHODS,
+    "maxrl_centred:order=N/4",
     "grpo | entropy_bonus:coefficient=0.001",
+    "grpo | entropy_bonus:coefficient=0.1",
+    "grpo | differential_smoothing:gamma=0.01",
     "grpo | differential_smoothing:gamma=0.2",
 )
-"""The same, with a second coefficient of the entropy bonus and of Differential Smoothing."""
+"""The same, with smaller and larger coefficients, and the form of order N/4 with the least noise."""
 FEW = ("rloo", "grpo", "grpo | differential_smoothing:gamma=0.05", "pkpo:k=N/2", "maxrl", "maxrl_leave_one_out")
 """Those that fit into a few minutes."""
 
@@ -69,7 +72,7 @@ PRESETS = {
         sweep_seeds=1,
         fixed_rates=known_rates("maze_baselines") or known_rates("maze_scaling"),
     ),
-    "standard": Settings(methods=SWEPT, learning_rates=(1e-4, 3e-4, 1e-3), sweep_seeds=1),
+    "standard": Settings(methods=SWEPT),
     "full": Settings(**{**PAPER, "prompts": 32, "steps": 20_000}, rollouts=128),
 }
 

@@ -5,6 +5,7 @@ validation problems, which are not reported either. A seed has a base of its own
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -80,7 +81,9 @@ def _bases(study: Study) -> Tables:
 
 
 def _sweep(study: Study, runs: Sequence[Run]) -> list[Row]:
-    """Return each run's final pass@1 on validation problems."""
+    """Return each run's final pass@1 on validation problems; runs of the sweep may be shorter than reported ones."""
+    settings = study.settings
+    study = replace(study, settings=replace(settings, steps=settings.sweep_steps or settings.steps))
     rows = []
     for tables in train_all(study, runs, "sweep"):
         (last,) = [row for row in tables["evaluations"] if row["k"] == 1]

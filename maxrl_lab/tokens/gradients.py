@@ -1,9 +1,9 @@
 """The gradient of answers that were sampled without one, recomputed in parts that fit into memory.
 
 Sampling already gives every answer's log-probability, so the policy is not run again until the advantages are known:
-`backward` then reads each prompt once more, scores only the answers whose advantage is not 0, a few prompts at a time,
-and sums the gradients. Groups without signal (all right, all wrong) cost nothing, and the parts change the result by
-rounding only.
+`backward` then reads each prompt once more, scores only the answers whose advantage is not 0, equal ones once, a few
+prompts at a time, and sums the gradients. Groups without signal (all right, all wrong) cost nothing; the parts and the
+merged answers change the result by rounding only.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,6 +17,9 @@ from maxrl_lab.policies.transformer import Shape, Transformer
 from maxrl_lab.tokens.sampling import Answers
 from maxrl_lab.tokens.scoring import read, score
 from maxrl_lab.tokens.writing import GIB, Prompts, Writing
+
+_MULTIPLIER = 6364136223846793005
+"""Of a digest of tokens, which wraps around; answers of one digest are compared in full before they are merged."""
 
 
 def differentiable(policy: Transformer, prompts: Prompts, written: Answers, writing: Writing) -> tuple[Tensor, Tensor]:
@@ -69,6 +72,7 @@ def accumulate(
 ) -> list[Tensor]:
     """Return the gradient of sum(by_log_prob log_probs + by_entropy entropies), slopes (B, N), part by part."""
     totals = [torch.zeros_like(parameter) for parameter in parameters]
+    by_log_prob, by_entropy = merge_equal(written, by_log_prob, by_entropy)
     wanted = (by_log_prob != 0) | (by_entropy != 0)
     for rows, indices in parts(policy.shape, prompts.tokens.shape[1], wanted, written.lengths, writing.memory):
         part = rows[:, None], indices
@@ -85,6 +89,28 @@ def accumulate(
         for total, slope in zip(totals, torch.autograd.grad(surrogate, parameters), strict=True):
             total += slope
     return totals
+
+
+def merge_equal(written: Answers, *slopes: Tensor) -> list[Tensor]:
+    """Return slopes (B, N) in which the first of equal answers to a prompt has the sum of them all, the others 0.
+
+    A policy that has learnt much writes the same few answers again and again: each is then scored once.
+    """
+    longest = torch.arange(written.tokens.shape[2], device=written.tokens.device)
+    tokens = torch.where(longest < written.lengths[..., None], written.tokens, -1)
+    digest = torch.zeros_like(written.lengths)
+    for column in tokens.unbind(2):
+        digest = digest * _MULTIPLIER + column
+    order = digest.argsort(dim=1, stable=True)
+    ordered = tokens.gather(1, order[..., None].expand_as(tokens))
+    is_new = torch.ones_like(order, dtype=torch.bool)
+    is_new[:, 1:] = (ordered[:, 1:] != ordered[:, :-1]).any(2)
+    first = torch.where(is_new, torch.arange(order.shape[1], device=order.device), 0).cummax(1).values
+    merged = []
+    for slope in slopes:
+        sums = torch.zeros_like(slope).scatter_add(1, first, slope.gather(1, order))
+        merged.append(torch.zeros_like(slope).scatter(1, order, sums))
+    return merged
 
 
 def parts(shape: Shape, prompt: int, wanted: Tensor, lengths: Tensor, memory: float) -> Iterator[tuple[Tensor, Tensor]]:

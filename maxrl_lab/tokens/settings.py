@@ -65,6 +65,8 @@ class Training(Settings):
     """Number of reported runs of each method; a seed redraws pretraining, training problems and all rollouts."""
     sweep_seeds: Count = 1
     """Number of seeds of the sweep that chooses learning rates; none of them is reported."""
+    sweep_steps: Annotated[int, Whole(0)] = 0
+    """Number of updates of the sweep's runs, or 0 for as many as the reported runs have."""
     memory: Positive = 1.0
     """GiB for activations in each process; what does not fit is done in parts, which changes results by rounding."""
     processes: Processes = 0
@@ -104,7 +106,7 @@ class TokenSettings(Evaluation, Training, Pretraining, Policy):
 
 
 CHANGE_NO_RUN = frozenset(
-    {"learning_rates", "seeds", "sweep_seeds"}
+    {"learning_rates", "seeds", "sweep_seeds", "sweep_steps"}
     | {field.name for field in fields_of(TokenSettings) if not field.changes_results}
 )
 """Settings that say which runs there are, or that change no result at all: they change nothing about any one run.
