@@ -90,13 +90,7 @@ def test_a_report_goes_where_it_is_asked_for(report, tmp_path):
 
 
 def test_it_opens_in_a_browser(report, tmp_path):
-    command = [
-        browser.executable(),
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        f"--user-data-dir={tmp_path / 'profile'}",
-    ]
+    command = [browser.executable(), "--headless", *browser.FLAGS, f"--user-data-dir={tmp_path / 'profile'}"]
     dumped = subprocess.run(
         [*command, "--dump-dom", report.as_uri()], capture_output=True, text=True, timeout=120, check=False
     )

@@ -1,7 +1,8 @@
-"""A browser of the system for the tests of pages. Without one they are skipped in one line, or fail where it is required."""
+"""A browser of the system for the tests of pages: without one they are skipped, or fail where it is required."""
 
 import os
 import shutil
+import time
 
 import pytest
 
@@ -52,3 +53,15 @@ class Watch:
     def _see(self, url, allowed):
         if not url.startswith(allowed):
             self.problems.append(f"request: {url}")
+
+
+def until(page, condition, seconds=60):
+    """Wait for a condition of the page, a JavaScript expression.
+
+    It is asked through the browser's protocol, since a page may forbid what playwright's own waiting does: to evaluate
+    text in the page.
+    """
+    end = time.monotonic() + seconds
+    while not page.evaluate(condition):
+        assert time.monotonic() < end, f"not within {seconds} seconds: {condition}"
+        page.wait_for_timeout(20)
