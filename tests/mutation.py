@@ -3,8 +3,9 @@
     make mutation                                     (about ten minutes on 2 cores)
     python tests/mutation.py estimators/pass_at_k.py  (one file, or several)
 
-Copies the library and the tests of its theory to a scratch folder, runs mutmut over objectives.py, exact.py and the
-files of estimators/ there, prints every surviving mutant as a diff, and ends with the score; exit status 1 below 90%.
+Copies the library and the tests of its theory to a scratch folder, runs mutmut over objectives.py, exact.py,
+bernstein.py and the files of estimators/ there, prints every surviving mutant as a diff, and ends with the score; exit
+status 1 below 90%.
 """
 
 import os
@@ -17,8 +18,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-MUTATED = ("objectives.py", "exact.py", "estimators/*")
-TESTS = ("combinatorics", "specs", "objectives", "estimators", "exact", "probe", "evaluate")
+MUTATED = ("objectives.py", "exact.py", "bernstein.py", "estimators/*")
+TESTS = (
+    "combinatorics",
+    "specs",
+    "objectives",
+    "estimators",
+    "bernstein",
+    "exact",
+    "from_objective",
+    "ragged",
+    "graded",
+    "published_tables",
+    "probe",
+    "evaluate",
+)
 WANTED = 0.90
 CONFIGURATION = """
 [tool.mutmut]
@@ -30,6 +44,7 @@ also_copy = ["maxrl_lab/", "tests/"]
 
 [tool.pytest.ini_options]
 addopts = "-q"
+pythonpath = [".", "tests/support"]
 """
 
 
@@ -63,7 +78,8 @@ def main(mutated: Sequence[str] = MUTATED) -> int:
 def copy_project(folder: Path, mutated: Sequence[str]) -> None:
     """Copy the library and the tests of its theory, as they lie in the checkout, and say what is to be changed."""
     shutil.copytree(ROOT / "maxrl_lab", folder / "maxrl_lab")
-    shutil.copytree(ROOT / "tests" / "golden", folder / "tests" / "golden")
+    for room in ("tests/golden", "tests/support", "experiments"):  # the tests' support asks the catalogue
+        shutil.copytree(ROOT / room, folder / room)
     for name in ("conftest.py", *(f"theory/test_{name}.py" for name in TESTS)):
         file = folder / "tests" / name
         file.parent.mkdir(exist_ok=True)
