@@ -49,7 +49,7 @@ class MiniGrid(Group):
 class Training(Group):
     """Training: Adam with a cosine schedule after a tenth of warm-up."""
 
-    learning_rates: Rates = (0.0003, 0.001, 0.003, 0.01, 0.03)
+    learning_rates: Rates = (0.001, 0.003, 0.01, 0.03, 0.1)
     """Learning rates that are swept alike for every method and N."""
     steps: Count = 100
     """Number of updates of each run."""
