@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from maxrl_lab import objectives
+from maxrl_lab.audit import families
 
 FLOOR = 1e-3
 """A deviation from a weight w(p) is divided by w(p), or by this share of the largest w where w(p) is below that."""
@@ -34,14 +35,23 @@ def grid(rollouts: int) -> Tensor:
     return torch.cat([low, high])
 
 
+def tolerance(rollouts: int, precision: float = 0.0) -> float:
+    """Return the residual up to which a curve counts as an objective's: orders N and N-1 are about 1/(2N) apart.
+
+    `precision` is that of the advantages: numbers of 8 bits cannot be told apart any better.
+    """
+    return min(max(TOLERANCE, precision), 0.1 / rollouts)
+
+
 def candidates(rollouts: int) -> Iterator[objectives.Objective]:
-    """Yield the known objectives: RL, likelihood, the limit of GRPO, and all orders and k from 2 to `rollouts`."""
+    """Yield the objectives without a free parameter, and all orders and k from 2 to `rollouts`."""
     yield objectives.ExpectedReward()
     yield objectives.MaximumLikelihood()
     yield objectives.GrpoLimit()
     for size in range(2, rollouts + 1):
         yield objectives.TruncatedLikelihood(size)
         yield objectives.PassAtK(size)
+        yield objectives.ArcsinePassAtK(size)
 
 
 def compare(curve: Tensor, objective: objectives.Objective, pass_rate: Tensor) -> Match:
@@ -49,10 +59,14 @@ def compare(curve: Tensor, objective: objectives.Objective, pass_rate: Tensor) -
     return compare_values(curve, objective.weight(pass_rate), objective.spec)
 
 
-def nearest(curve: Tensor, pass_rate: Tensor, rollouts: int) -> Match:
-    """Return the match with the smallest residual among `candidates`."""
-    matches = (compare(curve, objective, pass_rate) for objective in candidates(rollouts))
-    return min(matches, key=lambda match: match.residual)
+def nearest(curve: Tensor, pass_rate: Tensor, rollouts: int, precision: float = 0.0) -> Match:
+    """Return the match with the smallest residual among `candidates`, or an exact one in `families`."""
+    match = min((compare(curve, objective, pass_rate) for objective in candidates(rollouts)), key=_residual_of)
+    limit = tolerance(rollouts, precision)
+    if match.residual > limit:
+        members = [compare(curve, objective, pass_rate) for objective in families.proposals(curve, pass_rate)]
+        match = min([member for member in members if member.residual <= limit], key=_residual_of, default=match)
+    return match
 
 
 def rescaled(match: Match, curve: Tensor, objective: objectives.Objective, pass_rate: Tensor, scale: float) -> Match:
@@ -69,6 +83,10 @@ def compare_values(curve: Tensor, target: Tensor, name: str) -> Match:
     ratios = (curve / target)[target >= FLOOR * target.max()]
     scale = float(ratios.max() + ratios.min()) / 2
     return Match(name, scale, _residual(curve, target, scale))
+
+
+def _residual_of(match: Match) -> float:
+    return match.residual
 
 
 def _residual(curve: Tensor, target: Tensor, scale: float) -> float:

@@ -1,4 +1,4 @@
-"""What an audit has found: coefficients, weight, nearest objective, noise and traps, as values and as text."""
+"""What an audit has found: coefficients, weight, nearest objective, noise, masses and traps, as values and as text."""
 
 import dataclasses
 import math
@@ -9,9 +9,14 @@ import torch
 from torch import Tensor
 
 from maxrl_lab import exact, objectives
-from maxrl_lab.audit import identify, layout
+from maxrl_lab.audit import facts, identify, layout
+from maxrl_lab.audit.families import PowerFit
 from maxrl_lab.audit.identify import Match
+from maxrl_lab.audit.known import Known
+from maxrl_lab.audit.limit import Limit
+from maxrl_lab.audit.masses import Masses, OverTasks
 from maxrl_lab.audit.noise import SHOWN_PASS_RATES, Noise
+from maxrl_lab.audit.singleton import Singleton
 from maxrl_lab.audit.traps import Trap
 from maxrl_lab.errors import InputError
 
@@ -33,6 +38,22 @@ class Report:
     """The known objective with the nearest weight; None if there is no table or the mean gradient is 0."""
     noise: tuple[Noise, ...]
     traps: tuple[Trap, ...]
+    known: Known | None = None
+    """The lab's estimators with the same coefficients; None if there are none."""
+    limit: Limit | None = None
+    """The objective whose weight the function's tends to as N grows; None if that is not known."""
+    power: PowerFit | None = None
+    """The nearest member of the power family, where the objective is none of the known ones."""
+    singleton: Singleton | None = None
+    """What the function makes of a group of one."""
+    masses: tuple[Masses, ...] = ()
+    """Activity, masses and silent groups at each of `noise.SHOWN_PASS_RATES`."""
+    over: OverTasks | None = None
+    """The same over the tasks whose pass rates were given."""
+    asked: str = ""
+    """How the function was called."""
+    precision: float = 0.0
+    """Relative accuracy of the advantages."""
 
     @property
     def valid(self) -> bool:
@@ -41,8 +62,8 @@ class Report:
 
     @property
     def tolerance(self) -> float:
-        """A residual up to this counts as equality: orders N and N-1 are about 1/(2N) apart."""
-        return min(identify.TOLERANCE, 0.1 / self.rollouts)
+        """A residual up to this counts as equality."""
+        return identify.tolerance(self.rollouts, self.precision)
 
     @property
     def objective(self) -> str | None:
@@ -78,32 +99,47 @@ class Report:
         """Return the report as plain values, with None for what is infinite or undefined."""
         described = {
             **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)},
-            "nearest": self.nearest._asdict() if self.nearest else None,
-            "noise": [noise._asdict() for noise in self.noise],
             "traps": [dataclasses.asdict(trap) for trap in self.traps],
             "objective": self.objective,
             "valid": self.valid,
         }
-        plain: dict[str, Any] = _finite(described)
+        plain: dict[str, Any] = _plain(described)
         return plain
 
     def text(self) -> str:
         """Return the report as a table for people."""
-        lines = [f"{self.name} at N = {self.rollouts} rollouts", f"  {self._verdict()}"]
-        if self.success:
-            lines += ["", *layout.coefficient_lines(self.success, self.failure)]
-        if self.weight:
-            lines += ["", *self._curve_lines()]
-        lines += ["", "  traps" + ("" if self.traps else ": none found")]
-        lines += [f"  - {trap.name}: {trap.message}" for trap in self.traps]
-        return "\n".join(lines)
+        return layout.text(self._parts())
+
+    def markdown(self) -> str:
+        """Return the report as Markdown, for a pull request or a workflow's summary."""
+        return layout.markdown(self._parts())
+
+    def summary(self) -> str:
+        """Return the verdict, what is known beside it, and the names of the traps: a few lines."""
+        return layout.summary(self._parts())
+
+    def _parts(self) -> layout.Parts:
+        tables = [layout.coefficient_rows(self.success, self.failure)] if self.success else []
+        return layout.Parts(
+            f"{self.name} at N = {self.rollouts} rollouts",
+            self._verdict(),
+            list(facts.facts(self.known, self.limit, self.power, self.singleton, self.asked)),
+            [*tables, self._curve_rows()] if self.weight else tables,
+            [facts.of_tasks(self.over)] if self.over else [],
+            [(trap.name, trap.message) for trap in self.traps],
+        )
 
     def _verdict(self) -> str:
         if not self.valid:
-            return "optimises no objective that can be named: its coefficients do not describe it (see traps)"
-        if self.nearest is None:
-            return "optimises nothing: its mean gradient is 0 at every pass rate"
+            verdict = "optimises no objective that can be named: its coefficients do not describe it (see traps)"
+            alone = all(trap.name == "pooled_groups" for trap in self.traps if trap.invalidates)
+            return f"{verdict}; one group at a time it {self._found()}" if alone else verdict
+        return self._found()
+
+    def _found(self) -> str:
         match = self.nearest
+        if match is None:
+            return "optimises nothing: its mean gradient is 0 at every pass rate"
         if match.scale < 0:
             verb = "DESCENDS"
         elif match.residual > self.tolerance:
@@ -112,7 +148,7 @@ class Report:
             verb = "optimises"
         return f"{verb} {match.objective}, times {match.scale:.6g} (largest relative deviation {match.residual:.1e})"
 
-    def _curve_lines(self) -> list[str]:
+    def _curve_rows(self) -> layout.Rows:
         p = _double(SHOWN_PASS_RATES)
         curve = exact.table_weight(_double(self.success), _double(self.failure), p)
         rows = [["pass rate p", *(f"{value:g}" for value in SHOWN_PASS_RATES)]]
@@ -121,16 +157,23 @@ class Report:
             target = self.nearest.scale * objectives.resolve(self.nearest.objective).weight(p)
             rows.append([self.nearest.objective, *(f"{value:.4g}" for value in target.tolist())])
         rows.append(["noise / signal", *(f"{noise.relative:.3g}" for noise in self.noise)])
-        return layout.aligned(rows)
+        if self.masses:
+            rows.append(["activity", *(f"{masses.activity:.3g}" for masses in self.masses)])
+            rows.append(["positive mass", *(f"{masses.positive:.3g}" for masses in self.masses)])
+            rows.append(["negative mass", *(f"{masses.negative:.3g}" for masses in self.masses)])
+            rows.append(["silent groups", *(f"{masses.silent:.3g}" for masses in self.masses)])
+        return rows
 
 
 def _double(values: tuple[float, ...]) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-def _finite(value: Any) -> Any:
+def _plain(value: Any) -> Any:
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [_plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

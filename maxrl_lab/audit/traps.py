@@ -1,22 +1,24 @@
-"""What an advantage function does wrong, or only at the edges: each trap is one question, answered by calling it."""
+"""What an advantage function does wrong, or only at the edges: each trap is one question, answered by calling it.
+
+`repeats` asks the same question again, `batches` asks about several groups at once; the rest is here.
+"""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from maxrl_lab.audit import identify
-from maxrl_lab.calling import precision_of
+from maxrl_lab.audit.singleton import EXPLOSION, Singleton
+from maxrl_lab.calling import PRECISION, precision_of
 from maxrl_lab.estimators import Estimator, make
-from maxrl_lab.probe import NotEquivariantError, Probe, RaisedError, read_coefficients, short
+from maxrl_lab.probe import Probe
 
-EXPLOSION = 10.0
-"""Advantages beyond this many times N are called an explosion; no estimator of the lab exceeds N."""
 SMALLEST_OWN_REWARD_TABLE = 4
 """Below this N a table has too few entries to tell one success-only estimator from another."""
-WITHOUT_TABLE = ("random", "order_dependent", "raises")
-"""Names of the traps of a function that has no table of coefficients at all."""
+SHOWN_COUNTS = 6
+"""A message lists up to this many numbers of successes."""
 
 
 @dataclass(frozen=True)
@@ -29,53 +31,7 @@ class Trap:
     message: str
 
 
-def invalidating(probe: Probe, rollouts: int, batched: bool | None) -> Iterator[Trap]:
-    """Yield the traps that make a table of coefficients meaningless."""
-    try:
-        without_table = list(_without_table(probe, rollouts))
-    except RaisedError as error:
-        without_table = [Trap("raises", True, str(error))]
-    yield from without_table
-    if batched is not False and not without_table:
-        yield from _pooled(probe, rollouts)
-
-
-def _without_table(probe: Probe, rollouts: int) -> Iterator[Trap]:
-    """Does the function answer differently when it is asked twice, or when rollouts change places?"""
-    mixed = _group(max(1, rollouts // 2), rollouts)
-    if any(not _same(probe, probe.group(mixed), probe.group(mixed)) for _ in range(3)):
-        yield Trap("random", True, f"two calls with rewards {short(mixed)} gave different advantages")
-        return
-    try:
-        read_coefficients(probe, rollouts)
-    except NotEquivariantError as error:
-        yield Trap("order_dependent", True, str(error))
-
-
-def _pooled(alone: Probe, rollouts: int) -> Iterator[Trap]:
-    """Does a group's result change with the other groups of its batch?"""
-    # The batch holds one group of each K, and a second group of successes only. Without the second one the batch would
-    # be half right, and so would its group with K = N/2: pooling would leave that group's advantages as they are.
-    groups = torch.stack([_group(successes, rollouts) for successes in (*range(1, rollouts + 1), rollouts, 0)])
-    try:
-        together = replace(alone, batched=True).call(groups)
-    except Exception:  # the function takes one group at a time: nothing to pool
-        return
-    for rewards, advantages in zip(groups, together, strict=True):
-        single = alone.group(rewards)
-        if not _same(alone, single, advantages):
-            yield Trap(
-                "pooled_groups",
-                True,
-                f"rewards {short(rewards)} -> {short(single)} alone, but {short(advantages)} in a batch (B, N) with "
-                "other groups: a group's advantages must not depend on other tasks (pooling their successes optimises "
-                "log E[p], not E[log p]); if the function is only ever given one group, say batched=False "
-                "(--single-group)",
-            )
-            return
-
-
-def at_the_edges(probe: Probe, rollouts: int, success: Tensor, failure: Tensor) -> Iterator[Trap]:
+def at_the_edges(probe: Probe, rollouts: int, success: Tensor, failure: Tensor, alone: Singleton) -> Iterator[Trap]:
     """Yield what happens at K = 0, at K = N, at N = 1, for large advantages and for rewards that are not 0 or 1."""
     largest = float(torch.cat([success, failure]).abs().max())
     undefined = ~(success.isfinite() & failure.isfinite())
@@ -83,36 +39,58 @@ def at_the_edges(probe: Probe, rollouts: int, success: Tensor, failure: Tensor) 
         yield Trap("not_finite", True, f"an advantage is not finite at K = {int(undefined.nonzero()[0])}")
     elif largest > EXPLOSION * rollouts:
         yield Trap("explosion", False, f"an advantage reaches {largest:.3g} at N = {rollouts}")
-    if failure[0].isfinite() and failure[0] != 0:
+    if failure[0].isfinite() and failure[0].abs() > probe.precision:
         yield Trap("nonzero_at_K=0", False, f"a group without success still moves the policy: b(0) = {failure[0]:.4g}")
-    if success[-1].isfinite() and success[-1] != 0:
+    if success[-1].isfinite() and success[-1].abs() > probe.precision:
         yield Trap("nonzero_at_K=N", False, f"a group of only successes still moves it: a(N) = {success[-1]:.4g}")
-    yield from _single_rollout(probe)
+    yield from _left_out(probe, rollouts)
+    yield from _single_rollout(alone)
+    yield from _low_precision(probe)
     yield from _non_binary(probe, rollouts)
 
 
-def _single_rollout(probe: Probe) -> Iterator[Trap]:
+def _left_out(probe: Probe, rollouts: int) -> Iterator[Trap]:
+    """Does the function answer nothing at all for some groups?"""
+    counts = [count for count in range(rollouts + 1) if probe.leaves_out(group(count, rollouts))]
+    if counts:
+        shown = ", ".join(map(str, counts[:SHOWN_COUNTS])) + (", ..." if len(counts) > SHOWN_COUNTS else "")
+        yield Trap(
+            "leaves_out_groups",
+            False,
+            f"no advantages come for a group with K = {shown}: they count as 0 here. A mean over the groups that are "
+            "left has a larger step where more are left out; a task that is sampled anew until its group is taken has "
+            "another objective, with w(p) divided by the chance that a group is taken",
+        )
+
+
+def _single_rollout(alone: Singleton) -> Iterator[Trap]:
     """What does a group of one teach?"""
-    try:
-        single = torch.cat([probe.group(torch.tensor([reward], dtype=torch.float64)) for reward in (1.0, 0.0)])
-    except Exception as error:  # refusing N = 1 is one of the answers
-        yield Trap("refuses_N=1", False, f"raises at N = 1: {_first_line(error.__cause__ or error)}")
-        return
-    if bool((single == 0).all()):
+    if alone.convention == "refuses":
+        yield Trap("refuses_N=1", False, f"raises at N = 1: {alone.reason}")
+    elif alone.convention == "nothing":
         message = "learns nothing from a group of one: all advantages are 0 (reinforce and maxrl_leave_one_out learn)"
         yield Trap("nothing_at_N=1", False, message)
-    elif not bool(single.isfinite().all()) or float(single.abs().max()) > EXPLOSION:
+    elif alone.convention == "explodes":
+        yield Trap("explosion_at_N=1", False, f"at N = 1 {alone}")
+
+
+def _low_precision(probe: Probe) -> Iterator[Trap]:
+    """Are the advantages numbers of a few bits?"""
+    if probe.precision > PRECISION[torch.float32]:
         yield Trap(
-            "explosion_at_N=1",
+            "low_precision",
             False,
-            f"at N = 1 a success gets {single[0]:.3g} and a failure {single[1]:.3g} (a denominator of 0 or epsilon?)",
+            f"its advantages are numbers of few bits, each right to {probe.precision:.1g} of it: an objective is named "
+            "up to that deviation only; divide in float32",
         )
 
 
 def _non_binary(probe: Probe, rollouts: int) -> Iterator[Trap]:
     """Does the function take a reward that is neither right nor wrong?"""
+    if "whole-number" in probe.container or "true-or-false" in probe.container:
+        return
     try:
-        probe.group(_group(1, rollouts) * 0.5)
+        probe.group(group(1, rollouts) * 0.5)
     except Exception:  # refusing is right
         return
     yield Trap("accepts_non_binary", False, "takes a reward of 0.5 without an error; the theory holds for 0 and 1 only")
@@ -149,14 +127,12 @@ def _success_only(rollouts: int) -> Iterator[tuple[str, Estimator]]:
         yield f"pass_at_k:k={size}", make("pkpo", k=size)
 
 
-def _group(successes: int, rollouts: int) -> Tensor:
+def group(successes: int, rollouts: int) -> Tensor:
+    """Return the rewards (N,) of a group whose K successes come first."""
     return (torch.arange(rollouts) < successes).double()
 
 
-def _same(probe: Probe, one: Tensor, other: Tensor) -> bool:
+def same(probe: Probe, one: Tensor, other: Tensor) -> bool:
+    """Return whether two answers are equal up to the accuracy that may be expected of them; NaN equals NaN."""
     precision = max(probe.precision, precision_of(one, other))
     return torch.allclose(one, other, rtol=precision, atol=precision, equal_nan=True)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from maxrl_lab.audit.traps import EXPLOSION
+from maxrl_lab.audit.singleton import EXPLOSION
 from maxrl_lab.llm.frameworks.formulas import Formula
 
 ROLLOUTS = 8

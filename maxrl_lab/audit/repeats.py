@@ -1,0 +1,77 @@
+"""Does a function answer the same when it is asked the same: twice, or with its rollouts in another order?
+
+Randomness, memory and dependence on the order all leave a function without a table of coefficients.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from maxrl_lab.audit.traps import Trap, group, same
+from maxrl_lab.probe import NotEquivariantError, Probe, RaisedError, read_coefficients, short
+
+NOISE = 1e-4
+"""Differences up to this share of the largest advantage are noise on top of a table."""
+MARGIN = 10.0
+"""The table is read to this many times the largest difference that was seen."""
+ASKED = 10
+"""How often the same question is asked once two answers differ."""
+WITHOUT_TABLE = ("random", "remembers", "order_dependent", "raises")
+"""Names of the traps of a function that has no table of coefficients at all."""
+
+
+def settled(probe: Probe, rollouts: int) -> tuple[Probe, tuple[Trap, ...]]:
+    """Return the probe, with the precision that its noise leaves, and what repeated questions have shown."""
+    mixed = group(max(1, rollouts // 2), rollouts)
+    try:
+        first, second = probe.group(mixed), probe.group(mixed)
+        if same(probe, first, second) and all(same(probe, first, probe.group(mixed)) for _ in range(2)):
+            return probe, tuple(_order_dependent(probe, rollouts))
+        answers = torch.stack([first, second, *(probe.group(mixed) for _ in range(ASKED - 2))])
+    except RaisedError as error:
+        return probe, (Trap("raises", True, str(error)),)
+    return _unsettled(probe, answers, mixed, rollouts)
+
+
+def _unsettled(probe: Probe, answers: Tensor, mixed: Tensor, rollouts: int) -> tuple[Probe, tuple[Trap, ...]]:
+    """Return the same for a function whose answers to one question differ."""
+    spread = float((answers - answers[0]).abs().max())
+    shown = f"{ASKED} calls with rewards {short(mixed)} gave"
+    if _drifts(answers):
+        message = (
+            f"{shown} advantages that drift, from {short(answers[0])} to {short(answers[-1])}: the function keeps "
+            "something between calls, such as a running baseline. Audit it at a frozen state: set what it keeps to a "
+            "constant, or hand over a function that makes a new one for each call"
+        )
+        return probe, (Trap("remembers", True, message),)
+    size = float(answers.abs().max().clamp(min=1.0))
+    if spread <= NOISE * size:
+        quiet = replace(probe, precision=max(probe.precision, MARGIN * spread / size))
+        trap = Trap("noise", False, f"{shown} advantages that differ by up to {spread:.1e}: the table is read to that")
+        return quiet, (trap, *_order_dependent(quiet, rollouts))
+    return probe, (Trap("random", True, f"{shown} different advantages, by up to {spread:.2g}; seed it in each call"),)
+
+
+def _drifts(answers: Tensor) -> bool:
+    """Return whether answers move ever less, or ever by as much in one direction, as those of a memory do.
+
+    Ten answers of a random function have ever smaller steps in one case of 9! = 362,880.
+    """
+    steps = answers.diff(dim=0)
+    sizes = [float(step.abs().max()) for step in steps]
+    if sizes[0] == 0 and max(sizes) > 0:
+        return False
+    one_way = all(bool((one * other >= 0).all()) for one, other in pairwise(steps))
+    return all(one >= other for one, other in pairwise(sizes)) or (one_way and sizes[0] > 0)
+
+
+def _order_dependent(probe: Probe, rollouts: int) -> Iterator[Trap]:
+    try:
+        read_coefficients(probe, rollouts)
+    except NotEquivariantError as error:
+        yield Trap("order_dependent", True, str(error))
+    except RaisedError as error:
+        yield Trap("raises", True, str(error))
