@@ -40,7 +40,7 @@ source_paths = ["maxrl_lab/"]
 only_mutate = [{mutated}]
 pytest_add_cli_args_test_selection = ["tests/"]
 pytest_add_cli_args = ["-p", "no:maxrl_lab", "-p", "no:cacheprovider", "-x"]
-also_copy = ["maxrl_lab/", "tests/"]
+also_copy = ["maxrl_lab/", "tests/", "experiments/"]
 
 [tool.pytest.ini_options]
 addopts = "-q"

@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -100,7 +101,7 @@ def left_by(mask: Any, rewards: Any, check: Callable[[Any], Tensor]) -> tuple[Te
 
     Raises `InputError` for a mask of another shape or with values other than true and false, 1 and 0.
     """
-    tensor, kept = torch.as_tensor(rewards), torch.as_tensor(mask)
+    tensor, kept = numbers("rewards", rewards), numbers("mask", mask)
     if tensor.shape != kept.shape:
         raise InputError(f"mask must have the rewards' shape {tuple(tensor.shape)}, got {tuple(kept.shape)}")
     wrong = (kept != 0) & (kept != 1)
@@ -108,6 +109,20 @@ def left_by(mask: Any, rewards: Any, check: Callable[[Any], Tensor]) -> tuple[Te
         raise InputError(f"mask must be true where a rollout is left, else false, got {kept[wrong][0].item()}")
     kept = (kept != 0).to(tensor.device)
     return check(torch.where(kept, tensor, torch.zeros_like(tensor))), kept
+
+
+def numbers(name: str, values: Any) -> Tensor:
+    """Return numbers of any kind as a tensor, NaN for None; `InputError` for what has no such form."""
+    try:
+        return torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError):
+        pass  # None among numbers, or something worse
+    try:
+        return torch.from_numpy(np.array(values, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{name} must be numbers in groups of equal size, got {type(values).__name__}: {error}"
+        ) from None
 
 
 def by_size(rewards: Tensor, kept: Tensor, advantages_of: Callable[[Tensor, int], Tensor]) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from maxrl_lab import specs
 from maxrl_lab.errors import InputError
 from maxrl_lab.estimators.columns import GroupTooSmallError
-from maxrl_lab.estimators.counted import CountEstimator
+from maxrl_lab.estimators.counted import CountEstimator, numbers
 from maxrl_lab.estimators.rewards import check_rewards
 from maxrl_lab.estimators.table import resolve
 
@@ -67,7 +67,7 @@ def grouped(
     given, tells the rows of a group apart: a pair of group and rollout that comes twice is refused, because a copy
     inflates K. Raises `InputError`, naming the row, for a name that is None or NaN and for a reward that is not 0 or 1.
     """
-    values = torch.as_tensor(rewards)
+    values = numbers("rewards", rewards)
     if values.ndim != 1 or len(values) == 0:
         raise InputError(f"expected rewards (M,), one for each row, got {tuple(values.shape)}")
     left = torch.ones_like(values, dtype=torch.bool) if mask is None else _column("mask", mask, len(values))
@@ -114,7 +114,7 @@ def _one_group(estimator: str | Callable[..., Any], rewards: Any, name: str) -> 
 
 
 def _column(name: str, values: Any, rows: int) -> list[Any]:
-    column: list[Any] = torch.as_tensor(values).tolist()
+    column: list[Any] = numbers(name, values).tolist()
     if len(column) != rows or any(value not in (0, 1) for value in column):
         raise InputError(f"{name} must have one true or false for each of {rows} rows, got {column[:8]}")
     return column

@@ -57,7 +57,16 @@ def test_the_type_of_masked_advantages_is_that_of_the_rewards():
     assert make("rloo")([1, 0, 1], np.array([1, 1, 0])).tolist() == [1, -1, 0]
 
 
+def test_none_stands_for_a_lost_reward_in_a_list():
+    assert make("rloo")([[1, None, 0], [None, 1, 1]], [[1, 0, 1], [0, 1, 1]]).tolist() == [[1, 0, -1], [0, 0, 0]]
+    assert grouped("rloo", [1, None, 0], ["a", "a", "a"], mask=[True, False, True]).tolist() == [1, 0, -1]
+
+
 def test_masks_that_are_refused(refuses):
+    with pytest.raises(ValueError, match=r"\Arewards must be numbers in groups of equal size, got list: "):
+        make("rloo")([[1, 0], [1]], [[1, 1], [1, 1]])
+    with refuses("rewards must be 0 or 1 (right or wrong), got nan; a mask leaves lost rollouts out"):
+        make("rloo")([1, None, 0], [1, 1, 0])
     rloo, rewards = make("rloo"), double([[1, 0, 0], [1, 1, 0]])
     with refuses("mask must have the rewards' shape (2, 3), got (3,)"):
         rloo(rewards, torch.ones(3))
