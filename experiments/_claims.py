@@ -12,7 +12,7 @@ import pandas as pd
 
 from maxrl_lab.claims import Claim, Direction, interval_text, number
 from maxrl_lab.errors import InputError
-from maxrl_lab.intervals import t_interval
+from maxrl_lab.intervals import t_interval, wilson_interval
 
 
 class Estimate(NamedTuple):
@@ -45,6 +45,16 @@ def over_seeds(values: "pd.Series[float]") -> Estimate:
         return Estimate(nan, nan, nan, len(data))
     mean, low, high = map(float, t_interval(data, single_allowed=True))
     return Estimate(mean, low, high, len(data))
+
+
+def share_over_seeds(shares: "pd.Series[float]") -> Estimate:
+    """Return the mean of one share a seed with its t interval; Wilson's, with seeds as trials, if all are 0 or all 1.
+
+    The t interval has no width there, though a few seeds that agree do not exclude others.
+    """
+    if len(shares) > 1 and (shares.eq(0).all() or shares.eq(1).all()):
+        return Estimate(*map(float, wilson_interval(shares.sum(), len(shares))), len(shares))
+    return over_seeds(shares)
 
 
 def difference(ours: "pd.Series[float]", theirs: "pd.Series[float]") -> Estimate:

@@ -74,3 +74,17 @@ def test_what_diverged_and_what_has_one_seed_decides_nothing():
 def test_an_exact_estimate_is_a_claim_without_seeds():
     claim = _claims.exact(2).claim("a", "Eq. 7", "It is 2.", boundary=1)
     assert (claim.verdict, claim.text(), claim.seeds) == ("holds", "2", None)
+
+
+@pytest.mark.parametrize(("share", "bounds"), [(1.0, (0.5655, 1)), (0.0, (0, 0.4345))])
+def test_a_share_on_which_all_seeds_agree_has_wilsons_interval(share, bounds):
+    # z^2 / (n + z^2) = 3.8415 / 8.8415 at n = 5
+    estimate = _claims.share_over_seeds(pd.Series([share] * 5))
+    assert estimate[:3] == pytest.approx((share, *bounds), abs=1e-4)
+    assert estimate.seeds == 5
+
+
+def test_any_other_share_has_its_t_interval():
+    shares = pd.Series([1.0, 1.0, 0.5])
+    assert _claims.share_over_seeds(shares) == _claims.over_seeds(shares)
+    assert str(_claims.share_over_seeds(pd.Series([1.0]))) == "1 [no interval]"

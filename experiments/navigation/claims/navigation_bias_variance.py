@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from experiments._claims import exact, over_seeds, ratio, seeds_text
+from experiments._claims import exact, mean_text, over_seeds, ratio, seeds_text
 from experiments.navigation.navigation_bias_variance import Settings
 from maxrl_lab import specs
 from maxrl_lab.claims import Claim, number
@@ -14,6 +14,11 @@ HOPELESS, HARD = (0.0, 1e-4), (1e-4, 0.01)
 ORDER_N = ("maxrl_no_baseline", "maxrl_control_variate", "maxrl_leave_one_out", "maxrl_cross_fitted")
 """Estimators of order N, exactly."""
 HALF = "maxrl_order:order=N/2"
+QUARTER = "maxrl_centred:order=N/4"
+ENDS = ("rloo", "maxrl")
+"""The ends of the dial of centred estimators: order 1 and order N-1."""
+DIAL = ((1e-4, 0.01), (0.01, 0.1), (0.1, 0.5))
+"""Pass rates of levels at which an order between is compared with both ends."""
 
 
 def claims(tables: Mapping[str, pd.DataFrame], settings: Settings) -> list[Claim]:
@@ -41,6 +46,30 @@ def claims(tables: Mapping[str, pd.DataFrame], settings: Settings) -> list[Claim
             f"{number(hard[half].mean())} of the squared gradient)."
         )
         made.append(share.claim("order_half_has_least_error", "", sentence, direction="below", boundary=1))
+    if {QUARTER, *ENDS} <= set(settings.estimators):
+        made += [claim for count in settings.rollouts if count > 4 for claim in _dial(rows, count)]
+    return made
+
+
+def _dial(rows: pd.DataFrame, count: int) -> list[Claim]:
+    """Order N/4 is nearer to the likelihood gradient than both ends of the dial, in one group of N."""
+    made = []
+    middle = specs.format_at(QUARTER, count)
+    for low, high in DIAL:
+        errors = _errors(rows[rows.rollouts == count], (low, high), "mean_squared_error")
+        names = [(name, count) for name in (middle, *ENDS)]
+        if errors.empty or not set(names) <= set(errors.columns):
+            continue
+        between, rloo, algorithm_1 = (errors[name] for name in names)
+        share = ratio(between, min(rloo, algorithm_1, key=lambda end: end.mean()))
+        sentence = (
+            f"Where p is from {low:g} to {high:g} one group of N = {count} is nearer to the likelihood gradient with "
+            f"order N/4 than with RLOO and with Algorithm 1: the mean squared errors are {mean_text(between)}, "
+            f"{mean_text(rloo)} and {mean_text(algorithm_1)} of the squared gradient, a ratio to the smaller of the "
+            f"two of {share} ({seeds_text(share)})."
+        )
+        name = f"order_quarter_has_less_error_than_both_ends_at_{count}_up_to_p_{high:g}".replace(".", "_")
+        made.append(share.claim(name, "", sentence, direction="below", boundary=1))
     return made
 
 
@@ -57,8 +86,10 @@ def _bias(rows: pd.DataFrame) -> list[Claim]:
     return [residual.claim("bias_of_order_n", "Eq. 7", sentence, direction="below", boundary=1e-9)]
 
 
-def _errors(rows: pd.DataFrame, pass_rates: tuple[float, float]) -> pd.DataFrame:
-    """Return by seed and by estimator at N (-1: none) the mean error at equal rollouts on levels with such pass rates.
+def _errors(
+    rows: pd.DataFrame, pass_rates: tuple[float, float], column: str = "budget_mean_squared_error"
+) -> pd.DataFrame:
+    """Return by seed and by estimator at N (-1: none) the mean error on levels with such pass rates.
 
     Levels of all checkpoints count; estimators that some seed lacks are left out.
     """
@@ -66,5 +97,5 @@ def _errors(rows: pd.DataFrame, pass_rates: tuple[float, float]) -> pd.DataFrame
     within = rows[(rows.pass_rate > low) & (rows.pass_rate <= high)].fillna({"rollouts": -1})
     if within.empty:
         return pd.DataFrame()
-    errors = within.groupby(["seed", "estimator", "rollouts"]).budget_mean_squared_error.mean()
+    errors = within.groupby(["seed", "estimator", "rollouts"])[column].mean()
     return errors.unstack(["estimator", "rollouts"]).dropna(axis="columns")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from experiments._claims import over_seeds, seeds_text
+from experiments._claims import seeds_text, share_over_seeds
 from experiments.navigation.trajectories import Settings
 from maxrl_lab.claims import Claim, number
 
@@ -19,7 +19,7 @@ def claims(tables: Mapping[str, pd.DataFrame], settings: Settings) -> list[Claim
         failed = rates[(rates.method == method) & (rates.pass_rate < FAILED)]
         if set(failed.seed) != set(rates.seed):  # a seed in which all was learnt says nothing
             continue
-        share = over_seeds((failed.pass_rate < failed.untrained).groupby(failed.seed).mean())
+        share = share_over_seeds((failed.pass_rate < failed.untrained).groupby(failed.seed).mean())
         sentence = (
             f"What {method.upper()} does not learn it pushes down: of the training mazes on which it ends below a pass "
             f"rate of {FAILED} at N = {settings.rollouts}, a share of {share} ends below the untrained policy "

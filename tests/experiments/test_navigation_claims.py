@@ -1,0 +1,56 @@
+"""Whether an order between RLOO's and Algorithm 1's does better than both, on rows whose answer is known."""
+
+import pandas as pd
+import pytest
+
+from experiments.navigation import navigation
+from experiments.navigation.claims import navigation as trained
+from experiments.navigation.claims import navigation_bias_variance as measured
+
+
+def learning(**ends):
+    """Final rows at N = 16 in three seeds, a hundredth apart, of estimators with these mean pass rates."""
+    return pd.DataFrame(
+        [
+            {"estimator": name.replace("order_", "maxrl_centred:order=N/"), "rollouts": 16, "seed": seed}
+            | {"step": step, "pass_at_1": (mean + (seed - 1) / 100) * (step > 0)}
+            for name, mean in ends.items()
+            for seed in range(3)
+            for step in (0, 300)
+        ]
+    )
+
+
+def test_the_order_between_is_compared_with_the_better_end():
+    rows = learning(rloo=0.3, maxrl=0.6, order_4=0.5, order_2=0.7)
+    final = rows[rows.step == 300]
+    worse, better = (trained._between(final, f"maxrl_centred:order=N/{part}", 16) for part in (4, 2))
+    assert (worse.name, worse.verdict) == ("order_4_beats_both_ends_at_16", "fails")
+    assert (better.name, better.verdict) == ("order_8_beats_both_ends_at_16", "holds")
+    assert better.estimate == pytest.approx(0.1)
+    assert "ends at 0.7, 0.3 and 0.6, a difference from the better end of 0.1 [0.1, 0.1]" in better.sentence
+
+
+@pytest.mark.parametrize(("count", "orders"), [(4, ["N/2"]), (8, ["N/4", "N/2"]), (64, ["N/4", "N/2"])])
+def test_only_orders_between_count(count, orders):
+    names = navigation.Settings().estimators
+    assert trained.between(names, count) == [f"maxrl_centred:order={order}" for order in orders]
+    assert trained.between(("maxrl_centred:order=1", "maxrl_centred:order=N-1", "maxrl"), count) == []
+
+
+def test_an_error_at_a_pass_rate_is_compared_with_the_smaller_one_of_both_ends():
+    errors = {"maxrl_centred:order=4": (0.6, 0.2), "rloo": (0.9, 0.5), "maxrl": (1.2, 0.1)}
+    rows = pd.DataFrame(
+        [
+            {"estimator": name, "rollouts": 16, "seed": seed, "pass_rate": p, "mean_squared_error": error + seed / 1e3}
+            for name, by_rate in errors.items()
+            for p, error in zip((0.05, 0.3), by_rate, strict=True)
+            for seed in range(3)
+        ]
+    )
+    hard, easy = measured._dial(rows, 16)
+    assert (hard.name, hard.verdict) == ("order_quarter_has_less_error_than_both_ends_at_16_up_to_p_0_1", "holds")
+    assert (easy.name, easy.verdict) == ("order_quarter_has_less_error_than_both_ends_at_16_up_to_p_0_5", "fails")
+    assert hard.estimate == pytest.approx(0.6 / 0.9, rel=1e-2)
+    assert easy.estimate == pytest.approx(2, rel=1e-2)
+    assert {claim.direction for claim in (hard, easy)} == {"below"}
