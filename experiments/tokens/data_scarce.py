@@ -23,20 +23,30 @@ from experiments._shared import KnownRates, known_rates
 from maxrl_lab.errors import InputError
 from maxrl_lab.rows import Row, Tables, append
 from maxrl_lab.runs.context import Context
-from maxrl_lab.settings import Choice, Count, Each, Interval, Names, Rates, Whole
+from maxrl_lab.settings import Choice, Count, Each, Interval, Names, Positive, Rate, Rates, Whole
 from maxrl_lab.settings import Settings as Group
 from maxrl_lab.tokens.comparison import compare
 from maxrl_lab.tokens.settings import SMALLEST, TokenSettings
 from maxrl_lab.tokens.study import Study
 from maxrl_lab.tokens.tasks import TokenTask
 
+FEW = ("rloo", "grpo", "maxrl")
+"""The methods of the paper's Fig. 4."""
+TABLE_4 = (
+    *FEW,
+    "pkpo:k=N/2",
+    "grpo | entropy_bonus:coefficient=0.01",
+    "grpo | differential_smoothing:gamma=0.05",
+)
+"""Those of its Table 4."""
+
 
 @dataclass(frozen=True)
 class Methods(Group):
     """Methods: every estimator at one N."""
 
-    estimators: Names = ("rloo", "grpo", "maxrl")
-    """Estimators that are compared."""
+    estimators: Names = TABLE_4
+    """Methods that are compared: estimators, each with a surrogate after ` | ` if it has one."""
     rollouts: Count = 16
     """Number N of rollouts of each problem."""
 
@@ -49,8 +59,18 @@ class Tasks(Group):
     """Names of the tasks: modular_sum, countdown."""
     training_set: Count = 1024
     """Number of problems in the fixed training set; an epoch is once through it."""
-    sum_length: Count = 3
-    """Number of digits of a modular sum."""
+    sum_length: Count = 6
+    """Largest number of digits of a modular sum."""
+    shortest_sum: Count = 3
+    """Smallest number of digits of a modular sum."""
+    sum_pretrain_until: Annotated[float, Interval(0, 1, closed_high=True)] = 0.25
+    """Validation pass@1 on sums at which their pretraining ends; a policy that guesses has 1 / modulus."""
+    sum_pretrain_steps: Count = 3000
+    """Largest number of updates of the pretraining on sums, which takes longer than that on countdown."""
+    sum_pretrain_batch: Count = 256
+    """Number of sums in each update of the pretraining."""
+    sum_pretrain_rate: Rate = 2e-3
+    """Learning rate of the pretraining on sums."""
     modulus: Annotated[int, Whole(2)] = 23
     """Modulus of the sums, whose digits lie below it."""
     numbers: Annotated[int, Whole(2, MAX_NUMBERS)] = 3
@@ -61,7 +81,9 @@ class Tasks(Group):
     def task(self, name: str) -> TokenTask:
         """Return the task of a name."""
         makers: dict[str, Callable[[], TokenTask]] = {
-            "modular_sum": lambda: ModularSum(self.sum_length, self.modulus, scratchpad=True),
+            "modular_sum": lambda: ModularSum(
+                self.sum_length, self.modulus, scratchpad=True, shortest=self.shortest_sum
+            ),
             "countdown": lambda: Countdown(self.numbers, self.largest),
         }
         return makers[name]()
@@ -77,12 +99,16 @@ class Settings(KnownRates, TokenSettings, Tasks, Methods):
     """Number of updates; an epoch has training_set / prompts of them."""
     prompts: Count = 64
     """Number of prompts in each update."""
-    learning_rates: Rates = (1e-4, 3e-4, 1e-3)
+    learning_rates: Rates = (3e-4, 1e-3, 3e-3, 1e-2)
     """Learning rates of AdamW that are swept alike for every method."""
     seeds: Count = 5
     """Number of reported runs of each method; a seed redraws pretraining, training problems and all rollouts."""
     sweep_seeds: Count = 2
     """Number of seeds of the sweep that chooses learning rates; none of them is reported."""
+    sweep_steps: Annotated[int, Whole(0)] = 320
+    """Number of updates of the sweep's runs, or 0 for as many as the reported runs have."""
+    memory: Positive = 0.0625
+    """GiB for activations in each process; what does not fit is done in parts, which changes results by rounding."""
     held_out: Count = 256
     """Number of held-out problems, and of the validation problems that choose learning rates."""
     samples: Annotated[int, Whole(4)] = 256
@@ -100,20 +126,44 @@ class Settings(KnownRates, TokenSettings, Tasks, Methods):
     def study(self, name: str, context: Context) -> Study:
         """Return the policies for a task."""
         context = replace(context, checkpoint=context.checkpoint.stage(name))
-        return Study(self.task(name), self, context, self.training_set)
+        return Study(self.task(name), self.pretrained_on(name), context, self.training_set)
+
+    def pretrained_on(self, name: str) -> "Settings":
+        """Return the settings with a task's own pretraining."""
+        if name != "modular_sum":
+            return self
+        return replace(
+            self,
+            pretrain_until=self.sum_pretrain_until,
+            pretrain_steps=self.sum_pretrain_steps,
+            pretrain_batch=self.sum_pretrain_batch,
+            pretrain_rate=self.sum_pretrain_rate,
+        )
 
 
 PRESETS = {
     "smoke": Settings(
-        **{**SMALLEST, "held_out": 4}, sweep_seeds=1, tasks=("modular_sum", "countdown"), training_set=8, rollouts=4
+        **{**SMALLEST, "held_out": 4},
+        estimators=FEW,
+        sweep_seeds=1,
+        sweep_steps=0,
+        tasks=("modular_sum", "countdown"),
+        training_set=8,
+        sum_length=3,
+        shortest_sum=2,
+        sum_pretrain_until=1.0,
+        sum_pretrain_steps=12,
+        sum_pretrain_batch=8,
+        rollouts=4,
     ),
-    "quick": Settings(seeds=3, steps=320, held_out=128, fixed_rates=known_rates("data_scarce")),
+    "quick": Settings(estimators=FEW, seeds=3, steps=320, held_out=128, fixed_rates=known_rates("data_scarce")),
     "standard": Settings(),
     "full": Settings(
         width=256,
         layers=4,
         mlp=1024,
         steps=1500,
+        sweep_steps=0,
         learning_rates=(3e-5, 1e-4, 3e-4),
         prompts=256,
         held_out=512,

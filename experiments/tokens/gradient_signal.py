@@ -26,7 +26,7 @@ from maxrl_lab.policies.transformer import Transformer
 from maxrl_lab.randomness import generator
 from maxrl_lab.rows import Row, Tables
 from maxrl_lab.runs.context import Context
-from maxrl_lab.settings import Count, Names, Whole
+from maxrl_lab.settings import Count, Names, Rate, Whole
 from maxrl_lab.settings import Settings as Group
 from maxrl_lab.tokens.comparison import compare
 from maxrl_lab.tokens.gradients import accumulate
@@ -60,8 +60,10 @@ class Prompts(Group):
     """Number of digits of a modular sum."""
     modulus: Annotated[int, Whole(2)] = 10
     """Modulus of the sums, whose digits lie below it."""
-    sum_pretrain_steps: Count = 900
+    sum_pretrain_steps: Count = 175
     """Number of updates on solutions of sums: so many that pass rates cover the whole range."""
+    sum_pretrain_rate: Rate = 1e-3
+    """Learning rate of these updates."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,9 @@ class Settings(MazeSettings, Prompts, Methods):
 
     def sums(self, context: Context) -> Study:
         """Return the policy for modular sums."""
-        settings = replace(self, pretrain_steps=self.sum_pretrain_steps, pretrain_until=1.0)
+        settings = replace(
+            self, pretrain_steps=self.sum_pretrain_steps, pretrain_until=1.0, pretrain_rate=self.sum_pretrain_rate
+        )
         return Study(ModularSum(self.sum_length, self.modulus), settings, context)
 
 
