@@ -3,6 +3,7 @@
 At N = 8 GRPO optimises no objective that has a name, and (r - mean) / (std + 1e-5) is GRPO all the same.
 """
 
+import contextlib
 import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -40,42 +41,46 @@ def known(success: Tensor, failure: Tensor, precision: float, objective: str | N
     preferred, then those whose text form is short. `objective` is the text form of the one that has been identified.
     """
     rollouts = len(success) - 1
-    table = torch.cat([success[1:], failure[:-1]])
     limit = identify.tolerance(rollouts, precision)
-    matches = [match for match in _matches(table, rollouts, objective) if match.deviation <= limit]
+    matches = [match for match in _matches(success, failure, objective) if match.scale > 0 and match.deviation <= limit]
     if not matches:
         return None
     best = min(match.deviation for match in matches)
     equal = [match for match in matches if match.deviation <= best + precision]
     unscaled = [match for match in equal if abs(match.scale - 1) <= 2 * limit] or equal
-    shortest = min(unscaled, key=lambda match: match.names[0].count("="))
-    names = [match.names[0] for match in unscaled if _same_options(match, shortest)]
+    shortest = min(unscaled, key=_options)
+    names = [match.names[0] for match in unscaled if _options(match) == _options(shortest)]
     return shortest._replace(names=tuple(dict.fromkeys(names)))
 
 
-def _matches(table: Tensor, rollouts: int, objective: str | None) -> Iterator[Known]:
-    for estimator in _estimators(rollouts, objective):
-        try:
-            success, failure = estimator.coefficients(rollouts)
-        except InputError:  # the group is too small for it
-            continue
-        match = compare(table, torch.cat([success[1:], failure[:-1]]), estimator.spec)
-        if match:
-            yield match
+def compare(success: Tensor, failure: Tensor, estimator: Estimator, scale: float | None = None) -> Known:
+    """Return the match of the coefficients with an estimator's at the best scale, or a given one.
 
-
-def compare(table: Tensor, target: Tensor, name: str) -> Known | None:
-    """Return the match of a table with the target at the best positive scale, or None if there is none."""
+    Raises `InputError` if the group is too small for the estimator.
+    """
+    table, target = _reachable(success, failure), _reachable(*estimator.coefficients(len(success) - 1))
     size = float(target.abs().max())
-    large = target.abs() >= _FLOOR * size
-    if not size or not bool(large.any()):
-        return None
-    ratios = table[large] / target[large]
-    scale = float(ratios.max() + ratios.min()) / 2
-    if scale <= 0:
-        return None
-    deviation = (table / scale - target).abs() / target.abs().clamp(min=_FLOOR * size)
-    return Known((name,), scale, float(deviation.max()))
+    ratios = (table / target)[target.abs() >= _FLOOR * size]
+    factor = scale if scale is not None else float(ratios.max() + ratios.min()) / 2 if size else 0.0
+    if factor == 0:
+        return Known((estimator.spec,), factor, float("inf"))
+    deviation = (table / factor - target).abs() / target.abs().clamp(min=_FLOOR * size)
+    return Known((estimator.spec,), factor, float(deviation.max()))
+
+
+def _reachable(success: Tensor, failure: Tensor) -> Tensor:
+    """Return the coefficients that a group can reach, in a row: a(1..N) and b(0..N-1)."""
+    return torch.cat([success[1:], failure[:-1]])
+
+
+def _matches(success: Tensor, failure: Tensor, objective: str | None) -> Iterator[Known]:
+    for estimator in _estimators(len(success) - 1, objective):
+        with contextlib.suppress(InputError):  # the group is too small for it
+            yield compare(success, failure, estimator)
+
+
+def _options(match: Known) -> int:
+    return match.names[0].count("=")
 
 
 def _estimators(rollouts: int, objective: str | None) -> Iterator[Estimator]:
@@ -110,7 +115,3 @@ def _sizes(rollouts: int, objective: str | None) -> list[int]:
     powers = [2**exponent for exponent in range(1, rollouts.bit_length()) if 2**exponent <= rollouts]
     named = (objective or "").rpartition("=")[2]
     return sorted({*powers, rollouts - 1, rollouts, *([int(named)] if named.isdigit() else [])})
-
-
-def _same_options(match: Known, shortest: Known) -> bool:
-    return match.names[0].count("=") == shortest.names[0].count("=")

@@ -42,16 +42,16 @@ def text(parts: Parts) -> str:
 def markdown(parts: Parts) -> str:
     """Return all parts as GitHub shows them: the verdict first, tables as tables, traps folded."""
     lines = [f"### `{parts.title}`", "", f"**{parts.verdict}**", ""]
-    lines += [f"- {name}: {_escaped(sentence)}" for name, sentence in parts.facts]
+    lines += [f"- {name}: {escaped(sentence)}" for name, sentence in parts.facts]
     for table in parts.tables:
-        head, *rows = [[_escaped(cell) for cell in row] for row in table]
+        head, *rows = [[escaped(cell) for cell in row] for row in table]
         rule = ["---", *["---:"] * (len(head) - 1)]
         lines += ["", *("| " + " | ".join(row) + " |" for row in (head, rule, *rows))]
     lines += [line for sentence in parts.sentences for line in ("", sentence)]
     if not parts.traps:
         return "\n".join([*lines, "", "No traps found."])
     lines += ["", "<details><summary>Traps: " + ", ".join(name for name, _ in parts.traps) + "</summary>", ""]
-    return "\n".join([*lines, *(f"- `{name}`: {_escaped(message)}" for name, message in parts.traps), "", "</details>"])
+    return "\n".join([*lines, *(f"- `{name}`: {escaped(message)}" for name, message in parts.traps), "", "</details>"])
 
 
 def coefficient_rows(success: Sequence[float], failure: Sequence[float]) -> Rows:
@@ -79,7 +79,8 @@ def _pairs(pairs: Sequence[tuple[str, str]]) -> list[str]:
     return [f"  {name.ljust(width)}{sentence}" for name, sentence in pairs]
 
 
-def _escaped(value: str) -> str:
+def escaped(value: str) -> str:
+    """Return a text in which Markdown means nothing."""
     for character in "\\`*_<>|[]":
         value = value.replace(character, f"\\{character}")
     return " ".join(value.split())

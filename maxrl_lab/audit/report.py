@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maxrl_lab import exact, objectives
+from maxrl_lab import estimators, exact, objectives, specs
 from maxrl_lab.audit import facts, identify, layout
 from maxrl_lab.audit.families import PowerFit
 from maxrl_lab.audit.identify import Match
-from maxrl_lab.audit.known import Known
+from maxrl_lab.audit.known import Known, compare
 from maxrl_lab.audit.limit import Limit
 from maxrl_lab.audit.masses import Masses, OverTasks
 from maxrl_lab.audit.noise import SHOWN_PASS_RATES, Noise
@@ -76,13 +76,21 @@ class Report:
     def compared_to(self, objective: exact.AnyObjective, scale: float | None = None) -> Match:
         """Return how far the weight is from an objective's, at the best scale or a given one."""
         target = objectives.resolve(objective, self.rollouts)
-        if scale is not None and not 0 < scale < math.inf:
-            raise InputError(f"scale must be positive and finite, got {scale}")
+        _check_scale(scale)
         if not self.weight:
             return Match(target.spec, float("nan"), float("inf"))
         p, curve = _double(self.pass_rate), _double(self.weight)
         match = identify.compare(curve, target, p)
         return match if scale is None else identify.rescaled(match, curve, target, p, scale)
+
+    def compared_to_estimator(self, estimator: str, scale: float | None = None) -> Known:
+        """Return how far the coefficients are from an estimator's, at the best scale or a given one."""
+        _check_scale(scale)
+        name, options = specs.parse(estimator, self.rollouts)
+        made = estimators.make(name, **options)
+        if not self.weight:
+            return Known((made.spec,), float("nan"), float("inf"))
+        return compare(_double(self.success), _double(self.failure), made, scale)
 
     def optimises(
         self, objective: exact.AnyObjective, scale: float | None = None, tolerance: float | None = None
@@ -163,6 +171,11 @@ class Report:
             rows.append(["negative mass", *(f"{masses.negative:.3g}" for masses in self.masses)])
             rows.append(["silent groups", *(f"{masses.silent:.3g}" for masses in self.masses)])
         return rows
+
+
+def _check_scale(scale: float | None) -> None:
+    if scale is not None and not 0 < scale < math.inf:
+        raise InputError(f"scale must be positive and finite, got {scale}")
 
 
 def _double(values: tuple[float, ...]) -> Tensor:
