@@ -24,6 +24,13 @@ def grade(arguments: Sequence[str]) -> int:
     return verbs.grade(arguments)
 
 
+def lesson(arguments: Sequence[str]) -> int:
+    """Open a lesson in the browser."""
+    from course import verbs
+
+    return verbs.lesson(arguments)
+
+
 def explore(arguments: Sequence[str]) -> int:
     """Open the explorer page."""
     from course.explorer import verb
@@ -34,6 +41,7 @@ def explore(arguments: Sequence[str]) -> int:
 VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "course": course,
     "grade": grade,
+    "lesson": lesson,
     "explore": explore,
 }
 

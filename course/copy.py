@@ -9,7 +9,7 @@ from maxrl_lab.errors import InputError
 
 STUBS = Path(__file__).parent / "student"
 NAME_FILE = "student.txt"
-_BOXES = '''"""Exercise 2.4: six advantage functions as tables. `maxrl-lab course` made this file; grading makes it anew."""
+_BOXES = '''"""Exercise 2.4: six advantage functions as tables. `maxrl-lab course` has made this file."""
 
 import numpy as np
 

@@ -10,7 +10,7 @@ from course.parameters import Parameters
 
 @dataclass(frozen=True)
 class Exercise:
-    """One graded task: `check` raises `course.wrong.Wrong` with the explanation, and with the share of the points."""
+    """One graded task; `check` raises `course.wrong.WrongAnswerError` with an explanation and a share of the points."""
 
     number: str
     """Lesson and number: 2.1 is the first of lesson 2."""
@@ -48,7 +48,9 @@ EXERCISES: dict[str, Exercise] = {
         Exercise("4.1", "loss", ("loss",), 3, "the surrogate whose gradient is the estimate, by token", gradients.loss),
         Exercise("4.2", "chances", _ONE_SUCCESS, 2, "groups without a success, in closed form", numbers.chances),
         Exercise("4.3", "budget", ("budget",), 4, "the best use of 2,400 rollouts a level", budget.budget),
-        Exercise("5.1", "break_it", ("is_right",), 4, "a test that rejects 15 wrong functions", break_it.break_it, 60.0),
+        Exercise(
+            "5.1", "break_it", ("is_right",), 4, "a test that rejects 15 wrong functions", break_it.break_it, 60.0
+        ),
         Exercise("5.2", "fix_it", _FAULTY, 3, "three shipped functions, mended", fix_it.fix_it),
         Exercise("5.3", "policy", ("policy",), 2, "probabilities and scores at a temperature", gradients.policy),
     )

@@ -12,31 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maxrl_lab import exact, objectives
+from maxrl_lab import exact
+from maxrl_lab.estimators.from_weight import from_objective
 
 CLOSE = 1e-5
 """Flips this close, relatively, count as equal: answers may be computed in float32."""
 
 
 def flips_of(objective: str, rollouts: int) -> Tensor:
-    """Return the flips d(J), J = 0..N-1, of every table that is unbiased for an objective: (N,) float64."""
-    target, others = objectives.resolve(objective, rollouts), torch.arange(rollouts, dtype=torch.float64)
-    if isinstance(target, objectives.ExpectedReward):
-        return torch.ones_like(others)
-    if isinstance(target, objectives.PassAtK):
-        return target.k * _all_wrong(rollouts - 1, target.k - 1, others)
-    if isinstance(target, objectives.TruncatedLikelihood):
-        terms = [_all_wrong(rollouts - 1, size, others) for size in range(target.order)]
-        return torch.stack(terms).sum(0)
-    raise ValueError(f"expected an objective of finite order, got {objective}")
+    """Return the flips d(J), J = 0..N-1, of every table that is unbiased for an objective: (N,) float64.
 
-
-def _all_wrong(count: int, size: int, successes: Tensor) -> Tensor:
-    """The chance that `size` of `count` rollouts, of which some are right, are all wrong: C(n-J,s) / C(n,s)."""
-    chance = torch.ones_like(successes)
-    for index in range(size):
-        chance = chance * ((count - index - successes) / (count - index)).clamp(min=0)
-    return chance
+    They are the advantages of the successes where failures get 0.
+    """
+    success, _ = from_objective(objective, rollouts).coefficients(rollouts)
+    return success[1:]
 
 
 @dataclass(frozen=True)
@@ -61,9 +50,7 @@ class Counterexample:
         )
 
 
-def first_counterexample(
-    function: Callable[..., Any], objective: str, sizes: Iterable[int]
-) -> Counterexample | None:
+def first_counterexample(function: Callable[..., Any], objective: str, sizes: Iterable[int]) -> Counterexample | None:
     """Return the counterexample with the smallest N, then the smallest J; None if there is none at these N."""
     for rollouts in sizes:
         success, failure = exact.coefficients(function, rollouts=rollouts)
@@ -76,7 +63,7 @@ def first_counterexample(
 
 
 def uniform_policy(answers: int, right: int) -> dict[str, float]:
-    """Return what `exact.table_variance` needs of a softmax policy whose answers are equally likely, some of them right.
+    """Return what `exact.table_variance` needs of a softmax policy with equally likely answers, some of them right.
 
     The score of answer v is the unit vector of v less the probabilities.
     """

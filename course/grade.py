@@ -9,12 +9,11 @@ from course.exercises import EXERCISES, Exercise
 from course.parameters import Parameters
 from course.sandbox.answers import Answer, Answers
 from course.sandbox.process import MEMORY, Stopped
-from course.wrong import Wrong
+from course.wrong import WrongAnswerError
 from maxrl_lab import specs
 from maxrl_lab.errors import InputError
 
 RIGHT = "right"
-_SHOWN_PRINTS = 300
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def grade(folder: Path, asked: Parameters, names: Sequence[str] = (), memory: in
 def result_of(exercise: Exercise, answers: Answers, asked: Parameters) -> Result:
     """Return the result of one exercise."""
     start, process = time.monotonic(), answers.process(exercise.file)
-    process.seconds, process.printed = exercise.seconds, ""
+    process.begin(exercise.seconds)
 
     def function(name: str) -> Answer:
         return answers.function(exercise.file, name)
@@ -56,12 +55,12 @@ def result_of(exercise: Exercise, answers: Answers, asked: Parameters) -> Result
     score, message = exercise.points, RIGHT
     try:
         exercise.check(function, asked)
-    except Wrong as wrong:
+    except WrongAnswerError as wrong:
         score, message = int(wrong.share * exercise.points + 1e-9), str(wrong)
     except (InputError, Stopped) as error:
         score, message = 0, str(error)
     except Exception as error:  # an answer may break a check in ways that nobody has thought of
         score, message = 0, f"the answer cannot be checked: {type(error).__name__}: {error}"
-    if score < exercise.points and process.printed:
-        message += f"\n\nit prints:\n{process.printed[:_SHOWN_PRINTS].rstrip()}"
+    if score < exercise.points and (printed := process.prints()):
+        message += f"\n\nit prints:\n{printed}"
     return Result(exercise, score, message, time.monotonic() - start)

@@ -96,4 +96,3 @@ def _box(chance: random.Random, objective: str, flips: Tensor) -> Box:
     baseline = [0.0, *(chance.randint(-9, 9) / 10 for _ in flips[1:])]
     success = [0.0, *(round(before + flip, 6) for before, flip in zip(baseline, flips.tolist(), strict=True))]
     return Box(objective, tuple(success), (*baseline, 0.0))
-

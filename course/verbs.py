@@ -1,10 +1,15 @@
-"""The verbs `course`, which copies the exercises or makes an autograder, and `grade`, which says what is right."""
+"""The verbs `course` (copy the exercises, or make an autograder), `grade` (what is right, and why not) and `lesson`."""
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from maxrl_lab import extras
 from maxrl_lab.errors import InputError
 from maxrl_lab.runs.command_line import Parser
+
+LESSONS = range(1, 6)
 
 
 def course(arguments: Sequence[str]) -> int:
@@ -43,7 +48,7 @@ def grade(arguments: Sequence[str]) -> int:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="Folder with the files lesson_1.py to lesson_5.py.")
     text = f"Exercises to grade (default: all): {', '.join(EXERCISES)}."
     parser.add_argument("exercises", nargs="*", metavar="EXERCISE", help=text)
-    text = "Name whose parameters are asked (default: the name in FOLDER/student.txt, if there is one)."
+    text = "Name whose parameters are asked; '' for those of no name (default: the name in FOLDER/student.txt)."
     parser.add_argument("--student", metavar="NAME", help=text)
     text = "Form of the report (default: text)."
     parser.add_argument("--format", choices=formats.FORMATS, default="text", help=text)
@@ -53,7 +58,7 @@ def grade(arguments: Sequence[str]) -> int:
     flags = parser.parse_args(list(arguments))
     if flags.practice:
         return _practice(flags.folder, flags.exercises)
-    student = flags.student or copy.student_of(flags.folder)
+    student = copy.student_of(flags.folder) if flags.student is None else flags.student
     results = []
     by_line = flags.format == "text" and flags.out is None
     for result in grading.grade(flags.folder, parameters_of(student), flags.exercises):
@@ -68,19 +73,34 @@ def grade(arguments: Sequence[str]) -> int:
     return 0 if all(result.passed for result in results) else 1
 
 
+def lesson(arguments: Sequence[str]) -> int:
+    """Open a lesson in the browser."""
+    parser = Parser("maxrl-lab lesson", "open a lesson of the course in the browser; no network is needed")
+    parser.add_argument("number", type=int, choices=LESSONS, metavar="N", help="Number of the lesson, 1 to 5.")
+    parser.add_argument("--edit", action="store_true", help="Open the lesson's code as well.")
+    parser.add_argument("--headless", action="store_true", help="Print the address and open no browser.")
+    flags = parser.parse_args(list(arguments))
+    extras.need("course")
+    path = Path(__file__).parent / "lessons" / f"lesson_{flags.number}.py"
+    if not path.is_file():
+        raise InputError(f"lesson {flags.number} is not in this checkout")
+    command = [sys.executable, "-m", "marimo", "edit" if flags.edit else "run", str(path)]
+    return subprocess.call(command + ["--headless"] * flags.headless, cwd=extras.CHECKOUT)
+
+
 def _practice(folder: Path, exercises: Sequence[str]) -> int:
     """Print what a plan reaches on levels that are not graded."""
     from course.checks import budget
     from course.sandbox.answers import Answers
     from course.sandbox.process import Stopped
-    from course.wrong import Wrong
+    from course.wrong import WrongAnswerError
 
     if list(exercises) not in ([], ["budget"]):
         raise InputError("--practice belongs to the exercise budget")
     try:
         with Answers(folder) as answers:
             method, rate, updates = budget.read(answers.function("lesson_4.py", "budget")())
-    except (Wrong, Stopped) as error:
+    except (WrongAnswerError, Stopped) as error:
         raise InputError(str(error)) from None
     mean = budget.mean_pass_rate(method, rate, updates, budget.PRACTICE_SEED)
     print(f"{method.name} at N = {method.rollouts}, rate {rate:g}, {updates} updates: mean pass rate {mean:.3f}")

@@ -27,6 +27,7 @@ USAGE = """usage: maxrl-lab COMMAND ...
   recipe NAME [flags]       fine-tune a language model with TRL, or --describe the job, or --dry-run it
   course FOLDER [flags]     copy the exercises of the course into a folder
   grade FOLDER [flags]      what is right in a folder of answers, what is wrong, and why
+  lesson N [flags]          open a lesson in the browser
   explore [flags]           open the explorer: estimators and mazes on one page
 
 `maxrl-lab COMMAND --help` lists the flags; `maxrl-lab run NAME --help` those of an experiment.
@@ -87,7 +88,7 @@ def _of_the_checkout(verb: str, package: str) -> Callable[[Sequence[str]], int]:
 
 CHECKOUT_VERBS = {
     **dict.fromkeys(("list", "run", "draw", "reproduce", "claims", "report", "publish", "rates"), "experiments"),
-    **dict.fromkeys(("course", "grade", "explore"), "course"),
+    **dict.fromkeys(("course", "grade", "lesson", "explore"), "course"),
 }
 """Verb to the package of the checkout whose `__main__` has it."""
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {

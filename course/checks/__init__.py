@@ -1,1 +1,1 @@
-"""What each exercise asks: a check takes the student's functions and raises `Wrong`, which says what they do instead."""
+"""What each exercise asks: a check raises `WrongAnswerError`, which says what the student's function does instead."""

@@ -1,12 +1,15 @@
 """Exercises whose answer is an advantage function: any right one passes, whatever free baseline it has."""
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from course import flips
 from course.checks.numbers import Function, Lookup
 from course.parameters import Parameters
-from course.wrong import Wrong
+from course.wrong import WrongAnswerError
 from maxrl_lab import exact, objectives
 from maxrl_lab.audit import Report, audit
 
@@ -32,49 +35,61 @@ def pass_at_k(answer: Lookup, asked: Parameters) -> None:
 
 
 def expected_reward(function: Function) -> None:
-    """Raise `Wrong` unless the function is unbiased for the expected reward and silent at K = 0 and K = N."""
+    """Raise `WrongAnswerError` unless the function is unbiased for the expected reward and 0 at K = 0 and K = N."""
     unbiased(function, "expected_reward")
     silent(function, 0.0)
     silent(function, 1.0)
 
 
 def truncated_likelihood(function: Function, asked: Parameters) -> None:
-    """Raise `Wrong` unless the function is unbiased for the order asked for, and silent at K = 0."""
+    """Raise `WrongAnswerError` unless the function is unbiased for the order asked for, and silent at K = 0."""
     unbiased(function, asked.objective, least=2 if asked.order == "N" else int(asked.order))
     silent(function, 0.0, least=2 if asked.order == "N" else int(asked.order))
 
 
 def unbiased(function: Function, objective: str, least: int = 2) -> None:
-    """Raise `Wrong` unless the function is exactly unbiased for the objective at N = least..8, each group by itself."""
-    sizes = range(max(2, least), MOST_ROLLOUTS + 1)
-    for rollouts in sizes:
+    """Raise `WrongAnswerError` unless the function is unbiased for the objective at N = least..8, group by group."""
+    sizes, function = range(max(2, least), MOST_ROLLOUTS + 1), in_single_precision(function)
+    for rollouts in (sizes[0], sizes[-1]):
         _is_a_table(function, rollouts)
     counterexample = flips.first_counterexample(function, objective, sizes)
     if counterexample is not None:
         report = audit(function, rollouts=counterexample.rollouts)
-        raise Wrong(
+        raise WrongAnswerError(
             f"{_verdict(report, objective)}\n\nthe smallest counterexample:\n{counterexample.text()}\n\n"
             f"{_curve(report, objective)}{_hints(audit(function, rollouts=MOST_ROLLOUTS))}"
         )
 
 
+def in_single_precision(function: Function) -> Function:
+    """Return the function with its advantages rounded, so that an answer may compute in single precision in places."""
+
+    def rounded(rewards: Any) -> Any:
+        return np.asarray(function(rewards), dtype=np.float32)
+
+    rounded.__name__ = function.__name__
+    return rounded
+
+
 def silent(function: Function, reward: float, least: int = 2) -> None:
-    """Raise `Wrong` if a group whose rewards are all 0, or all 1, still moves the policy."""
+    """Raise `WrongAnswerError` if a group whose rewards are all 0, or all 1, still moves the policy."""
     says = "success" if reward == 0 else "failure"
     for rollouts in range(max(2, least), MOST_ROLLOUTS + 1):
         success, failure = exact.coefficients(function, rollouts=rollouts)
         advantage = float(failure[0] if reward == 0 else success[-1])
         if abs(advantage) > 1e-12:
             rewards, given = [int(reward)] * rollouts, f"{advantage:.6g}"
-            raise Wrong(f"a group without {says} must give 0, but rewards {rewards} give every rollout {given}")
+            raise WrongAnswerError(
+                f"a group without {says} must give 0, but rewards {rewards} give every rollout {given}"
+            )
 
 
 def _is_a_table(function: Function, rollouts: int) -> None:
-    """Raise `Wrong` if the advantages are random, depend on the rollouts' order or on other groups, or are not finite."""
+    """Raise `WrongAnswerError` if the advantages are random, not finite, or depend on order or on other groups."""
     broken = [trap for trap in audit(function, rollouts=rollouts).traps if trap.invalidates]
     if broken:
         message = broken[0].message.partition("; if the function is only ever given one group")[0]
-        raise Wrong(f"{broken[0].name} (N = {rollouts}): {message}")
+        raise WrongAnswerError(f"{broken[0].name} (N = {rollouts}): {message}")
 
 
 def _verdict(report: Report, objective: str) -> str:
@@ -93,10 +108,10 @@ def _verdict(report: Report, objective: str) -> str:
 def _curve(report: Report, objective: str) -> str:
     """The weights that the function has, and those asked for."""
     p = torch.tensor(_SHOWN, dtype=torch.float64)
-    columns = (torch.tensor(column, dtype=torch.float64) for column in (report.success, report.failure))
+    success, failure = (torch.tensor(column, dtype=torch.float64) for column in (report.success, report.failure))
     rows: dict[str, Tensor] = {
         "pass rate p": p,
-        "your weight": exact.table_weight(*columns, p),
+        "your weight": exact.table_weight(success, failure, p),
         "asked": objectives.resolve(objective, report.rollouts).weight(p),
     }
     lines = (f"  {name:<12}" + "".join(f"{float(v):>10.4g}" for v in row) for name, row in rows.items())
@@ -113,7 +128,7 @@ def box(answer: Lookup, asked: Parameters) -> None:
     """2.4: which objective is each of six tables unbiased for?"""
     named = answer("boxes")()
     if not isinstance(named, dict):
-        raise Wrong(f"expected a dict from a letter to an objective, got {named!r:.60}")
+        raise WrongAnswerError(f"expected a dict from a letter to an objective, got {named!r:.60}")
     missing = []
     for letter, table in asked.lettered().items():
         given = str(named.get(letter)).replace(" ", "").casefold()
@@ -121,4 +136,4 @@ def box(answer: Lookup, asked: Parameters) -> None:
             row = ", ".join(f"{flip:.4g}" for flip in table.flips())
             missing.append(f"box {letter} is not {named.get(letter)!r}: its flips a(J+1) - b(J), J = 0.., are {row}")
     if missing:
-        raise Wrong("\n".join(missing), share=1 - len(missing) / len(asked.boxes))
+        raise WrongAnswerError("\n".join(missing), share=1 - len(missing) / len(asked.boxes))

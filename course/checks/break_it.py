@@ -13,7 +13,7 @@ from torch import Tensor
 
 from course.checks.numbers import Lookup
 from course.parameters import Parameters
-from course.wrong import Wrong
+from course.wrong import WrongAnswerError
 from maxrl_lab import estimators
 from maxrl_lab.audit import Report, audit
 
@@ -105,12 +105,16 @@ def break_it(answer: Lookup, asked: Parameters) -> None:  # noqa: ARG001
     verdicts = {name: (bool(is_right(_callable(function))), wanted) for name, function, wanted in cases}
     for name, (verdict, wanted) in verdicts.items():
         if wanted and not verdict:
-            raise Wrong(f"your test rejects a right function ({name}):\n{audit(RIGHT[name], rollouts=8).text()}")
+            raise WrongAnswerError(
+                f"your test rejects a right function ({name}):\n{audit(RIGHT[name], rollouts=8).text()}"
+            )
     missed = [name for name in WRONG if verdicts[name][0]]
     if missed:
         lines = "\n".join(f"  {_described(audit(WRONG[name], rollouts=8))}: {name}" for name in missed)
         rejected = len(WRONG) - len(missed)
-        raise Wrong(f"it rejects {rejected} of {len(WRONG)} wrong functions; missed:\n{lines}", rejected / len(WRONG))
+        raise WrongAnswerError(
+            f"it rejects {rejected} of {len(WRONG)} wrong functions; missed:\n{lines}", rejected / len(WRONG)
+        )
 
 
 def _callable(function: Callable[[Tensor], Tensor]) -> Callable[[Any], Any]:

@@ -1,4 +1,4 @@
-"""Exercise 4.3: what do 2,400 rollouts a level buy? The grader trains, with fixed seeds, on levels the student has not."""
+"""Exercise 4.3: what do 2,400 rollouts a level buy? The grader trains, with fixed seeds, on hidden levels."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -8,7 +8,7 @@ import torch
 
 from course.checks.numbers import Lookup
 from course.parameters import Parameters
-from course.wrong import Wrong
+from course.wrong import WrongAnswerError
 from envs.gridworld.levels import Level, make_levels
 from envs.gridworld.tables import tasks
 from maxrl_lab.errors import InputError
@@ -24,9 +24,9 @@ FEWEST_ROLLOUTS = 4
 HIDDEN_SEED, PRACTICE_SEED = 2602, 0
 """Seeds of the levels that are graded, and of those that a student may practise on."""
 TRAINING_SEEDS = (0, 1, 2, 3)
-THRESHOLDS = {0.55: 0.25, 0.7: 0.5, 0.8: 1.0}
+THRESHOLDS = {0.7: 0.25, 0.9: 0.5, 0.98: 1.0}
 """Mean pass rate to share of the points."""
-_SIZE, _HORIZON, _DISTANCES = 9, 24, (6, 8, 10, 12)
+_SIZE, _HORIZON, _DISTANCES = 9, 32, (6, 8, 10, 12)
 
 
 def budget(answer: Lookup, asked: Parameters) -> None:  # noqa: ARG001
@@ -36,31 +36,34 @@ def budget(answer: Lookup, asked: Parameters) -> None:  # noqa: ARG001
     missed = [threshold for threshold in THRESHOLDS if mean < threshold]
     if missed:
         share = max((share for threshold, share in THRESHOLDS.items() if mean >= threshold), default=0.0)
-        raise Wrong(
+        raise WrongAnswerError(
             f"{method.name} at N = {method.rollouts}, rate {rate:g}, {updates} updates reaches a mean pass rate of "
-            f"{mean:.3f} on the hidden levels (untrained {untrained(HIDDEN_SEED):.4f}); the next threshold is {missed[0]:g}",
+            f"{mean:.3f} on the hidden levels (untrained {untrained(HIDDEN_SEED):.4f}); the next threshold is "
+            f"{missed[0]:g}",
             share,
         )
 
 
 def read(plan: Any) -> tuple[Sampled, float, int]:
-    """Return method, learning rate and updates of a student's plan; raise `Wrong` if it is none, or beyond the budget."""
+    """Return method, learning rate and updates of a plan; raise `WrongAnswerError` if it is none, or too dear."""
     names = ("estimator", "rollouts", "learning_rate", "updates")
     if not isinstance(plan, Mapping) or set(plan) != set(names):
-        raise Wrong(f"expected a dict with {', '.join(names)}, got {plan!r:.80}")
+        raise WrongAnswerError(f"expected a dict with {', '.join(names)}, got {plan!r:.80}")
     rollouts, updates, rate = plan["rollouts"], plan["updates"], plan["learning_rate"]
     if not all(isinstance(number, int) and number >= 1 for number in (rollouts, updates)):
-        raise Wrong(f"rollouts and updates are whole numbers, got {rollouts!r:.20} and {updates!r:.20}")
+        raise WrongAnswerError(f"rollouts and updates are whole numbers, got {rollouts!r:.20} and {updates!r:.20}")
     if not (isinstance(rate, int | float) and 0 < rate <= 1e6):
-        raise Wrong(f"learning_rate is a positive number, got {rate!r:.20}")
+        raise WrongAnswerError(f"learning_rate is a positive number, got {rate!r:.20}")
     if rollouts < FEWEST_ROLLOUTS:
-        raise Wrong(f"rollouts must be at least {FEWEST_ROLLOUTS}, got {rollouts}")
+        raise WrongAnswerError(f"rollouts must be at least {FEWEST_ROLLOUTS}, got {rollouts}")
     if rollouts * updates > ROLLOUTS_IN_ALL:
-        raise Wrong(f"{rollouts} rollouts x {updates} updates are {rollouts * updates}, over {ROLLOUTS_IN_ALL} a level")
+        raise WrongAnswerError(
+            f"{rollouts} rollouts x {updates} updates are {rollouts * updates}, over {ROLLOUTS_IN_ALL} a level"
+        )
     try:
         return parse_method(str(plan["estimator"]), rollouts), float(rate), updates
     except InputError as error:
-        raise Wrong(f"estimator: {error}") from None
+        raise WrongAnswerError(f"estimator: {error}") from None
 
 
 def mean_pass_rate(method: Sampled, rate: float, updates: int, seed: int) -> float:

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from course.checks.numbers import Function, Lookup
 from course.parameters import Parameters
-from course.wrong import Wrong
+from course.wrong import WrongAnswerError
 from maxrl_lab import estimators
 
-_EXACT = {"rtol": 1e-9, "atol": 1e-12}
+_RELATIVE, _ABSOLUTE = 1e-9, 1e-12
 
 
 def loss(answer: Lookup, asked: Parameters) -> None:  # noqa: ARG001
@@ -20,7 +20,7 @@ def loss(answer: Lookup, asked: Parameters) -> None:  # noqa: ARG001
 
 
 def maxrl_loss(function: Function) -> None:
-    """Raise `Wrong` unless d loss / d log-probability of every token is -A_i / (B N), and 0 on padding."""
+    """Raise `WrongAnswerError` unless d loss / d log-probability of every token is -A_i / (B N), and 0 on padding."""
     for rewards, lengths in _batches():
         tasks, rollouts, tokens = *rewards.shape, int(lengths.max())
         log_probs = torch.linspace(-3, -0.1, tasks * rollouts * tokens, dtype=torch.float64)
@@ -28,19 +28,21 @@ def maxrl_loss(function: Function) -> None:
         mask = torch.arange(tokens) < lengths[..., None]
         parts = function.gradients(log_probs, mask, rewards)  # type: ignore[attr-defined]
         if len(parts) != 1 or np.size(parts[0][0]) != 1:
-            raise Wrong(f"a loss is one number, you return {[np.shape(values) for values, _ in parts]}")
+            raise WrongAnswerError(f"a loss is one number, you return {[np.shape(values) for values, _ in parts]}")
         slope = torch.as_tensor(parts[0][1], dtype=torch.float64).reshape(log_probs.shape)
         advantages = estimators.make("maxrl")(rewards)
         wanted = -(advantages / (tasks * rollouts))[..., None] * mask
-        if not torch.allclose(slope, wanted, **_EXACT):
-            raise Wrong(_loss_text(slope, wanted, mask, rewards, lengths))
+        if not torch.allclose(slope, wanted, rtol=_RELATIVE, atol=_ABSOLUTE):
+            raise WrongAnswerError(_loss_text(slope, wanted, mask, rewards, lengths))
 
 
 def _loss_text(slope: Tensor, wanted: Tensor, mask: Tensor, rewards: Tensor, lengths: Tensor) -> str:
-    task, rollout, token = (int(index) for index in (~torch.isclose(slope, wanted, **_EXACT)).nonzero()[0])
+    task, rollout, token = (
+        int(index) for index in (~torch.isclose(slope, wanted, rtol=_RELATIVE, atol=_ABSOLUTE)).nonzero()[0]
+    )
     text = (
-        f"task {task}, rewards {rewards[task].int().tolist()}, lengths {lengths[task].tolist()}: token {token} of rollout "
-        f"{rollout} is weighted {float(slope[task, rollout, token]):.6g}, asked is "
+        f"task {task}, rewards {rewards[task].int().tolist()}, lengths {lengths[task].tolist()}: token {token} of "
+        f"rollout {rollout} is weighted {float(slope[task, rollout, token]):.6g}, asked is "
         f"{float(wanted[task, rollout, token]):.6g}"
     )
     if not bool(slope.isfinite().all()):
@@ -81,28 +83,32 @@ def policy(answer: Lookup, asked: Parameters) -> None:  # noqa: ARG001
 
 
 def _check_policy(function: Function, logits: Tensor, temperature: float) -> None:
-    """Raise `Wrong` unless the scores have mean 0 and belong to the tempered softmax."""
+    """Raise `WrongAnswerError` unless the scores have mean 0 and belong to the tempered softmax."""
     at = f"at logits {logits.tolist()}, temperature {temperature:g}"
     parts = function.gradients(logits, temperature)  # type: ignore[attr-defined]
     if len(parts) != 2 or any(np.shape(values) != tuple(logits.shape) for values, _ in parts):
-        raise Wrong(f"{at}: expected probabilities and log-probabilities, one each for every answer")
+        raise WrongAnswerError(f"{at}: expected probabilities and log-probabilities, one each for every answer")
     (pi, _), (log_probs, scores) = ([torch.as_tensor(item, dtype=torch.float64) for item in part] for part in parts)
     wanted = (logits / temperature).softmax(-1)
     if not torch.allclose(pi, wanted, rtol=1e-6):
-        raise Wrong(f"{at}: you sample from {_short(pi)}, asked is {_short(wanted)}{_sampling_mistake(pi, logits, temperature)}")
+        raise WrongAnswerError(
+            f"{at}: you sample from {_short(pi)}, asked is {_short(wanted)}{_sampling_mistake(pi, logits, temperature)}"
+        )
     if not bool(scores.any()):
-        raise Wrong(f"{at}: the log-probabilities have no gradient with respect to the logits (detached?)")
+        raise WrongAnswerError(f"{at}: the log-probabilities have no gradient with respect to the logits (detached?)")
     mean = pi @ scores
     if not torch.allclose(mean, torch.zeros_like(mean), atol=1e-6):
-        raise Wrong(
+        raise WrongAnswerError(
             f"{at}: the mean score is {_short(mean)}, not 0: answers are sampled from one policy and scored under "
             f"another{_scoring_mistake(log_probs, logits, temperature)}"
         )
     exact = (torch.eye(len(logits), dtype=torch.float64) - wanted) / temperature
     if not torch.allclose(scores, exact, rtol=1e-5, atol=1e-8):
-        raise Wrong(f"{at}: the score of the first answer is {_short(scores[0])}, right is {_short(exact[0])}")
+        raise WrongAnswerError(
+            f"{at}: the score of the first answer is {_short(scores[0])}, right is {_short(exact[0])}"
+        )
     if not torch.allclose(log_probs, wanted.log(), rtol=1e-6):
-        raise Wrong(f"{at}: log-probabilities {_short(log_probs)}, right is {_short(wanted.log())}")
+        raise WrongAnswerError(f"{at}: log-probabilities {_short(log_probs)}, right is {_short(wanted.log())}")
 
 
 def _sampling_mistake(pi: Tensor, logits: Tensor, temperature: float) -> str:

@@ -8,7 +8,7 @@ from course import flips
 from course.checks.advantages import truncated_likelihood
 from course.checks.numbers import Lookup
 from course.parameters import Parameters
-from course.wrong import Wrong
+from course.wrong import WrongAnswerError
 from maxrl_lab import exact
 
 ALLOWANCE = 0.01
@@ -32,7 +32,7 @@ def quiet(answer: Lookup, asked: Parameters) -> None:
     variance = float(exact.table_variance(success, failure, **moments))
     best = flips.quietest(asked.objective, asked.rollouts, moments)[1]
     if variance > best * (1 + ALLOWANCE):
-        raise Wrong(
+        raise WrongAnswerError(
             f"unbiased, but with {asked.right} of {asked.answers} answers right and N = {asked.rollouts} its variance "
             f"is {variance:.4g}, {variance / best:.3f} times the least possible {best:.4g} of any such table "
             f"(allowed: {1 + ALLOWANCE:g} times)"
@@ -45,13 +45,15 @@ def choose(answer: Lookup, asked: Parameters) -> None:  # noqa: ARG001
     for pass_rate, rollouts in CASES:
         errors, given = mean_squared_errors(pass_rate, rollouts), str(function(pass_rate, rollouts))
         if given not in errors:
-            raise Wrong(f"at p = {pass_rate}, N = {rollouts} you choose {given!r:.60}; choose one of {', '.join(errors)}")
+            raise WrongAnswerError(
+                f"at p = {pass_rate}, N = {rollouts} you choose {given!r:.60}; choose one of {', '.join(errors)}"
+            )
         if errors[given] > (1 + ALLOWANCE) * min(errors.values()):
             listed = ", ".join(f"{name} {error:.3g}" for name, error in errors.items())
             missing.append(f"at p = {pass_rate}, N = {rollouts} {given} has not the least error; they are: {listed}")
     if missing:
         more = f"\n({len(missing)} of {len(CASES)} are wrong)"
-        raise Wrong("\n".join(missing[:2]) + more, share=1 - len(missing) / len(CASES))
+        raise WrongAnswerError("\n".join(missing[:2]) + more, share=1 - len(missing) / len(CASES))
 
 
 def mean_squared_errors(pass_rate: float, rollouts: int) -> Mapping[str, float]:

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from course.parameters import Parameters
-from course.wrong import Wrong, check_parts
-from maxrl_lab import exact, objectives
+from course.wrong import WrongAnswerError, check_parts
+from maxrl_lab import bernstein, exact, objectives
 
 Function = Callable[..., Any]
 Lookup = Callable[[str], Function]
-"""The student's function of a name; raises `Wrong` if there is none."""
+"""The student's function of a name; raises `WrongAnswerError` if there is none."""
 Inputs = Sequence[tuple[Any, ...]]
 Guesses = Mapping[str, Function]
 """What a mistake is called, and the function that makes it."""
@@ -24,7 +25,7 @@ _TINY = 1e-300
 
 
 def close(function: Function, reference: Function, inputs: Inputs, tolerance: float, guesses: Guesses) -> None:
-    """Raise `Wrong` at the first input where the function differs, relatively, by more than the tolerance.
+    """Raise `WrongAnswerError` at the first input where the function differs, relatively, by more than the tolerance.
 
     If a guess gives the student's values at every input, the message says which.
     """
@@ -33,11 +34,11 @@ def close(function: Function, reference: Function, inputs: Inputs, tolerance: fl
         wanted = np.asarray(reference(*given), dtype=np.float64)
         if not _agree(answer, wanted, tolerance):
             by = _mistake(answers, inputs, guesses)
-            raise Wrong(f"at ({_shown(given)}) you return {_short(answer)}, right is {_short(wanted)}{by}")
+            raise WrongAnswerError(f"at ({_shown(given)}) you return {_short(answer)}, right is {_short(wanted)}{by}")
 
 
 def equal(function: Function, reference: Function, inputs: Inputs, guesses: Guesses) -> None:
-    """Raise `Wrong` at the first input where the function does not return the whole number that it should."""
+    """Raise `WrongAnswerError` at the first input where the function does not return the right whole number."""
     close(function, reference, inputs, 0.0, guesses)
 
 
@@ -46,7 +47,7 @@ def _numbers(function: Function, given: tuple[Any, ...]) -> NDArray[np.float64]:
     try:
         return np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
-        raise Wrong(f"at ({_shown(given)}) you return {value!r:.60}; asked are numbers") from None
+        raise WrongAnswerError(f"at ({_shown(given)}) you return {value!r:.60}; asked are numbers") from None
 
 
 def _agree(answer: NDArray[np.float64], wanted: NDArray[np.float64], tolerance: float) -> bool:
@@ -122,8 +123,8 @@ def terms(answer: Lookup, asked: Parameters) -> None:  # noqa: ARG001
     guesses: Guesses = {
         "that is one term too few": lambda p, error: _least_order(p, error) - 1,
         "that is one term too many": lambda p, error: _least_order(p, error) + 1,
-        "that is one term too many where (1-p)^T is the error exactly: T is the least with <=": (
-            lambda p, error: _least_order(p, error) + (Fraction(error) == (1 - Fraction(p)) ** min(_least_order(p, error), 200))
+        "that is one term too many where (1-p)^T is the error exactly: asked is the least T with <=": (
+            lambda p, error: 1 if p == 1 else math.floor(math.log(error) / math.log1p(-p)) + 1
         ),
         "log(1-p) is rounded where p is small: see math.log1p": lambda p, error: (
             1 if p == 1 else max(1, math.ceil(math.log(error) / math.log(1 - p)))
@@ -143,7 +144,9 @@ def mixture(answer: Lookup, asked: Parameters) -> None:  # noqa: ARG001
     for order in _MIXTURE_ORDERS:
         coefficients = _numbers(function, (order,))
         if coefficients.shape != (order,):
-            raise Wrong(f"at T = {order} you return {_short(coefficients)}; asked are the {order} numbers c_1 .. c_T")
+            raise WrongAnswerError(
+                f"at T = {order} you return {_short(coefficients)}; asked are the {order} numbers c_1 .. c_T"
+            )
         given.append(coefficients)
     for order, coefficients in zip(_MIXTURE_ORDERS, given, strict=True):
         weights = torch.stack([objectives.PassAtK(k).weight(p) for k in range(1, order + 1)])
@@ -151,7 +154,7 @@ def mixture(answer: Lookup, asked: Parameters) -> None:  # noqa: ARG001
         off = ~torch.isclose(mixed, wanted, rtol=1e-9, atol=0)
         if bool(off.any()):
             first = int(off.nonzero()[0])
-            raise Wrong(
+            raise WrongAnswerError(
                 f"at T = {order}, p = {float(p[first]):g} your mixture has the weight {float(mixed[first]):.6g}, order "
                 f"T has {float(wanted[first]):.6g}{_mixture_mistake(given)}"
             )
@@ -184,16 +187,17 @@ def _table_weight(success: Any, failure: Any, pass_rate: float, shift: int = 1) 
     """E[a(J+1) - b(J)], J ~ Binomial(N-1, p); with shift 0, E[a(J) - b(J)]."""
     a, b = torch.from_numpy(success), torch.from_numpy(failure)
     flips = a[1:] - b[:-1] if shift else (a - b)[:-1]
-    return float(exact.binomial_mean(flips, torch.tensor(pass_rate, dtype=torch.float64)))
+    return _mean(flips, pass_rate)
 
 
-def _binomial(values: Any, pass_rate: float) -> float:
-    return float(exact.binomial_mean(torch.from_numpy(values), torch.tensor(pass_rate, dtype=torch.float64)))
+def _mean(values: Tensor, pass_rate: float) -> float:
+    """E[values[J]], J binomial."""
+    return float(bernstein.binomial_mean(values, torch.tensor(pass_rate, dtype=torch.float64)))
 
 
 _TABLE_MISTAKES: Guesses = {
     "that is E[a(K) - b(K)] over K ~ Binomial(N, p); a flip compares a(J+1) with b(J), J of the OTHER N-1": (
-        lambda a, b, p: _binomial(a - b, p)
+        lambda a, b, p: _mean(torch.from_numpy(a - b), p)
     ),
     "that is E[a(J) - b(J)]: after the flip J + 1 rollouts are right": lambda a, b, p: _table_weight(a, b, p, 0),
     "that is E[a(J+1)]: the failures' b(J) is missing": lambda a, b, p: _table_weight(a, 0 * b, p),
@@ -222,7 +226,7 @@ def _rollouts_needed(function: Function) -> None:
     inputs = [(p, chance) for p in (1.0, 0.5, 0.1, 0.01, 1e-6) for chance in (0.5, 0.75, 0.9, 0.99)]
     guesses: Guesses = {
         "that is the mean number of rollouts, 1/p": lambda p, chance: math.ceil(1 / p),  # noqa: ARG005
-        "that is enough for a chance of 1 - `chance`": lambda p, chance: _least_order(p, chance),
+        "that is enough for a chance of 1 - `chance`, not of `chance`": lambda p, chance: _least_order(p, chance),
         "that is one rollout too few": lambda p, chance: _least_order(p, 1 - chance) - 1,
         "that is chance / p, as if successes could not come together": lambda p, chance: math.ceil(chance / p),
     }

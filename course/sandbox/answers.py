@@ -8,7 +8,7 @@ from typing import Any
 
 from course.sandbox.child import FORBIDDEN
 from course.sandbox.process import MEMORY, Process
-from course.wrong import Wrong
+from course.wrong import WrongAnswerError
 
 Function = Callable[..., Any]
 """A student's function: called here, it runs in the student's process. `gradients` of it gives derivatives, too."""
@@ -48,7 +48,7 @@ class Answers:
             process.close()
 
     def function(self, file: str, name: str) -> Answer:
-        """Return a function of a file; raise `Wrong` if it is not there, not done yet, or not the student's work."""
+        """Return a function of a file; raise `WrongAnswerError` if it is missing, not done yet, or imports answers."""
         check_source(self.folder / file, name)
         return Answer(self.process(file), name)
 
@@ -60,23 +60,23 @@ class Answers:
 
 
 def check_source(path: Path, function: str) -> None:
-    """Raise `Wrong` unless the file defines the function, it is more than the stub, and it imports no answers."""
+    """Raise `WrongAnswerError` unless the file defines the function beyond its stub, and imports no answers."""
     if not path.is_file():
-        raise Wrong(f"there is no file {path.name}; `maxrl-lab course` makes it")
+        raise WrongAnswerError(f"there is no file {path.name}; `maxrl-lab course` makes it")
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
     except SyntaxError as error:
-        raise Wrong(f"{path.name}, line {error.lineno}: SyntaxError: {error.msg}") from None
+        raise WrongAnswerError(f"{path.name}, line {error.lineno}: SyntaxError: {error.msg}") from None
     except (ValueError, RecursionError, MemoryError) as error:
-        raise Wrong(f"{path.name} cannot be read: {type(error).__name__}: {error}") from None
+        raise WrongAnswerError(f"{path.name} cannot be read: {type(error).__name__}: {error}") from None
     defined = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function]
     if not defined:
-        raise Wrong(f"{path.name} defines no function {function}")
+        raise WrongAnswerError(f"{path.name} defines no function {function}")
     for node in ast.walk(tree):
         for package in sorted(_imported(node) & set(FORBIDDEN)):
-            raise Wrong(f"{path.name}, line {node.lineno}: imports {package}; write it yourself")  # type: ignore[attr-defined]
+            raise WrongAnswerError(f"{path.name}, line {node.lineno}: imports {package}; write it yourself")  # type: ignore[attr-defined]
     if _is_stub(defined[-1]):
-        raise Wrong("not done yet")
+        raise WrongAnswerError("not done yet")
 
 
 def _imported(node: ast.AST) -> set[str]:

@@ -10,6 +10,7 @@ no network and take no more memory than it is given; `maxrl_lab` and the course 
 an honest answer honest. What protects the scores is that they are computed in another process.
 """
 
+import importlib.abc
 import importlib.util
 import json
 import os
@@ -153,11 +154,10 @@ def _described(error: BaseException) -> str:
     return f"{where}{type(error).__name__}: {error}"
 
 
-class _NoAnswers:
+class _NoAnswers(importlib.abc.MetaPathFinder):
     """A finder of modules that refuses the packages that hold the answers."""
 
-    @staticmethod
-    def find_spec(name: str, path: Any = None, target: Any = None) -> None:  # noqa: ARG004
+    def find_spec(self, name: str, path: Any, target: Any = None) -> None:  # noqa: ARG002
         if name.partition(".")[0] in FORBIDDEN:
             raise ImportError(f"imports {name.partition('.')[0]}; write it yourself")
 
@@ -165,7 +165,7 @@ class _NoAnswers:
 def _fence(folder: Path, memory: int) -> None:
     """Refuse files elsewhere, processes, the network, more memory, and the packages that hold the answers."""
     _limit_memory(memory)
-    sys.meta_path.insert(0, _NoAnswers)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _NoAnswers())
     system = ("/dev/null", "/dev/urandom", "/etc", "/proc", "/sys", "/usr/lib", "/usr/share")
     entries = [entry for entry in (*sys.path, sys.prefix, sys.base_prefix) if entry]
     readable = tuple(os.path.realpath(path) for path in (*system, *entries, str(folder)))

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -15,16 +16,18 @@ from typing import Any
 import numpy as np
 
 from course.sandbox import child
-from course.wrong import Wrong
+from course.wrong import WrongAnswerError
 
 MEMORY = 2 * 2**30
 """Bytes that a student's process may take beyond its libraries."""
 _START_SECONDS = 120.0
-_LONGEST_LINE = 2**26
-_SHOWN_PRINTS = 500
+_WATCH_SECONDS = 0.1
+_DRAIN_SECONDS = 0.05
+_LONGEST_LINE = 2**22
+_SHOWN_PRINTS = 300
 
 
-class Raised(Wrong):
+class RaisedError(WrongAnswerError):
     """The student's function has raised; the message says what."""
 
 
@@ -33,16 +36,27 @@ class Stopped(BaseException):
 
 
 class Process:
-    """One student's file, running. `seconds` is what remains of the time limit; the caller sets it for each task."""
+    """One student's file, running. `seconds` is what remains of the time limit."""
 
     def __init__(self, path: Path, memory: int = MEMORY) -> None:
-        self.path, self.memory, self.seconds, self.printed = path, memory, 10.0, ""
+        self.path, self.memory, self.seconds = path, memory, 0.0
+        self._printed = ""
         self._popen: subprocess.Popen[bytes] | None = None
+        self._deadline = math.inf
+
+    def begin(self, seconds: float) -> None:
+        """Set the time limit, and forget what was printed."""
+        self.seconds, self._printed = seconds, ""
+
+    def prints(self) -> str:
+        """Return the beginning of what the file has printed."""
+        time.sleep(_DRAIN_SECONDS)
+        return self._printed[:_SHOWN_PRINTS].rstrip()
 
     def call(self, function: str, arguments: Sequence[Any], want: str = "value") -> Any:
         """Return what a function of the file returns; arrays come as numpy arrays.
 
-        Raises `Raised` if the function or the file raises, and `Stopped` if the process ends or runs out of time.
+        Raises `RaisedError` if the function or the file raises, and `Stopped` if the process ends or runs out of time.
         """
         process = self._running()
         callables: list[Callable[..., Any]] = []
@@ -51,7 +65,7 @@ class Process:
         while "call" in reply:
             reply = self._ask(process, _answer(callables, reply))
         if "error" in reply:
-            raise Raised(reply["error"])
+            raise RaisedError(reply["error"])
         return child.decode(reply["value"], lambda values: values)
 
     def close(self) -> None:
@@ -70,28 +84,36 @@ class Process:
         if self._popen is not None and self._popen.poll() is None:
             return self._popen
         self.close()
-        command = [sys.executable, "-I", "-B", "-W", "ignore", child.__file__, str(self.path), str(self.memory)]
+        command = [sys.executable, "-I", "-B", "-u", "-W", "ignore", child.__file__, str(self.path), str(self.memory)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         pipe = subprocess.PIPE
         self._popen = subprocess.Popen(
             command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, start_new_session=True
         )
-        threading.Thread(target=self._drain, args=(self._popen.stderr,), daemon=True).start()
+        for task in (self._drain, self._watch):
+            threading.Thread(target=task, args=(self._popen,), daemon=True).start()
         self._receive(self._popen, _START_SECONDS)
         start = time.monotonic()
         loaded = self._receive(self._popen, self.seconds)
         self.seconds -= time.monotonic() - start
         if "error" in loaded:
             self.close()
-            raise Raised(loaded["error"])
+            raise RaisedError(loaded["error"])
         return self._popen
 
-    def _drain(self, stream: Any) -> None:
+    def _drain(self, process: "subprocess.Popen[bytes]") -> None:
         """Read what the file prints; keep its beginning."""
-        for line in iter(lambda: stream.readline(4096), b""):
-            if len(self.printed) < _SHOWN_PRINTS:
-                self.printed += line.decode(errors="replace")
-        stream.close()
+        with process.stderr as stream:  # type: ignore[union-attr]
+            for line in iter(lambda: stream.readline(4096), b""):
+                if len(self._printed) < _SHOWN_PRINTS:
+                    self._printed += line.decode(errors="replace")
+
+    def _watch(self, process: "subprocess.Popen[bytes]") -> None:
+        """Kill a process that is late."""
+        while process.poll() is None:
+            if time.monotonic() > self._deadline:
+                process.kill()
+            time.sleep(_WATCH_SECONDS)
 
     def _ask(self, process: "subprocess.Popen[bytes]", message: dict[str, Any]) -> Any:
         """Send a message and return the reply, within the time that remains."""
@@ -105,20 +127,11 @@ class Process:
 
     def _receive(self, process: "subprocess.Popen[bytes]", seconds: float) -> Any:
         """Return the next line that comes back within `seconds`; raise `Stopped` if none does."""
-        late = threading.Event()
-
-        def kill() -> None:
-            late.set()
-            process.kill()
-
-        clock = threading.Timer(max(seconds, 0.0), kill)
-        clock.start()
-        try:
-            line = process.stdout.readline(_LONGEST_LINE)  # type: ignore[union-attr]
-        finally:
-            clock.cancel()
+        self._deadline = time.monotonic() + seconds
+        line = process.stdout.readline(_LONGEST_LINE)  # type: ignore[union-attr]
+        late, self._deadline = time.monotonic() > self._deadline, math.inf
         if not line.endswith(b"\n"):
-            raise Stopped(self._reason(process, late.is_set(), len(line)))
+            raise Stopped(self._reason(process, late, len(line)))
         try:
             return json.loads(line)
         except (ValueError, RecursionError):

@@ -30,4 +30,4 @@ def first_success(p):
 
 
 def budget():
-    return {"estimator": "grpo", "rollouts": 16, "learning_rate": 3.0, "updates": 150}
+    return {"estimator": "grpo", "rollouts": 32, "learning_rate": 3.0, "updates": 75}

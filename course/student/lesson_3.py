@@ -1,4 +1,4 @@
-"""Lesson 3: bias and noise, without sampling."""
+"""Lesson 3: bias and noise, without sampling. Arrays are numpy's; torch's, if this file imports torch."""
 
 import math
 
@@ -8,7 +8,7 @@ import numpy as np
 def table_weight(a, b, p):
     """Exercise 3.1 (2 points). Return the weight w_N(p) of a table as a float, right to nine digits up to N = 2048.
 
-    a and b are numpy arrays (N+1,): a[K] is the advantage of a success and b[K] that of a failure in a group with K
+    a and b are arrays (N+1,): a[K] is the advantage of a success and b[K] that of a failure in a group with K
     successes. a[0] and b[N] belong to no group. p is a float in (0, 1).
     """
     raise NotImplementedError
@@ -17,8 +17,8 @@ def table_weight(a, b, p):
 def quiet(rewards):
     """Exercise 3.2 (4 points). As `order_t` of lesson 2 (unbiased for order T = $order, 0 at K = 0), and quiet.
 
-    At N = $rollouts, on a softmax policy with $answers equally likely answers of which $right are right, the variance has to be
-    within 1% of the least that any such table has. No estimator of the library is.
+    On a softmax policy with $answers equally likely answers, of which $right are right, the variance at
+    N = $rollouts has to be within 1% of the least that any such table has. No estimator of the library is.
 
     Two things help: the baseline b(J) may be any function of the number J of OTHER rollouts that are right, and the
     variance is a quadratic in the numbers b(1), ..., b(N-1).
@@ -38,9 +38,9 @@ def choose(p, rollouts):
         "maxrl_cross_fitted"       A = (r - J/(N-1)) N / (J+1), J the successes among the others
         "maxrl_order:order=N/2"    A = r N/K (1 - C(N-K,T)/C(N,T)) with T = N/2
 
-    The squared error is |E[g] - grad log p|^2 + the variance of g (the trace of its covariance). The policy is a softmax
-    with eight answers: three right ones with the probabilities p (0.6, 0.3, 0.1), five wrong ones with (1-p) (0.4, 0.3,
-    0.2, 0.07, 0.03). With q1 = E[|S|^2 1{r=1}] and q0 = E[|S|^2 1{r=0}]
+    The squared error is |E[g] - grad log p|^2 + the variance of g (the trace of its covariance). The policy is a
+    softmax with eight answers: three right ones with the probabilities p (0.6, 0.3, 0.1), five wrong ones with
+    (1-p) (0.4, 0.3, 0.2, 0.07, 0.03). With q1 = E[|S|^2 1{r=1}] and q0 = E[|S|^2 1{r=0}]
 
         E|g|^2 = (1/N) E_{J~Bin(N-1,p)}[a(J+1)^2 q1 + b(J)^2 q0]
                  + (1 - 1/N) |grad p|^2 E_{J~Bin(N-2,p)}[a(J+2)^2 + b(J)^2 - 2 a(J+1) b(J+1)]

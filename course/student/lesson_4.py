@@ -8,7 +8,7 @@ def loss(log_probs, mask, rewards):
 
     The estimate of a task is (1/N) sum_i A_i grad log m(z_i), where m(z_i) is the probability of the whole answer and
     A_i = (r_i - mean(r)) / mean(r), 0 in a group without a success (Algorithm 1). All arguments are torch tensors:
-    log_probs (B, N, T) of the tokens that were written, mask (B, N, T), False on padding, and rewards (B, N) of B tasks.
+    log_probs (B, N, T) of the tokens that were written, mask (B, N, T), False on padding, rewards (B, N) of B tasks.
     """
     raise NotImplementedError
 
@@ -36,12 +36,12 @@ def budget():
 
         {"estimator": "rloo", "rollouts": 8, "learning_rate": 0.1, "updates": 300}
 
-    The estimator is one of the library's names, such as "maxrl" or "pkpo:k=4"; rollouts (at least 4) times updates is at
-    most $budget. The grader trains a table of logits for each of eight mazes by plain SGD and takes the mean of the exact
-    pass rates at the end. The mazes are like those on which you can try your plan,
+    The estimator is one of the library's names, such as "maxrl" or "pkpo:k=4"; rollouts (at least 4) times updates is
+    at most $budget. The grader trains a table of logits for each of eight mazes by plain SGD and takes the mean of the
+    exact pass rates at the end. You can try your plan on other mazes of the same kind:
 
         maxrl-lab grade FOLDER budget --practice
 
-    but others. A mean pass rate of $thresholds earns 1, 2 and 4 points.
+    A mean pass rate of $thresholds earns 1, 2 and 4 points.
     """
     raise NotImplementedError

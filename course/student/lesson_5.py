@@ -6,9 +6,10 @@ import torch
 def is_right(function):
     """Exercise 5.1 (4 points). Return whether an advantage function is unbiased for order T = N, and 0 at K = 0.
 
-    `function` takes the rewards (N,) of one group or (B, N) of several, 0 or 1, N from 2 to 8, and returns advantages of
-    the same shape as a torch tensor. Four right functions have to be accepted, each with a baseline of its own; fifteen
-    wrong ones are to be rejected. The points are the share of wrong ones that you reject, and 0 if you reject a right one.
+    `function` takes the rewards (N,) of one group or (B, N) of several, 0 or 1, N from 2 to 8, and returns advantages
+    of the same shape as a torch tensor. Four right functions have to be accepted, each with a baseline of its own;
+    fifteen wrong ones are to be rejected. The points are the share of wrong ones that you reject, and 0 if you reject a
+    right one.
     """
     raise NotImplementedError
 
