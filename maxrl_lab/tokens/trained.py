@@ -69,7 +69,9 @@ def train_all(study: Study, runs: Sequence[Run], stage: training.Stage) -> list[
     progress = study.context.progress(f"{study.task.name}: {len(seeds)} pretrainings, {stage}")
     in_parallel(_pretrain_job, [(quiet, seed) for seed in seeds], processes, progress)
     progress = study.context.progress(f"{study.task.name}: {len(runs)} runs, {stage}")
-    return in_parallel(_train_job, [(quiet, run, stage) for run in runs], processes, progress)
+    longest_first = sorted(range(len(runs)), key=lambda index: -(runs[index].method.rollouts or 0))
+    tables = in_parallel(_train_job, [(quiet, runs[index], stage) for index in longest_first], processes, progress)
+    return [tables for _, tables in sorted(zip(longest_first, tables, strict=True), key=lambda pair: pair[0])]
 
 
 def _pretrain_job(job: tuple[Study, int]) -> None:
