@@ -18,13 +18,15 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
 GALLERY = "figures/gallery"
+EXPLORER = "course/explorer/explorer.html"
 _MODULES = re.compile(r"<!-- modules: (.+?) -->")
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(((?:\.\./)+[^)\s#]*)\)")
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.S)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pictures of the gallery, as `gallery/NAME.png`."""
+    """Add the pictures of the gallery, as `gallery/NAME.png`, and the explorer under its name in the checkout."""
+    files.append(File.generated(config, EXPLORER, abs_src_path=str(ROOT / EXPLORER)))
     for picture in sorted((ROOT / GALLERY).glob("*.png")):
         files.append(File.generated(config, f"gallery/{picture.name}", abs_src_path=str(picture)))
     return files
@@ -72,6 +74,8 @@ def _within_the_site(match: re.Match[str], folder: str) -> str:
         return match.group()
     if not (ROOT / path).exists():
         raise FileNotFoundError(f"a page in {folder or 'docs'} links to {link}, which is not in the checkout")
+    if path == EXPLORER:
+        return f"[{text}]({posixpath.relpath(EXPLORER, folder or '.')})"
     if path.startswith(GALLERY):
         return f"{picture}[{text}]({posixpath.relpath('gallery/' + posixpath.basename(path), folder or '.')})"
     return f"[{text}][{_module(path)}]" if _module(path) in _documented() else text

@@ -50,6 +50,8 @@ const TableView = (() => {
       $("verdict").textContent = `There is no table: ${error.message}.`;
       $("habits").textContent = "";
     }
+    $("view-table").classList.toggle("stale", !table); // what is still drawn is an earlier table's
+    for (const id of ["formula-a", "formula-b"]) $(id).setAttribute("aria-invalid", !table);
     if (!table && valid?.a.length !== values.n + 1) { drawControls(); return; }
     if (table) {
       $("verdict").innerHTML = verdict(table);
@@ -108,13 +110,19 @@ const TableView = (() => {
   }
 
   // ---- the table itself, a number in every cell ----------------------------------------------------------------------
+  const cellText = (value) => Plot.number(value).replaceAll("−", "-");
   function drawCells(table) {
-    if ($("cells").contains(document.activeElement)) return; // its numbers are being typed
-    const N = values.n;
+    const N = values.n, active = document.activeElement;
+    if ($("cells").contains(active) && $("cells").querySelectorAll("input").length === 2 * N) { // its numbers are being typed
+      for (const input of $("cells").querySelectorAll("input"))
+        if (input !== active) input.value = input.defaultValue = cellText(table[input.dataset.kind][input.dataset.k]);
+      $("cells").querySelectorAll("tr:last-child td").forEach((cell, J) => { cell.textContent = J < N ? Plot.number(Theory.flips(table)[J]) : ""; });
+      return;
+    }
     const inputs = (kind) => range(N + 1).map((K) => {
       if (K === (kind === "a" ? 0 : N)) return { text: "–", kind: "none" };
       const who = kind === "a" ? "success" : "failure";
-      return { text: `<input type="text" inputmode="decimal" data-kind="${kind}" data-k="${K}" value="${Plot.number(table[kind][K]).replace("−", "-")}" aria-label="${kind} of ${K}: advantage of a ${who} in a group with ${K} of ${N} right">` };
+      return { text: `<input type="text" inputmode="decimal" data-kind="${kind}" data-k="${K}" value="${cellText(table[kind][K])}" aria-label="${kind} of ${K}: advantage of a ${who} in a group with ${K} of ${N} right">` };
     });
     const flips = Theory.flips(table).map((flip) => Plot.number(flip));
     $("cells").innerHTML = Plot.table(["K right", ...range(N + 1)], [["a(K), success", ...inputs("a")], ["b(K), failure", ...inputs("b")], ["d(J), flip", ...flips, ""]]);
@@ -210,6 +218,7 @@ const TableView = (() => {
     listEstimators();
     $("estimator").addEventListener("input", (event) => chooseEstimator(event.target.value));
     $("options").addEventListener("change", takeOption);
+    $("view-table").classList.toggle("stale", !table); // what is still drawn is an earlier table's
     for (const id of ["formula-a", "formula-b"]) $(id).addEventListener("input", draw);
     $("cells").addEventListener("change", typeCell);
     $("cells").addEventListener("focusout", () => setTimeout(() => values.view === "table" && draw()));
