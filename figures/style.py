@@ -295,6 +295,21 @@ def plain_x(ax: Axes, values: Iterable[float]) -> None:
     ax.set_xticks([], minor=True)
 
 
+def legend_above_curves(ax: Axes, columns: int = 2, fontsize: float = 9) -> None:
+    """Put the legend into the top of a panel, whose y-axis is stretched so that the legend covers no curve.
+
+    The y-axis needs its scale first, linear or logarithmic.
+    """
+    entries = len(ax.get_legend_handles_labels()[1])
+    ax.legend(fontsize=fontsize, loc="upper left", ncols=columns, columnspacing=1, handlelength=1.6)
+    lines = -(-entries // columns)
+    height = ax.get_position().height * ax.get_figure(root=True).get_figheight() * 72
+    share = min(0.6, (1.5 * fontsize * lines + 10) / height)
+    scale = ax.yaxis.get_transform()
+    low, high = scale.transform(ax.get_ylim())
+    ax.set_ylim(top=scale.inverted().transform(low + (high - low) / (1 - share)))
+
+
 def seeds_text(seeds: int) -> str:
     """Return how curves over so many seeds are plotted, for a title."""
     return f"mean and 95% t interval over {seeds} seeds" if seeds > 1 else "one seed, so no interval"

@@ -29,8 +29,7 @@ def plot(tables: Mapping[str, pd.DataFrame], settings: Any) -> Figure:
         count = panels.middle(rows)
         panels.curves(axes[0, column], rows[rows.rollouts == count], "pass_at_1", "pass@1 (exact)")
         axes[0, column].set_title(f"{title}, N = {count:g}")
-        axes[0, column].legend(fontsize=9, loc="upper left", bbox_to_anchor=(0, 1))
-        _leave_room(axes[0, column])
+        style.legend_above_curves(axes[0, column])
         if "sweep" in tables:
             swept = _section(tables["sweep"], "equal steps", optimiser)
             panels.sweep(axes[1, column], swept[swept.rollouts == count])
@@ -56,12 +55,6 @@ def _section(rows: pd.DataFrame, comparison: str, optimiser: str) -> pd.DataFram
     return rows[(rows.comparison == comparison) & (rows.optimiser == optimiser)]
 
 
-def _leave_room(ax: Axes) -> None:
-    """Stretch the y-axis so that the legend at its top covers no curve."""
-    low, high = ax.get_ylim()
-    ax.set_ylim(low, high + 0.3 * (high - low))
-
-
 def _equal_rollouts(ax: Axes, rows: pd.DataFrame) -> None:
     """Plot pass@1 against all rollouts, each N with its own number of updates."""
     patterns = itertools.cycle([(1, 1), (None, None), (4, 1.5), (6, 1, 1, 1)])
@@ -70,8 +63,7 @@ def _equal_rollouts(ax: Axes, rows: pd.DataFrame) -> None:
             label = f"{style.label(str(name))}, N = {count:g}"
             style.band(ax, runs, "total_rollouts", "pass_at_1", str(name), label=label, dashes=pattern)
     ax.set(xlabel="rollouts in all, for each place in an update", ylabel="pass@1 (exact)", title="equal rollouts, Adam")
-    ax.legend(fontsize=7.5, loc="upper left", ncols=2, columnspacing=1, handlelength=1.6)
-    _leave_room(ax)
+    style.legend_above_curves(ax, fontsize=7.5)
 
 
 def _against_rollouts(ax: Axes, rows: pd.DataFrame) -> None:

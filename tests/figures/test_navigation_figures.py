@@ -105,6 +105,19 @@ class TestNavigation:
         assert line.get_label().startswith("GRPO")
         assert line.get_ydata().tolist() == pytest.approx(shown.groupby("step").pass_at_1.mean().tolist())
 
+    def test_orders_between_have_a_panel_from_rloo_to_algorithm_1(self):
+        names = ("rloo", "grpo", "maxrl", "maxrl_centred:order=N/4", "maxrl_centred:order=N/2")
+        settings = replace(SMALL, estimators=names, rollouts=(4, 8), seeds=2)
+        tables = tables_of(settings)
+        figure = saved(navigation.plot(tables, settings))
+        assert [len(ax.lines) for ax in figure.axes] == [3, 4, 2, 4, 4, 3]
+        few, many = figure.axes[2].lines
+        assert few.get_xdata().tolist() == [1, 2, 3]  # order N/4 is RLOO there
+        assert many.get_xdata().tolist() == [1, 2, 4, 7]
+        final = tables["curves"].query(f"rollouts == 8 and step == {settings.steps}").groupby("estimator").pass_at_1
+        wanted = final.mean()[["rloo", "maxrl_centred:order=N/4", "maxrl_centred:order=N/2", "maxrl"]]
+        assert many.get_ydata().tolist() == pytest.approx(wanted.tolist())
+
 
 def test_the_peak_is_the_greatest_measured_value_of_each_run():
     rows = [

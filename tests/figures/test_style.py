@@ -227,3 +227,20 @@ class TestSurrogates:
                 distance = np.linalg.norm(np.subtract(*(to_rgb(style.colour(each)) for each in (a, b))))
                 assert distance > (0.15 if style.dashes(a) == style.dashes(b) else 0.1)
         assert len(set(colours)) == len(specs)
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+@pytest.mark.parametrize("curves", [2, 9])
+def test_a_legend_above_curves_covers_none(scale, curves):
+    figure = Figure(figsize=(5, 3.5))
+    ax = figure.subplots()
+    for curve in range(curves):
+        ax.plot([0, 1], [0.01 * (curve + 1), 1.0], label=f"curve {curve}")
+    ax.set_yscale(scale)
+    style.legend_above_curves(ax)
+    figure.canvas.draw()
+    bottom = ax.get_legend().get_window_extent().y0
+    highest = ax.transData.transform((1, 1.0))[1]
+    assert bottom > highest
+    assert ax.get_legend().get_window_extent().y1 <= ax.bbox.y1
+    assert highest > ax.bbox.y0 + 0.4 * ax.bbox.height
