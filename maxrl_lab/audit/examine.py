@@ -86,7 +86,13 @@ def _measured(report: Report, probed: Probe, success: Tensor, failure: Tensor, t
     return replace(
         report,
         nearest=match,
-        known=known(success, failure, precision, named),
+        known=known(success, failure, precision=precision, noise=_size_of_noise(report), objective=named),
         limit=limit(probed, success, failure, named),
         power=None if named else families.fit_power(weight, p, 1 / report.rollouts),
     )
+
+
+def _size_of_noise(report: Report) -> float:
+    """Return how far coefficients may be from those without the noise that was found, 0 if there is none."""
+    noisy = any(trap.name == "noise" for trap in report.traps)
+    return report.precision * max(1.0, *map(abs, report.success + report.failure)) if noisy else 0.0

@@ -7,6 +7,8 @@ from maxrl_lab.errors import InputError
 CRITIC = ("values", "dones", "next_value", "next_values", "last_value", "gamma", "lam", "terminated")
 COMPLETIONS = ("completions", "completion", "prompts", "solution_str", "ground_truth", "solution")
 BATCHES = ("data", "batch", "samples", "sample", "trajectories", "trajectory_groups", "rollout_groups", "groups")
+_NOT_NUMBERS = ("has no attribute", "not subscriptable", "too many indices", "indices must be", "valid indices")
+"""Words of errors that come from taking a number for an object or a dictionary."""
 
 
 def unknown(names: Iterable[str]) -> str:
@@ -27,7 +29,7 @@ def hint(names: Iterable[str], error: InputError | None) -> str:
     first = next(iter(names), "")
     if first in COMPLETIONS:
         return unknown([first])
-    if first in BATCHES or "has no attribute" in str(error) or "not subscriptable" in str(error):
+    if first in BATCHES or any(words in str(error) for words in _NOT_NUMBERS):
         return (
             "; if it takes a batch of a framework or rollouts with a reward, wrap it: "
             "lambda rewards: f([Rollout(reward=r) for r in rewards])"

@@ -34,15 +34,19 @@ class Known(NamedTuple):
     """The largest relative deviation of a coefficient."""
 
 
-def known(success: Tensor, failure: Tensor, precision: float, objective: str | None) -> Known | None:
+def known(
+    success: Tensor, failure: Tensor, *, precision: float = 1e-9, noise: float = 0.0, objective: str | None = None
+) -> Known | None:
     """Return the estimators whose coefficients are those given, or None if there are none.
 
-    `precision` is that of the coefficients. Among estimators that differ by less than that, those with the scale 1 are
-    preferred, then those whose text form is short. `objective` is the text form of the one that has been identified.
+    `precision` is the relative accuracy of the coefficients, and `noise` what was added to them. Among estimators that
+    differ by less than that, those with the scale 1 are preferred, then those whose text form is short. `objective` is
+    the text form of the one that has been identified.
     """
     rollouts = len(success) - 1
     limit = identify.tolerance(rollouts, precision)
-    matches = [match for match in _matches(success, failure, objective) if match.scale > 0 and match.deviation <= limit]
+    every = _matches(success, failure, objective, noise)
+    matches = [match for match in every if match.scale > 0 and match.deviation <= limit]
     if not matches:
         return None
     best = min(match.deviation for match in matches)
@@ -53,10 +57,12 @@ def known(success: Tensor, failure: Tensor, precision: float, objective: str | N
     return shortest._replace(names=tuple(dict.fromkeys(names)))
 
 
-def compare(success: Tensor, failure: Tensor, estimator: Estimator, scale: float | None = None) -> Known:
+def compare(
+    success: Tensor, failure: Tensor, estimator: Estimator, scale: float | None = None, noise: float = 0.0
+) -> Known:
     """Return the match of the coefficients with an estimator's at the best scale, or a given one.
 
-    Raises `InputError` if the group is too small for the estimator.
+    Differences up to `noise` count as 0. Raises `InputError` if the group is too small for the estimator.
     """
     table, target = _reachable(success, failure), _reachable(*estimator.coefficients(len(success) - 1))
     size = float(target.abs().max())
@@ -64,7 +70,8 @@ def compare(success: Tensor, failure: Tensor, estimator: Estimator, scale: float
     factor = scale if scale is not None else float(ratios.max() + ratios.min()) / 2 if size else 0.0
     if factor == 0:
         return Known((estimator.spec,), factor, float("inf"))
-    deviation = (table / factor - target).abs() / target.abs().clamp(min=_FLOOR * size)
+    difference = ((table / factor - target).abs() - noise / abs(factor)).clamp(min=0.0)
+    deviation = difference / target.abs().clamp(min=_FLOOR * size)
     return Known((estimator.spec,), factor, float(deviation.max()))
 
 
@@ -73,10 +80,10 @@ def _reachable(success: Tensor, failure: Tensor) -> Tensor:
     return torch.cat([success[1:], failure[:-1]])
 
 
-def _matches(success: Tensor, failure: Tensor, objective: str | None) -> Iterator[Known]:
+def _matches(success: Tensor, failure: Tensor, objective: str | None, noise: float) -> Iterator[Known]:
     for estimator in _estimators(len(success) - 1, objective):
         with contextlib.suppress(InputError):  # the group is too small for it
-            yield compare(success, failure, estimator)
+            yield compare(success, failure, estimator, noise=noise)
 
 
 def _options(match: Known) -> int:

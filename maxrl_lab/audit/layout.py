@@ -41,7 +41,7 @@ def text(parts: Parts) -> str:
 
 def markdown(parts: Parts) -> str:
     """Return all parts as GitHub shows them: the verdict first, tables as tables, traps folded."""
-    lines = [f"### `{parts.title}`", "", f"**{parts.verdict}**", ""]
+    lines = [f"### `{parts.title}`", "", f"**{escaped(parts.verdict)}**", ""]
     lines += [f"- {name}: {escaped(sentence)}" for name, sentence in parts.facts]
     for table in parts.tables:
         head, *rows = [[escaped(cell) for cell in row] for row in table]

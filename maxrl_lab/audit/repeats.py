@@ -13,10 +13,10 @@ from torch import Tensor
 from maxrl_lab.audit.traps import Trap, group, same
 from maxrl_lab.probe import NotEquivariantError, Probe, RaisedError, read_coefficients, short
 
-NOISE = 1e-4
+NOISE = 1e-5
 """Differences up to this share of the largest advantage are noise on top of a table."""
 MARGIN = 10.0
-"""The table is read to this many times the largest difference that was seen."""
+"""The table is read to this many times the largest difference that was seen, which is still below the tolerance."""
 ASKED = 10
 """How often the same question is asked once two answers differ."""
 WITHOUT_TABLE = ("random", "remembers", "order_dependent", "raises")
