@@ -218,7 +218,6 @@ const TableView = (() => {
     listEstimators();
     $("estimator").addEventListener("input", (event) => chooseEstimator(event.target.value));
     $("options").addEventListener("change", takeOption);
-    $("view-table").classList.toggle("stale", !table); // what is still drawn is an earlier table's
     for (const id of ["formula-a", "formula-b"]) $(id).addEventListener("input", draw);
     $("cells").addEventListener("change", typeCell);
     $("cells").addEventListener("focusout", () => setTimeout(() => values.view === "table" && draw()));
