@@ -5,18 +5,22 @@ probabilities, at pass rates from 1e-4 to 0.9. Squared bias (against maximum lik
 units of |grad log p|^2. At an equal budget of M rollouts, M/N groups of N are averaged, so bias falls with N while
 variance only counts M.
 
-    maxrl-lab run bias_variance        (a few seconds)
+The weight of an estimator leaves its baseline free. Beside the named forms there is the one of least variance, whose
+baseline is chosen for the pass rate at hand (`estimators.from_objective`): what a baseline could gain at most.
 
-Table: `rows` (a row per estimator, N and pass rate).
+    maxrl-lab run bias_variance        (half a minute)
+
+Tables: `rows` (a row per estimator, N and pass rate), `least` (a row per order, N and pass rate).
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from experiments._shared import EVERY_ESTIMATOR, PassRates, check_estimators
-from maxrl_lab import exact, objectives
+from maxrl_lab import estimators, exact, objectives
 from maxrl_lab.errors import InputError
 from maxrl_lab.rows import Row, Tables
 from maxrl_lab.runs.context import Context
@@ -64,14 +68,20 @@ PRESETS = {
 
 
 def run(settings: Settings, context: Context) -> Tables:
-    """Return a row per estimator, N and p: squared_bias, variance, mean_squared_error, budget_mean_squared_error."""
+    """Return the errors of every estimator at every N and p, and the least variance that an order can have there."""
     rows = [
         _row(settings, name, count, p)
         for count in context.progress("bias_variance")(settings.rollouts)
         for name in settings.estimators
         for p in settings.pass_rates
     ]
-    return {"rows": rows}
+    least = [
+        _least(order, count, p)
+        for count in settings.rollouts
+        for order in dict.fromkeys((count, max(1, count - 1)))
+        for p in settings.pass_rates
+    ]
+    return {"rows": rows, "least": least}
 
 
 def policy(pass_rate: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -81,6 +91,27 @@ def policy(pass_rate: float) -> tuple[Tensor, Tensor, Tensor]:
     probabilities = torch.cat([right, wrong])
     scores = torch.eye(len(probabilities), dtype=torch.float64) - probabilities
     return probabilities, scores, torch.cat([torch.ones_like(right), torch.zeros_like(wrong)])
+
+
+def moments_of(pass_rates: Tensor) -> dict[str, Tensor]:
+    """Return the policies' |grad p|^2 and the moments of their scores, (P,) each, as `exact.variance` takes them."""
+    sizes = []
+    for p in pass_rates.tolist():
+        probabilities, scores, rewards = policy(p)
+        right, squares = probabilities * rewards, scores.square().sum(1)
+        sizes.append([((right @ scores) ** 2).sum(), right @ squares, (probabilities - right) @ squares])
+    names = ("gradient_norm_squared", "success_moment", "failure_moment")
+    return dict(zip(names, torch.tensor(sizes, dtype=torch.float64).T, strict=True))
+
+
+def _least(order: int, rollouts: int, pass_rate: float) -> Row:
+    """Return the variance of the estimator of this order whose baseline is the best one at this pass rate."""
+    sizes: dict[str, Any] = moments_of(torch.tensor([pass_rate], dtype=torch.float64))
+    target = objectives.TruncatedLikelihood(order)
+    best = estimators.from_objective(target, rollouts, "least_variance", pass_rate=[pass_rate], **sizes)
+    variance = exact.variance(best, rollouts=rollouts, pass_rate=pass_rate, **sizes)
+    unit = float(sizes["gradient_norm_squared"]) / pass_rate**2
+    return {"order": order, "rollouts": rollouts, "pass_rate": pass_rate, "variance": float(variance) / unit}
 
 
 def _row(settings: Settings, name: str, rollouts: int, pass_rate: float) -> Row:

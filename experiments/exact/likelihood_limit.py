@@ -57,7 +57,7 @@ class Gradients(Base):
 
     objectives: Objectives = RL_TO_ML
     """Objectives whose exact gradient is followed."""
-    estimators: MaybeNames = ("grpo", "maxrl")
+    estimators: MaybeNames = ("grpo", "maxrl", "maxrl_centred:order=N/2", "pkpo_centred:k=N/2")
     """Estimators whose exact expected gradient is followed."""
     rollouts: Count = 16
     """Number N of rollouts in a group of these estimators."""

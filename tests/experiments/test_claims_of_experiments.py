@@ -9,7 +9,14 @@ from panels import smoke_tables
 
 from experiments import _verdicts
 from experiments.catalogue import EXPERIMENTS
-from experiments.exact import bias_variance, likelihood_limit, unbiasedness, weight_functions
+from experiments.exact import (
+    best_order,
+    bias_variance,
+    likelihood_limit,
+    pass_at_k_conflict,
+    unbiasedness,
+    weight_functions,
+)
 from maxrl_lab.claims import Claim
 from maxrl_lab.command import main
 
@@ -56,7 +63,9 @@ def test_every_claim_is_a_sentence_with_its_numbers_and_its_place(judged, name):
     [
         (weight_functions, ["likelihood_favours_hard_tasks", "grpo_favours_both_ends", "rl_at_two_rollouts"]),
         (unbiasedness, ["theorem_1", "theorem_2", "algorithm_1_order", "order_n_with_a_baseline"]),
-        (bias_variance, ["bias_of_order_n"]),
+        (bias_variance, ["bias_of_order_n", "best_baseline_gains_little"]),
+        (best_order, ["one_group_wants_the_middle", "many_groups_want_the_end"]),
+        (pass_at_k_conflict, ["pass_at_k_lowers_pass_at_1"]),
         (likelihood_limit, ["distance_of_order_t"]),
     ],
 )

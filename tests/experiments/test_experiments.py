@@ -1,5 +1,6 @@
 """What the experiments claim, checked on their rows at the smoke preset."""
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,15 @@ from extra_tests import installed_experiments
 from experiments._shared import EVERY_ESTIMATOR
 from experiments.catalogue import EXPERIMENTS
 from experiments.classification import classification, gradient_norms
-from experiments.exact import bias_variance, length_bias, likelihood_limit, unbiasedness, weight_functions
+from experiments.exact import (
+    best_order,
+    bias_variance,
+    length_bias,
+    likelihood_limit,
+    pass_at_k_conflict,
+    unbiasedness,
+    weight_functions,
+)
 from maxrl_lab import estimators, exact, specs
 from maxrl_lab.errors import InputError
 from maxrl_lab.policies.stack import mlp, seeded
@@ -102,6 +111,64 @@ def test_policy_of_bias_variance_has_the_pass_rate_asked_for():
     assert float(probabilities.sum()) == pytest.approx(1.0)
     assert float(probabilities @ rewards) == pytest.approx(0.03)
     assert float((probabilities @ scores).abs().max()) < 1e-15
+
+
+def test_least_variance_is_never_above_a_named_form_of_its_order(context):
+    tables = tables_of(bias_variance, bias_variance.PRESETS["smoke"], context)
+    rows, least = tables["rows"], tables["least"]
+    named = {0: ["maxrl_no_baseline", "maxrl_control_variate", "maxrl_leave_one_out", "maxrl_cross_fitted"]}
+    named[1] = ["maxrl"]
+    for below, names in named.items():
+        best = least[least.order == least.rollouts - below].set_index(["rollouts", "pass_rate"]).variance
+        for name in names:
+            variance = rows[rows.estimator == name].set_index(["rollouts", "pass_rate"]).variance
+            assert (best <= variance * (1 + 1e-12)).all(), name
+        assert (best < 0.99 * variance).any()
+
+
+def test_the_dial_of_best_order_runs_from_rloo_to_algorithm_1(context):
+    assert best_order.orders(2) == [1]
+    assert best_order.orders(4) == [1, 2, 3]
+    assert best_order.orders(5) == [1, 2, 4]
+    assert best_order.orders(16) == [1, 2, 4, 8, 15]
+    rows = tables_of(best_order, best_order.PRESETS["smoke"], context)["rows"]
+    by_name = tables_of(bias_variance, replace(bias_variance.PRESETS["smoke"], rollouts=(4, 8)), context)["rows"]
+    for name, order in (
+        ("rloo", lambda count: 1),
+        ("maxrl_centred:order=N/2", lambda count: count // 2),
+        ("maxrl", lambda count: count - 1),
+    ):
+        for count in (4, 8):
+            ours = rows[(rows.rollouts == count) & (rows.order == order(count)) & (rows.pass_rate != 0.1)]
+            theirs = by_name[(by_name.rollouts == count) & (by_name.estimator == name)]
+            assert ours.squared_bias.tolist() == pytest.approx(theirs.squared_bias.tolist(), rel=1e-9)
+            assert ours.variance.tolist() == pytest.approx(theirs.variance.tolist(), rel=1e-9)
+    # noise climbs with the order on hard tasks, and bias is (1-p)^T
+    hard = rows[(rows.rollouts == 8) & (rows.pass_rate == 0.01)].sort_values("order")
+    assert hard.variance.is_monotonic_increasing
+    assert hard.squared_bias.tolist() == pytest.approx([0.99 ** (2 * order) for order in hard.order])
+
+
+def test_two_prompts_start_where_the_settings_say_and_the_hard_one_has_the_weight(context):
+    """At the start pass@16 weighs the easy prompt 16 0.3^15 and the hard one 16 0.98^15."""
+    settings = pass_at_k_conflict.PRESETS["smoke"]
+    rows = tables_of(pass_at_k_conflict, settings, context)["rows"]
+    first = rows[(rows.objective == "pass_at_k:k=16") & (rows.step == 0)].iloc[0]
+    assert (first.easy, first.hard) == pytest.approx((0.7, 0.02))
+    assert first.pass_at_1 == pytest.approx(0.36)
+    assert first.pass_at_k == pytest.approx(1 - (0.3**16 + 0.98**16) / 2)
+    slopes = [0.7 * 0.3, 0.02 * 0.98]  # dp / d logit
+    weights = [16 * 0.3**15, 16 * 0.98**15]
+    plain = [slopes[0] - slopes[1], 0.1 * sum(slopes)]  # along u and v
+    pull = [weights[0] * slopes[0] - weights[1] * slopes[1], 0.1 * (weights[0] * slopes[0] + weights[1] * slopes[1])]
+    cosine = sum(a * b for a, b in zip(plain, pull, strict=True)) / math.hypot(*plain) / math.hypot(*pull)
+    assert first.cosine == pytest.approx(cosine)
+    assert cosine < -0.9
+    # every update is of one length, so that after one of them v has grown by its share of it
+    second = rows[(rows.objective == "pass_at_k:k=16") & (rows.step == 1)].iloc[0]
+    moved = [settings.step * part / math.hypot(*pull) for part in pull]
+    logit = math.log(0.7 / 0.3) + moved[0] + 0.1 * moved[1]
+    assert second.easy == pytest.approx(1 / (1 + math.exp(-logit)))
 
 
 def test_likelihood_limit_measures_the_theory_and_follows_objectives(context):
@@ -227,6 +294,9 @@ def test_gradient_norms_of_estimators_are_weight_times_slope(context):
         (weight_functions, {"rollouts": (2, 3)}, "'N/2' is not a whole number at N = 3"),
         (bias_variance, {"pass_rates": (0.1, 1.0)}, "pass_rates must lie in (0, 1), got 1.0"),
         (bias_variance, {"budget": 100}, "budget must be a multiple of every N, got budget 100 with N = 8"),
+        (best_order, {"rollouts": (1, 4)}, "rollouts must be whole numbers >= 2, got 1"),
+        (pass_at_k_conflict, {"k": 1}, "k must be a whole number >= 2, got 1"),
+        (pass_at_k_conflict, {"easy": 1.0}, "easy must lie in (0, 1), got 1.0"),
         (unbiasedness, {"false_alarm_rate": 0.0}, "false_alarm_rate must lie in (0, 1), got 0.0"),
         (unbiasedness, {"groups": 1}, "groups must be a whole number >= 2, got 1"),
         (unbiasedness, {"estimators": ("grpo", "grpo")}, "estimators must be distinct, got grpo grpo"),

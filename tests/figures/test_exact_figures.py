@@ -3,13 +3,23 @@
 import pytest
 from panels import drawn, line_called, panel, smoke_tables
 
+from experiments.exact import best_order as best_order_experiment
 from experiments.exact import bias_variance as bias_variance_experiment
 from experiments.exact import length_bias as length_bias_experiment
 from experiments.exact import likelihood_limit as likelihood_limit_experiment
+from experiments.exact import pass_at_k_conflict as pass_at_k_conflict_experiment
 from experiments.exact import unbiasedness as unbiasedness_experiment
 from experiments.exact import weight_functions as weight_functions_experiment
 from figures import style
-from figures.exact import bias_variance, length_bias, likelihood_limit, unbiasedness, weight_functions
+from figures.exact import (
+    best_order,
+    bias_variance,
+    length_bias,
+    likelihood_limit,
+    pass_at_k_conflict,
+    unbiasedness,
+    weight_functions,
+)
 
 
 class TestWeightFunctions:
@@ -57,6 +67,71 @@ class TestBiasVariance:
         assert len(table) == len(settings.rollouts) * len(settings.pass_rates)
         for _, row in table.iterrows():
             assert row[row.least_noisy] == 1.0 == row.drop("least_noisy").min()
+
+    def test_the_least_variance_stands_against_the_best_named_form(self, tmp_path):
+        tables, settings = smoke_tables(bias_variance_experiment, tmp_path)
+        line = line_called(
+            panel(bias_variance.plot(tables, settings), "variance over the best"), "least variance at this p"
+        )
+        rows, least = tables["rows"], tables["least"]
+        at = least[(least.rollouts == 8) & (least.order == 8)].set_index("pass_rate").variance
+        named = rows[(rows.rollouts == 8) & rows.estimator.isin(bias_variance.EXACT_ORDER_N)]
+        assert line.get_ydata().tolist() == pytest.approx((at / named.groupby("pass_rate").variance.min()).tolist())
+
+
+class TestBestOrder:
+    def test_a_map_of_the_best_order_for_each_number_of_groups(self, tmp_path):
+        tables, settings = smoke_tables(best_order_experiment, tmp_path)
+        figure = best_order.plot(tables, settings)
+        drawn(figure)
+        for groups, title in ((1, "for one group"), (16, "for the mean of 16 groups")):
+            ax = panel(figure, f"best order T {title}")
+            found = best_order.best(tables["rows"], groups).sort_values(["rollouts", "pass_rate"])
+            assert [text.get_text() for text in ax.texts] == [f"{order}" for order in found.order]
+        assert len(figure.axes) == 3
+
+    def test_the_best_order_is_the_one_of_least_error(self, tmp_path):
+        tables, settings = smoke_tables(best_order_experiment, tmp_path)
+        rows = tables["rows"]
+        for groups in (1, 16):
+            for _, found in best_order.best(rows, groups).iterrows():
+                rivals = rows[(rows.rollouts == found.rollouts) & (rows.pass_rate == found.pass_rate)]
+                assert found.error == (rivals.squared_bias + rivals.variance / groups).min()
+        assert len(best_order.summarise(tables, settings)) == len(settings.rollouts) * len(settings.groups)
+
+    def test_errors_mark_their_least(self, tmp_path):
+        tables, settings = smoke_tables(best_order_experiment, tmp_path)
+        ax = panel(best_order.plot(tables, settings), "error against the order at N = 8")
+        rows = tables["rows"][(tables["rows"].rollouts == 8) & (tables["rows"].pass_rate == 0.01)]
+        line = line_called(ax, "B = 16")
+        assert line.get_ydata().tolist() == pytest.approx((rows.squared_bias + rows.variance / 16).tolist())
+        marks = [mark for mark in ax.lines if mark.get_fillstyle() == "none"]
+        assert [float(mark.get_ydata()[0]) for mark in marks] == [
+            (rows.squared_bias + rows.variance / groups).min() for groups in settings.groups
+        ]
+
+
+class TestPassAtKConflict:
+    def test_paths_and_metrics_are_those_of_the_rows(self, tmp_path):
+        tables, settings = smoke_tables(pass_at_k_conflict_experiment, tmp_path)
+        figure = pass_at_k_conflict.plot(tables, settings)
+        drawn(figure)
+        own = tables["rows"][tables["rows"].objective == "pass_at_k:k=16"]
+        assert (
+            line_called(panel(figure, "pass@1 over training"), "pass@16").get_ydata().tolist() == own.pass_at_1.tolist()
+        )
+        assert (
+            line_called(panel(figure, "pass@16 over training"), "pass@16").get_ydata().tolist()
+            == own.pass_at_k.tolist()
+        )
+        path = line_called(panel(figure, "paths from the square"), "pass@16")
+        assert path.get_xdata().tolist() == own.easy.tolist()
+
+    def test_summary_has_the_start_the_lowest_and_the_end(self, tmp_path):
+        tables, settings = smoke_tables(pass_at_k_conflict_experiment, tmp_path)
+        table = pass_at_k_conflict.summarise(tables, settings)
+        assert table.loc["pass_at_k:k=16"].index.tolist() == [0, 40]  # it is still falling
+        assert table.loc["expected_reward"].index.tolist() == [0, 40]
 
 
 class TestUnbiasedness:

@@ -1,4 +1,4 @@
-"""The bias of order N, and which order has the least error on hard tasks."""
+"""The bias of order N, which order has the least error on hard tasks, and what the best baseline could gain."""
 
 from collections.abc import Mapping
 
@@ -10,13 +10,19 @@ from maxrl_lab.claims import Claim, number
 
 ORDER_N = ("maxrl_no_baseline", "maxrl_control_variate", "maxrl_leave_one_out", "maxrl_cross_fitted")
 """Estimators of order N, exactly."""
-HALF = "maxrl_order:order=N/2"
+HALF = ("maxrl_order:order=N/2", "maxrl_centred:order=N/2")
+"""Estimators of order N/2, exactly."""
 
 
 def claims(tables: Mapping[str, pd.DataFrame], settings: Settings) -> list[Claim]:
-    """Return what the exact moments say of order N and of order N/2."""
+    """Return what the exact moments say of order N, of order N/2 and of baselines."""
     rows = tables["rows"]
-    return [*_bias(rows, settings), *_least_error(rows, settings), *_cross_fitted(rows, settings)]
+    return [
+        *_bias(rows, settings),
+        *_least_error(rows, settings),
+        *_cross_fitted(rows, settings),
+        *_least_variance(rows, tables["least"], settings),
+    ]
 
 
 def _bias(rows: pd.DataFrame, settings: Settings) -> list[Claim]:
@@ -38,13 +44,14 @@ def _least_error(rows: pd.DataFrame, settings: Settings) -> list[Claim]:
     most = max(settings.rollouts)
     small = min(settings.pass_rates, key=lambda p: abs(p - 0.01))
     errors = select(rows, rollouts=most, pass_rate=small).set_index("estimator").mean_squared_error
-    if HALF not in errors or len(errors) < 2:
+    halves = errors[errors.index.isin(HALF)]
+    others = errors.drop(halves.index)
+    if halves.empty or others.empty:
         return []
-    others = errors.drop(HALF)
-    ratio = exact(errors[HALF] / others.min())
+    ratio = exact(halves.min() / others.min())
     sentence = (
-        f"Order N/2 has the least mean squared error on hard tasks: at p = {number(small)} and N = {most} it is "
-        f"{ratio} of that of the next best, {others.idxmin()} (exact)."
+        f"Order N/2 has the least mean squared error on hard tasks: at p = {number(small)} and N = {most} that of "
+        f"{halves.idxmin()} is {ratio} of that of the best estimator of another order, {others.idxmin()} (exact)."
     )
     return [ratio.claim("order_half_has_least_error", "", sentence, direction="below", boundary=1)]
 
@@ -61,3 +68,22 @@ def _cross_fitted(rows: pd.DataFrame, settings: Settings) -> list[Claim]:
         f"variance is at most {ratio} times the least (exact)."
     )
     return [ratio.claim("cross_fitted_is_never_far", "", sentence, direction="below", boundary=1.25)]
+
+
+def _least_variance(rows: pd.DataFrame, least: pd.DataFrame, settings: Settings) -> list[Claim]:
+    """The best baseline against the best of the named forms of order N."""
+    names = [name for name in ORDER_N if name in settings.estimators]
+    large = max(settings.rollouts)
+    if not names:
+        return []
+    named = rows[rows.estimator.isin(names)].groupby(["rollouts", "pass_rate"]).variance.min()
+    best = least[least.order == least.rollouts].set_index(["rollouts", "pass_rate"]).variance
+    gains = (best / named).dropna()
+    gain = exact(gains[large].min())
+    sentence = (
+        "A baseline chosen for the pass rate at hand gains little over the best named form of order N: its variance is "
+        f"never above, and at N = {large} it is at least {gain} times that form's, at the p where it gains most "
+        f"(p = {number(gains[large].idxmin())}; exact)."
+    )
+    never_above = gains.max() <= 1 + 1e-12
+    return [gain.claim("best_baseline_gains_little", "", sentence, boundary=0.8 if never_above else float("inf"))]
