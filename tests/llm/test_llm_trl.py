@@ -274,7 +274,6 @@ BREAKING = {
     "router_aux_loss_coef": ({"router_aux_loss_coef": 0.1}, "0, got 0.1: a balancing loss of experts"),
     "entropy_coef": ({"entropy_coef": 0.5}, "0, got 0.5: a bonus is another objective"),
     "top_entropy_quantile": ({"top_entropy_quantile": 0.2}, "1, got 0.2: leaving tokens out"),
-    "mask_truncated_completions": ({"mask_truncated_completions": True}, "False, got True: cut-off answers count"),
     "delta": ({"delta": 0.5}, "None, got 0.5: a bound on ratios below 1"),
     "vllm_structured_outputs_regex": (
         {"vllm_structured_outputs_regex": "a*"},
@@ -422,13 +421,16 @@ class TestModels:
             small_trainer(tmp_path / "out", model=str(tmp_path / "pickled"))
 
 
+LEAVE_OUT = "lost='leave_out' takes such rollouts out of their groups"
+
+
 class TestRewards:
     @pytest.mark.parametrize(
         ("reward", "message"),
         [
             (0.5, "rewards must be 0 or 1 (right or wrong), got 0.5"),
             (float("inf"), "rewards must be 0 or 1 (right or wrong), got inf"),
-            (None, "every rollout needs a reward of 0 or 1, got None from all reward functions at 7"),
+            (None, f"every rollout needs a reward of 0 or 1, got None from all reward functions at 7; {LEAVE_OUT}"),
         ],
     )
     def test_other_than_0_and_1_end_the_training(self, reward, message, tmp_path, refuses):
@@ -444,15 +446,6 @@ class TestRewards:
         assert [each.name for each in tmp_path.glob("checkpoint-*")] == ["checkpoint-1"]
         assert trl.last_checkpoint(tmp_path) == tmp_path / "checkpoint-1"
 
-    def test_of_nobody_are_named_by_place(self, refuses):
-        per_function = torch.tensor([[1.0, 0.0], [torch.nan, 1.0], [torch.nan, torch.nan]])
-        with refuses("every rollout needs a reward of 0 or 1, got None from all reward functions at 2"):
-            trl.combine(per_function, torch.ones(2))
-        assert trl.combine(per_function[:2], torch.ones(2)).tolist() == [1.0, 1.0]
-        assert trl.combine(torch.ones(1, 2), torch.tensor([0.25, 0.75])).tolist() == [1.0]
-        with refuses("rewards must be 0 or 1 (right or wrong), got 2.0"):
-            trl.combine(torch.ones(1, 2), torch.ones(2))
-
 
 class TestLogs:
     def test_by_hand(self, tmp_path):
@@ -466,6 +459,7 @@ class TestLogs:
             "group/none_right": 1,
             "group/all_right": 1,
             "group/weight": pytest.approx((3 + 2.3125 + 1) / 3),
+            "group/left": 1,
         }
         assert logged["reward"] == pytest.approx(5 / 12)
         assert list(trainer._logs["advantages"]) == [0, 0, 0, 0, 3, -1, -1, -1, 0, 0, 0, 0]

@@ -18,6 +18,7 @@ FILES = {
         "llm/test_llm_rewards.py",
         "llm/test_llm_training.py",
         "llm/test_llm_trl.py",
+        "llm/test_llm_trl_groups.py",
         "llm/test_llm_weights.py",
         "tokens/test_pretrained_transformers.py",
     ),

@@ -132,7 +132,9 @@ def small_settings(folder, **changes):
     )
 
 
-def small_trainer(folder, estimator="maxrl", *, model=None, reward=None, allow=(), others=None, **changes):
+def small_trainer(
+    folder, estimator="maxrl", *, model=None, reward=None, allow=(), lost="refuse", others=None, **changes
+):
     """A trainer of the small model on `PROMPTS` by parity; `others` are GRPOTrainer's own arguments."""
     return Watched(
         model or small_model(),
@@ -140,6 +142,7 @@ def small_trainer(folder, estimator="maxrl", *, model=None, reward=None, allow=(
         small_settings(folder, **changes),
         estimator=estimator,
         allow=allow,
+        lost=lost,
         train_dataset=Dataset.from_dict({"prompt": list(PROMPTS)}),
         processing_class=small_tokenizer(),
         **(others or {}),

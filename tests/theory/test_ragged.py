@@ -206,6 +206,40 @@ def test_mean_and_variance_when_each_rollout_may_be_lost(lost):
     torch.testing.assert_close(found.variance, square - mean.square().sum(), rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("text", ["rloo", "maxrl", "maxrl_centred:order=1", "maxrl_no_baseline", "reinforce"])
+def test_leaving_out_what_was_cut_off(text):
+    """Of four outcomes the last is cut off; p' is the chance of a right answer among those that come to an end.
+
+    Zero-sum tables then climb p' itself, as exact mixtures say. Others add m_n times the gradient of the log of the
+    chance of coming to an end, with m_n the mean of an advantage.
+    """
+    logits, won, finished = double([0.3, -0.5, 0.1, 0.4]), double([1, 0, 0, 1]), torch.tensor([True, True, True, False])
+    logits.requires_grad_()
+    policy = logits.softmax(0)
+    ends = policy[finished].sum()
+    p = policy[0] / ends
+    slope, drift = (torch.autograd.grad(value, logits, retain_graph=True)[0] for value in (p, ends.log()))
+    policy, chance = policy.detach(), ends.item()
+    scores = torch.eye(4, dtype=torch.float64) - policy
+    estimator, mean = zero_if_too_small(text), torch.zeros(4).double()
+    for drawn in itertools.product(range(4), repeat=3):
+        drawn = list(drawn)
+        kept = finished[drawn]
+        advantages = estimator(won[drawn], kept)
+        gradient = (advantages[:, None] * scores[drawn]).sum(0) / max(int(kept.sum()), 1)
+        mean += policy[drawn].prod() * gradient
+    shares = {n: math.comb(3, n) * chance**n * (1 - chance) ** (3 - n) for n in range(4)}
+    expected = exact.weight(estimator, rollouts=shares, pass_rate=p.detach()) * slope
+    for n in range(1, 4):
+        success, failure = estimator.coefficients(n)
+        law = [math.comb(n, k) * p.item() ** k * (1 - p.item()) ** (n - k) for k in range(n + 1)]
+        sums = (k * success[k] + (n - k) * failure[k] for k in range(n + 1))
+        expected = expected + shares[n] * float(sum(c * a for c, a in zip(law, sums, strict=True))) / n * drift
+    torch.testing.assert_close(mean, expected, rtol=1e-11, atol=1e-13)
+    climbs_p = torch.allclose(mean, exact.weight(estimator, rollouts=shares, pass_rate=p.detach()) * slope)
+    assert climbs_p == (text not in ("maxrl_no_baseline", "reinforce"))
+
+
 def test_shares_that_are_refused(refuses):
     for shares in ({3: 0.5, 4: 0.4}, {3: 1.5, 4: -0.5}):
         total = sum(shares.values())

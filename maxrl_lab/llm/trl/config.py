@@ -71,11 +71,6 @@ RULES: dict[str, Rule] = {
     "top_entropy_quantile": Rule(
         lambda args: args.top_entropy_quantile == 1, "1", "leaving tokens out of the score makes the gradient biased"
     ),
-    "mask_truncated_completions": Rule(
-        lambda args: not args.mask_truncated_completions,
-        "False",
-        "cut-off answers count in their group's K, so their scores belong to its gradient",
-    ),
     "delta": Rule(
         lambda args: args.delta is None, "None", "a bound on ratios below 1 would cut on-policy gradients off"
     ),

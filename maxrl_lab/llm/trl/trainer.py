@@ -13,6 +13,10 @@ summed over an answer's tokens (with `loss_type="dr_grpo"` divided by the consta
 answers that an older policy has sampled: the advantages are still the estimator's, the gradient is no longer exact, and
 a run that is resumed between two updates of one generation samples that generation again.
 
+A rollout for which no reward function has an answer ends the training, or with `lost="leave_out"` is left out of its
+group. With TRL's `mask_truncated_completions` so is an answer that was cut off: what is optimised then is the chance
+that an answer is right if it comes to an end, exactly so for estimators whose advantages sum to zero in every group.
+
 Settings that would silently make it another objective are refused (`config`).
 """
 
@@ -23,12 +27,13 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from maxrl_lab import estimators, exact, probe
+from maxrl_lab import estimators, exact, probe, specs
 from maxrl_lab.errors import InputError
+from maxrl_lab.llm.trl import groups
 from maxrl_lab.llm.trl.config import RULES, check_model, check_settings, refusal
+from maxrl_lab.llm.trl.groups import Tables, combine, describe_groups
 from maxrl_lab.runs.files import first_difference, write_json
 
 # isort: split
@@ -41,7 +46,9 @@ RECORD = "maxrl_lab.json"
 class EstimatorTrainer(GRPOTrainer):  # type: ignore[misc]
     """`GRPOTrainer` whose advantages an estimator computes, given as text (`pkpo:k=4`), as an object, or as a callable.
 
-    A callable is read once, as its table of 2(N+1) coefficients. `allow` names settings that `check_settings` would
+    A callable is read once for each N, as its table of 2(N+1) coefficients. `lost` is "refuse" or "leave_out" (see
+    above); groups that are then too small end the training, unless the estimator is made by
+    `estimators.zero_if_too_small`. `allow` names settings that `check_settings` would
     refuse and that are meant all the same, for example `loss_type` for the token mean of arXiv:2602.02710v1, App. F.
     All other arguments are `GRPOTrainer`'s. Besides TRL's own metrics, those of `describe_groups` are logged. Raises
     `InputError` for settings that are refused, for an estimator that does not exist at N = `num_generations`, and,
@@ -55,14 +62,16 @@ class EstimatorTrainer(GRPOTrainer):  # type: ignore[misc]
         args: GRPOConfig,
         *,
         estimator: exact.AnyEstimator,
+        lost: str = "refuse",
         allow: Collection[str] = (),
         **others: Any,
     ) -> None:
         check_settings(args, allow)
         count = args.num_generations
-        self._table = exact.coefficients(estimator, rollouts=count)
-        self._weights = exact.table_weight(*self._table, torch.arange(count + 1, dtype=torch.float64) / count)
-        self._record = record(probe.name_of(estimators.resolve(estimator, count)), self._table, args, allow)
+        self._may_be_lost = specs.lookup({"refuse": False, "leave_out": True}, "value of lost", lost)
+        self._tables = Tables(estimator)
+        table = exact.coefficients(estimator, rollouts=count)
+        self._record = record(probe.name_of(estimators.resolve(estimator, count)), table, args, allow) | {"lost": lost}
         self._rewards_per_function: Tensor | None = None
         self._updates_before = 0
         if isinstance(model, str):
@@ -87,12 +96,14 @@ class EstimatorTrainer(GRPOTrainer):  # type: ignore[misc]
         self._metrics["train"]["sample_time"].append(time.perf_counter() - start)
         if self._rewards_per_function is None:
             raise RuntimeError("TRL made a batch without calling _calculate_rewards: its internals have moved")
-        rewards = combine(self._rewards_per_function, self.reward_weights).unflatten(0, (-1, self.num_generations))
-        success, failure = (column.to(rewards) for column in self._table)
-        advantages = estimators.look_up(success, failure, rewards).flatten()
+        rewards, left = combine(self._rewards_per_function, self.reward_weights, may_be_lost=self._may_be_lost)
+        if self.args.mask_truncated_completions:
+            left &= self.accelerator.gather(batch["completion_mask"].any(1))  # TRL has masked what was cut off
+        rewards, left = (each.unflatten(0, (-1, self.num_generations)) for each in (rewards, left))
+        advantages = groups.advantages(self._tables, rewards, left).flatten()
         first = self.accelerator.process_index * len(inputs)
         batch["advantages"] = advantages[first : first + len(inputs)].to(batch["advantages"])
-        for name, value in describe_groups(rewards, self._weights).items():
+        for name, value in describe_groups(rewards, left, self._tables.weight).items():
             self._metrics["train"][name].append(value)
         self._logs["advantages"].extend(advantages.tolist())  # replaces TRL's: the log holds one batch
         return batch
@@ -129,40 +140,12 @@ class EstimatorTrainer(GRPOTrainer):  # type: ignore[misc]
         return super().train(resume_from_checkpoint=str(checkpoint) if checkpoint else None, **others)
 
 
-def combine(per_function: Tensor, weights: Tensor) -> Tensor:
-    """Return one reward per rollout (B N,) from those of every function (B N, functions).
-
-    NaN stands for a function that has returned None. Raises `InputError` unless every reward is 0 or 1.
-    """
-    rewards = (per_function * weights.to(per_function)).nansum(1)
-    silent = per_function.isnan().all(1)
-    if bool(silent.any()):
-        index = int(silent.nonzero()[0])
-        raise InputError(f"every rollout needs a reward of 0 or 1, got None from all reward functions at {index}")
-    return estimators.check_rewards(rewards)
-
-
-def describe_groups(rewards: Tensor, weights: Tensor) -> dict[str, float]:
-    """Return what is logged of groups (B, N): pass rate, groups with K = 0 and K = N, and the estimator's exact weight.
-
-    `weights` (N+1,) is w_N at the pass rates K/N, so `group/weight` is the mean of w_N at the observed pass rates.
-    """
-    successes = (rewards != 0).sum(1).cpu()
-    count = rewards.shape[1]
-    return {
-        "group/pass_rate": float(successes.double().mean() / count),
-        "group/with_success": float((successes > 0).double().mean()),
-        "group/none_right": float((successes == 0).sum()),
-        "group/all_right": float((successes == count).sum()),
-        "group/weight": float(weights.to("cpu")[successes].mean()),
-    }
-
-
 def record(name: str, table: tuple[Tensor, Tensor], args: GRPOConfig, allow: Collection[str]) -> dict[str, Any]:
     """Return what a checkpoint must share with its run: the estimator and its table, N, the settings of `RULES`."""
     digest = hashlib.sha256(json.dumps([column.tolist() for column in table]).encode()).hexdigest()
     names = (
         *RULES,
+        "mask_truncated_completions",
         "importance_sampling_level",
         "temperature",
         "num_iterations",
