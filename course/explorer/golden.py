@@ -38,6 +38,8 @@ OPTIONS: dict[str, dict[str, float]] = {
 }
 """Options by estimator, beside an order or k of half the group; an optional one is also left out."""
 
+SOFTMAX_PASS_RATES = (0.01, 0.3, 0.9)
+
 MAZE = ("#######", "#1....#", "#.##..#", "#.#..2#", "#.#.#.#", "#..3.G#", "#######")
 HORIZON = 12
 TRAINING = {"rate": 4.0, "updates": 5}
@@ -53,6 +55,7 @@ def values() -> dict[str, Any]:
     rounded: dict[str, Any] = _rounded(
         {
             "pass_rates": PASS_RATES,
+            "softmax": _softmax(),
             "tables": _tables(),
             "objectives": _objectives(),
             "maze": _maze(),
@@ -103,6 +106,29 @@ def _table(spec: str, rollouts: int) -> dict[str, Any]:
     columns = {"a": success.tolist(), "b": failure.tolist()}
     verdict = {"objective": audit(spec, rollouts=rollouts).objective} if rollouts in JUDGED else {}
     return {**row, **columns, **verdict}
+
+
+def _softmax() -> dict[str, Any]:
+    """Return |grad p|^2 and the variance of a policy over 20 answers, 4 of them right, by enumeration."""
+    right, wrong, rollouts, estimator = 4, 16, 8, "maxrl_centred:order=3"
+    rewards = torch.tensor([1.0] * right + [0.0] * wrong, dtype=torch.float64)
+    rows = []
+    for p in SOFTMAX_PASS_RATES:
+        chances = rewards * (p / right) + (1 - rewards) * ((1 - p) / wrong)
+        scores = torch.eye(right + wrong, dtype=torch.float64) - chances
+        mean, variance = exact.moments(
+            estimator, rollouts=rollouts, probabilities=chances, scores=scores, rewards=rewards
+        )
+        weight = exact.weight(estimator, rollouts=rollouts, pass_rate=p)
+        rows.append([float(mean.square().sum() / weight**2), float(variance)])
+    return {
+        "estimator": estimator,
+        "rollouts": rollouts,
+        "pass_rates": SOFTMAX_PASS_RATES,
+        "right": right,
+        "wrong": wrong,
+        "norms_and_variances": rows,
+    }
 
 
 def _objectives() -> dict[str, list[float]]:

@@ -39,6 +39,7 @@ const State = (() => {
     target: name("maximum_likelihood", Objectives.NAMES),
     size: whole(4, 1, 64),
     groups: whole(1, 1, 4096),
+    policy: name("twenty", ["two", "twenty", "thousand"]),
     a: numbers("", -1e6, 1e6, 65),
     b: numbers("", -1e6, 1e6, 65),
     // view 2

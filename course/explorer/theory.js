@@ -26,34 +26,42 @@ const Theory = (() => {
   const flips = ({ a, b }) => range(a.length - 1).map((J) => a[J + 1] - b[J]);
   const weight = (table, p) => binomialMean(flips(table), p);
 
-  // the trace of the covariance of one group's estimate; moments = {norm: |grad p|^2, right: E[|S|^2 1{r=1}], wrong}
-  function variance(table, p, moments) {
-    const { a, b } = table, N = a.length - 1, square = (values) => values.map((value) => value * value);
-    let second = binomialMean(square(a.slice(1)), p) * moments.right + binomialMean(square(b.slice(0, -1)), p) * moments.wrong;
+  // A softmax policy over so many right and wrong answers, alike within a kind: |grad p|^2, and the mean squared norm of
+  // the score on right and on wrong answers, E[|S|^2 1{r=1}] and E[|S|^2 1{r=0}].
+  function moments(p, { right, wrong }) {
+    const q = 1 - p;
+    // |1{answer} - pi|^2 of one of `count` answers that share p, beside `others` that share q = 1 - p
+    const square = (p, q, count, others) => ((count - 1 + q) / count) ** 2 + (count - 1) * (p / count) ** 2 + q ** 2 / others;
+    return {
+      norm: (p * q) ** 2 * (1 / right + 1 / wrong),
+      right: p * square(p, q, right, wrong),
+      wrong: q * square(q, p, wrong, right),
+    };
+  }
+  // the trace of the covariance of one group's estimate
+  function variance(table, p, policy) {
+    const { a, b } = table, { norm, right, wrong } = moments(p, policy), N = a.length - 1, square = (values) => values.map((value) => value * value);
+    let second = binomialMean(square(a.slice(1)), p) * right + binomialMean(square(b.slice(0, -1)), p) * wrong;
     second /= N;
     if (N > 1) {
       const pairs = range(N - 1).map((J) => a[J + 2] ** 2 + b[J] ** 2 - 2 * a[J + 1] * b[J + 1]);
-      second += (1 - 1 / N) * moments.norm * binomialMean(pairs, p);
+      second += (1 - 1 / N) * norm * binomialMean(pairs, p);
     }
-    return Math.max(0, second - weight(table, p) ** 2 * moments.norm);
+    return Math.max(0, second - weight(table, p) ** 2 * norm);
   }
-  // the policy of one parameter, p = sigmoid(logit): grad p = p (1-p)
-  const slope = (p) => p * (1 - p);
-  const noise = (table, p) =>
-    variance(table, p, { norm: slope(p) ** 2, right: p * (1 - p) ** 2, wrong: (1 - p) * p ** 2 });
 
   // bias, noise and error of the mean of so many groups' estimates, relative to an objective's gradient
-  function accuracy(table, p, target, groups = 1) {
+  function accuracy(table, p, target, groups, policy) {
     const wanted = target(p), bias = weight(table, p) / wanted - 1;
-    const relative = Math.sqrt(noise(table, p) / groups) / (wanted * slope(p));
-    return { bias, noise: relative, error: Math.hypot(bias, relative) };
+    const noise = Math.sqrt(variance(table, p, policy) / groups / moments(p, policy).norm) / wanted;
+    return { bias, noise, error: Math.hypot(bias, noise) };
   }
 
   const isSilent = ({ a, b }, K) => (K === 0 || a[K] === 0) && (K === a.length - 1 || b[K] === 0);
   // the chance that all advantages of a group are 0
   const silent = (table, p) => binomialMean(table.a.map((_, K) => (isSilent(table, K) ? 1 : 0)), p);
 
-  return { binomialMean, flips, weight, variance, noise, slope, accuracy, isSilent, silent };
+  return { binomialMean, flips, weight, moments, variance, accuracy, isSilent, silent };
 })();
 
 // Weights of objectives, and which of them is nearest to a table's (maxrl_lab/audit/identify.py).

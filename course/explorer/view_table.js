@@ -22,6 +22,9 @@ const TableView = (() => {
   }
   const target = () => Objectives.make(values.target, Objectives.OPTION[values.target] ? Math.max(1, values.size) : undefined);
 
+  const POLICIES = { two: { right: 1, wrong: 1 }, twenty: { right: 4, wrong: 16 }, thousand: { right: 10, wrong: 990 } };
+  const policy = () => POLICIES[values.policy];
+
   // ---- words ---------------------------------------------------------------------------------------------------------
   function verdict(table) {
     const match = Objectives.nearest(table);
@@ -81,9 +84,9 @@ const TableView = (() => {
       pick: (x) => set({ p: x }),
       summary: `At p = ${p} the weight of this table is ${Plot.number(weight(p))}; of RL 1, of the likelihood ${Plot.number(1 / p)}, of GRPO’s limit ${Plot.number(1 / Math.sqrt(p * (1 - p)))}.`,
     });
-    const accuracy = RATES.map((x) => Theory.accuracy(table, x, aim.weight, values.groups));
+    const accuracy = RATES.map((x) => Theory.accuracy(table, x, aim.weight, values.groups, policy()));
     const line = (key) => RATES.map((x, i) => [x, Math.abs(accuracy[i][key])]);
-    const here = Theory.accuracy(table, p, aim.weight, values.groups);
+    const here = Theory.accuracy(table, p, aim.weight, values.groups, policy());
     Plot.plot($("noise"), {
       curves: [
         { label: "|bias|", series: "bias", points: line("bias") },
@@ -98,7 +101,7 @@ const TableView = (() => {
     });
   }
   function drawNumbers(table) {
-    const p = values.p, aim = target(), here = Theory.accuracy(table, p, aim.weight, values.groups);
+    const p = values.p, aim = target(), here = Theory.accuracy(table, p, aim.weight, values.groups, policy());
     const tiles = [
       ["weight w<sub>N</sub>(p)", Plot.number(Theory.weight(table, p)), `the aim has ${Plot.number(aim.weight(p))}`],
       ["bias", `${here.bias > 0 ? "+" : ""}${Plot.number(here.bias)}`, "w<sub>N</sub> over the aim’s w, less 1"],
@@ -149,7 +152,7 @@ const TableView = (() => {
     if (order !== null) dial.value = order;
     $("dial-out").value = order === null ? "–" : `T = ${order}`;
     dial.setAttribute("aria-valuetext", order === null ? "another estimator is shown" : `order ${order}${order === 1 ? ", RLOO" : ""}${order === last ? ", Algorithm 1" : ""}`);
-    const orders = range(last, 1), accuracy = orders.map((T) => Theory.accuracy(Estimators.table("maxrl_centred", N, { order: T }), p, aim.weight, values.groups));
+    const orders = range(last, 1), accuracy = orders.map((T) => Theory.accuracy(Estimators.table("maxrl_centred", N, { order: T }), p, aim.weight, values.groups, policy()));
     const errors = accuracy.map(({ error }) => error), best = orders[errors.indexOf(Math.min(...errors))];
     const line = (key) => orders.map((T, i) => [T, Math.abs(accuracy[i][key])]);
     const top = Math.max(...accuracy.flatMap(({ bias, noise, error }) => [Math.abs(bias), noise, error]));

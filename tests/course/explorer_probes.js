@@ -6,10 +6,15 @@
     return {
       ...table,
       weight: rates.map((p) => explorer.Theory.weight(table, p)),
-      variance: rates.map((p) => explorer.Theory.noise(table, p)),
+      variance: rates.map((p) => explorer.Theory.variance(table, p, { right: 1, wrong: 1 }) / 2),
       silent: rates.map((p) => explorer.Theory.silent(table, p)),
     };
   }),
+  softmax: ({ estimator, rollouts, pass_rates, right, wrong }) => {
+    const { name, options } = explorer.Estimators.parse(estimator), { Theory } = explorer;
+    const table = explorer.Estimators.table(name, rollouts, options);
+    return pass_rates.map((p) => [Theory.moments(p, { right, wrong }).norm, Theory.variance(table, p, { right, wrong })]);
+  },
   options: () => Object.fromEntries(
     Object.entries(explorer.Estimators.ALL).map(([name, { options }]) => [name, Object.keys(options ?? {})]),
   ),

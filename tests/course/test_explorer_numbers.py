@@ -60,6 +60,11 @@ def test_variances(tables, kept):
             assert abs(got - want) <= TOLERANCE * max(want, (weight * p * (1 - p)) ** 2), where(row)
 
 
+def test_the_noise_of_a_softmax_policy(visit, kept):
+    computed, wanted = ask(visit(), "softmax", kept["softmax"]), kept["softmax"]["norms_and_variances"]
+    assert far(chain(*computed), list(chain(*wanted))) == []
+
+
 def test_shares_of_silent_groups(tables, kept):
     rates = torch.tensor(kept["pass_rates"], dtype=torch.float64)
     for row, mine in tables:
