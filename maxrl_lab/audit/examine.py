@@ -87,7 +87,7 @@ def _measured(report: Report, probed: Probe, success: Tensor, failure: Tensor, t
         report,
         nearest=match,
         known=known(success, failure, precision=precision, noise=_size_of_noise(report), objective=named),
-        limit=limit(probed, success, failure, named),
+        limit=limit(probed, success, failure),
         power=None if named else families.fit_power(weight, p, 1 / report.rollouts),
     )
 

@@ -14,6 +14,7 @@ from maxrl_lab import exact, objectives
 from maxrl_lab.audit import families, identify
 from maxrl_lab.errors import InputError
 from maxrl_lab.estimators import CountEstimator
+from maxrl_lab.objectives import TruncatedLikelihood
 from maxrl_lab.probe import Probe, probe, read_coefficients
 
 LARGEST_DOUBLED = 64
@@ -32,11 +33,10 @@ class Limit(NamedTuple):
     """The second size of the group, at which the form was confirmed."""
 
 
-def limit(probed: Probe, success: Tensor, failure: Tensor, match: str | None) -> Limit | None:
+def limit(probed: Probe, success: Tensor, failure: Tensor) -> Limit | None:
     """Return the limit of a function whose coefficients at N are `success` and `failure`, or None if none is known.
 
-    `match` is the objective that it optimises exactly at N, if there is one. None also if the function cannot be called
-    with another size of the group.
+    None also if the function cannot be called with another size of the group.
     """
     rollouts = len(success) - 1
     other = max(2 * rollouts, 2 * SMALLEST) if rollouts <= LARGEST_DOUBLED else rollouts // 2
@@ -44,7 +44,8 @@ def limit(probed: Probe, success: Tensor, failure: Tensor, match: str | None) ->
     known = [table for table in tables if table]
     if len(known) < len(tables):
         return None
-    name = (_exact(match, *known[1]) if match else None) or _plugged_in(*sorted(known, key=lambda table: len(table[0])))
+    small, large = sorted(known, key=lambda table: len(table[0]))
+    name = _exact(small, large) or _plugged_in(small, large)
     return Limit(name, other) if name else None
 
 
@@ -63,20 +64,24 @@ def coefficients(probed: Probe, rollouts: int) -> _Table:
     return read_coefficients(probe(probed.function, rollouts, probed.batched), rollouts)
 
 
-def _exact(objective: str, success: Tensor, failure: Tensor) -> str | None:
-    """Return the limit of a function that optimises an objective exactly at N, from its coefficients at another size.
+def _exact(small: _Table, large: _Table) -> str | None:
+    """Return the limit of a function that optimises an objective exactly at both sizes, or None.
 
-    The same objective at the other size is its limit, and an order that grows with N tends to the likelihood.
+    The same objective at both sizes is its limit, and an order that grows with N tends to the likelihood.
     """
+    before, after = _named(*small), _named(*large)
+    if before is None or after is None or before == after:
+        return before.spec if before and before == after else None
+    orders = [objective.order for objective in (before, after) if isinstance(objective, TruncatedLikelihood)]
+    return "maximum_likelihood" if len(orders) == 2 and orders[0] < orders[1] else None
+
+
+def _named(success: Tensor, failure: Tensor) -> objectives.Objective | None:
     rollouts = len(success) - 1
     p = identify.grid(rollouts)
     match = identify.nearest(exact.table_weight(success, failure, p), p, rollouts)
-    if match.residual > identify.tolerance(rollouts) or match.scale <= 0:
-        return None
-    if match.objective == objective:
-        return objective
-    growing = match.objective.partition("=")[0] == objective.partition("=")[0] == "truncated_likelihood:order"
-    return "maximum_likelihood" if growing else None
+    is_exact = match.residual <= identify.tolerance(rollouts) and match.scale > 0
+    return objectives.resolve(match.objective) if is_exact else None
 
 
 def _plugged_in(small: _Table, large: _Table) -> str | None:
