@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from course.grade import Result
+from course.sandbox.answers import NOT_DONE
 
 
 def line(result: Result) -> str:
@@ -15,6 +16,8 @@ def line(result: Result) -> str:
     head = f"{exercise.number} {exercise.name:<13}{result.score} of {exercise.points}   {exercise.question}"
     if result.passed:
         return head
+    if result.message == NOT_DONE:
+        return f"{head}: {NOT_DONE}"
     return "\n".join([head, "", *("    " + text if text else "" for text in result.message.splitlines()), ""])
 
 

@@ -91,6 +91,7 @@ def lesson(arguments: Sequence[str]) -> int:
 def _practice(folder: Path, exercises: Sequence[str]) -> int:
     """Print what a plan reaches on levels that are not graded."""
     from course.checks import budget
+    from course.exercises import EXERCISES
     from course.sandbox.answers import Answers
     from course.sandbox.process import Stopped
     from course.wrong import WrongAnswerError
@@ -98,8 +99,10 @@ def _practice(folder: Path, exercises: Sequence[str]) -> int:
     if list(exercises) not in ([], ["budget"]):
         raise InputError("--practice belongs to the exercise budget")
     try:
+        exercise = EXERCISES["budget"]
         with Answers(folder) as answers:
-            method, rate, updates = budget.read(answers.function("lesson_4.py", "budget")())
+            answers.process(exercise.file).begin(exercise.seconds)
+            method, rate, updates = budget.read(answers.function(exercise.file, "budget")())
     except (WrongAnswerError, Stopped) as error:
         raise InputError(str(error)) from None
     mean = budget.mean_pass_rate(method, rate, updates, budget.PRACTICE_SEED)

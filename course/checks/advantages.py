@@ -86,7 +86,8 @@ def silent(function: Function, reward: float, least: int = 2) -> None:
 
 def _is_a_table(function: Function, rollouts: int) -> None:
     """Raise `WrongAnswerError` if the advantages are random, not finite, or depend on order or on other groups."""
-    broken = [trap for trap in audit(function, rollouts=rollouts).traps if trap.invalidates]
+    traps = audit(function, rollouts=rollouts).traps
+    broken = [trap for trap in traps if trap.invalidates or trap.name == "pooled_groups"]
     if broken:
         message = broken[0].message.partition("; if the function is only ever given one group")[0]
         raise WrongAnswerError(f"{broken[0].name} (N = {rollouts}): {message}")

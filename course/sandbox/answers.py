@@ -10,6 +10,7 @@ from course.sandbox.child import FORBIDDEN
 from course.sandbox.process import MEMORY, Process
 from course.wrong import WrongAnswerError
 
+NOT_DONE = "not done yet"
 Function = Callable[..., Any]
 """A student's function: called here, it runs in the student's process. `gradients` of it gives derivatives, too."""
 
@@ -76,7 +77,7 @@ def check_source(path: Path, function: str) -> None:
         for package in sorted(_imported(node) & set(FORBIDDEN)):
             raise WrongAnswerError(f"{path.name}, line {node.lineno}: imports {package}; write it yourself")  # type: ignore[attr-defined]
     if _is_stub(defined[-1]):
-        raise WrongAnswerError("not done yet")
+        raise WrongAnswerError(NOT_DONE)
 
 
 def _imported(node: ast.AST) -> set[str]:

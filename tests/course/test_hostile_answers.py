@@ -5,7 +5,6 @@ Each fails alone: the answer beside it in another file is graded as if nothing h
 
 import dataclasses
 import json
-import os
 import textwrap
 
 import pytest
@@ -29,7 +28,7 @@ def terms(p, error):
 def mixture(order):
     return [1 / k for k in range(1, order + 1)]
 """
-SECONDS = 3.0
+SECONDS = 1.5
 HOSTILE = {
     "loops": ("while True: pass", "it took longer than the time limit"),
     "sleeps": ("import time; time.sleep(100)", "it took longer than the time limit"),
@@ -75,9 +74,8 @@ def graded(tmp_path, monkeypatch):
         folder.mkdir()
         filled = hostile.replace("{victim!r}", repr(str(victim))).replace("{solution!r}", repr(solution))
         (folder / "lesson_1.py").write_text(HONEST.replace("{hostile}", filled))
-        for name in ("weight", "terms", "mixture"):
-            quick = dataclasses.replace(exercises.EXERCISES[name], seconds=SECONDS)
-            monkeypatch.setitem(exercises.EXERCISES, name, quick)
+        quick = dataclasses.replace(exercises.EXERCISES["terms"], seconds=SECONDS)
+        monkeypatch.setitem(exercises.EXERCISES, "terms", quick)
         results = list(grade.grade(folder, parameters_of(None), ("weight", "terms", "mixture")))
         assert victim.read_text() == "the grades"
         return {result.exercise.name: result for result in results}
@@ -172,4 +170,3 @@ def test_the_report_is_json_whatever_an_answer_prints(tmp_path, capfd):
     )
     assert command.main(["grade", str(tmp_path), "terms", "--format", "json"]) == 1
     assert json.loads(capfd.readouterr().out)["score"] == 0
-    assert os.getcwd()
