@@ -24,6 +24,7 @@ USAGE = """usage: maxrl-lab COMMAND ...
   publish [flags]           put rows and pictures of finished runs into figures/gallery, and claims into the pages
   rates [flags]             keep the learning rates that finished runs have chosen
   audit FUNCTION [flags]    which objective does an advantage function optimise?
+  estimators [flags]        what does every published estimator optimise at N rollouts?
   recipe NAME [flags]       fine-tune a language model with TRL, or --describe the job, or --dry-run it
   course FOLDER [flags]     copy the exercises of the course into a folder
   grade FOLDER [flags]      what is right in a folder of answers, what is wrong, and why
@@ -52,6 +53,12 @@ def _dispatch(given: Sequence[str]) -> int:
 
 def _audit(arguments: Sequence[str]) -> int:
     from maxrl_lab.audit import verb
+
+    return verb.main(arguments)
+
+
+def _estimators(arguments: Sequence[str]) -> int:
+    from maxrl_lab.published import verb
 
     return verb.main(arguments)
 
@@ -94,6 +101,7 @@ CHECKOUT_VERBS = {
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     **{verb: _of_the_checkout(verb, package) for verb, package in CHECKOUT_VERBS.items()},
     "audit": _audit,
+    "estimators": _estimators,
     "recipe": _recipe,
 }
 

@@ -25,7 +25,7 @@ def pkpo_centred(successes: Tensor, rollouts: int, *, k: Count) -> Columns:
 
     A success counts if k of the other rollouts would all have failed, and the failures of the group share the same
     amount. At k = 1 it is RLOO. It is the only table for pass@k whose advantages sum to zero in every group, and at
-    k = N there is none (`zero_sum` has the proof).  [lab]
+    k = N there is none (`zero_sum` has the proof). So it is N k / (N-k) times `passk_training` without its division.
     """
     need_rollouts(f"pkpo_centred with k={k}", rollouts, k + 1)
     success = k * torch.cat([successes.new_zeros(1), log_miss_probability(rollouts - 1, k).exp()])
