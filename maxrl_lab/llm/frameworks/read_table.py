@@ -28,8 +28,10 @@ HEAD = (
 def line(reading: Reading, method: Method) -> list[str]:
     """Return a method's line: its objective at every N, its order, whether it pools, and the edges of a group."""
     function = partial(edges.audited, method.formula)
-    pools = any(trap.name == "pooled_groups" for trap in audit.audit(function, rollouts=ROLLOUTS[-1]).traps)
-    reports = [audit.audit(function, rollouts=count, batched=False) for count in ROLLOUTS]
+    reports = [audit.audit(function, rollouts=count) for count in ROLLOUTS]
+    pools = any(trap.name == "pooled_groups" for trap in reports[-1].traps)
+    if pools:
+        reports = [audit.audit(function, rollouts=count, batched=False) for count in ROLLOUTS]
     return [
         reading.framework,
         method.name,
