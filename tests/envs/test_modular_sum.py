@@ -87,6 +87,56 @@ class TestProblems:
             task.problems(25, split="test", distinct=True)
 
 
+MIXED = ModularSum(4, 7, scratchpad=True, shortest=2)
+# 3 + 6 + 0 + 5 = 14, 5 + 4 = 9, 6 + 6 + 6 = 18 modulo 7
+SHORTER = np.array([[3, 6, 0, 5], [5, 4, -1, -1], [6, 6, 6, -1]])
+
+
+class TestSeveralLengths:
+    def test_prompts_and_solutions_by_hand(self):
+        prompts, lengths = MIXED.encode(SHORTER)
+        words = [MIXED.vocabulary.decode(prompt[:length]) for prompt, length in zip(prompts, lengths, strict=True)]
+        assert words == [["<bos>", "3", "6", "0", "5", "="], ["<bos>", "5", "4", "="], ["<bos>", "6", "6", "6", "="]]
+        assert prompts[1, 4:].tolist() == [PAD, PAD]
+        answers, lengths = MIXED.solutions(SHORTER, np.random.default_rng(0))
+        words = [MIXED.vocabulary.decode(answer[:length]) for answer, length in zip(answers, lengths, strict=True)]
+        assert words == [
+            line.split() for line in ("3 2 2 0 ANSWER 0 <eos>", "5 2 ANSWER 2 <eos>", "6 5 4 ANSWER 4 <eos>")
+        ]
+        assert MIXED.verify(SHORTER, answers[:, None], lengths[:, None]).all()
+        assert MIXED.solutions(SHORTER[1:], np.random.default_rng(0))[0].shape == (2, 6)  # of the longest
+
+    def test_answered_at_once(self):
+        task = ModularSum(4, 7, shortest=2)
+        answers, lengths = task.solutions(SHORTER, np.random.default_rng(0))
+        assert [task.vocabulary.decode(answer) for answer in answers] == [
+            ["0", "<eos>"],
+            ["2", "<eos>"],
+            ["4", "<eos>"],
+        ]
+        assert lengths.tolist() == [2, 2, 2]
+
+    def test_lengths_are_equally_frequent(self):
+        # 3000 sums, 1000 of each length: standard deviation 26; six of them: false alarm below 1e-8
+        content = MIXED.sample(3000, np.random.default_rng(0))
+        counts = np.bincount((content >= 0).sum(1), minlength=5)
+        assert counts[:2].tolist() == [0, 0]
+        assert abs(counts[2:] - 1000).max() < 6 * 26
+        MIXED.encode(content)  # -1 stands behind the digits alone
+
+    def test_problems_of_one_length_are_what_they_were(self):
+        assert ModularSum(4, 7, shortest=4).key == DIRECT.key != MIXED.key
+
+    def test_the_order_of_digits_makes_no_other_problem(self):
+        first, second, third = MIXED.digests(np.array([[5, 4, -1, -1], [4, 5, -1, -1], [5, 4, 0, -1]]))
+        assert first == second != third
+
+    @pytest.mark.parametrize("content", [[5, -1, 4, -1], [5, -1, -1, -1], [-1, -1, 5, 4]])
+    def test_gaps_and_sums_that_are_too_short_are_refused(self, content, refuses):
+        with refuses("expected at least 2 digits and -1 behind the last one, got another"):
+            MIXED.encode(np.array([content]))
+
+
 class TestVerify:
     @pytest.mark.parametrize(
         ("answer", "decoded"),
@@ -193,6 +243,8 @@ class TestRefused:
             ({"modulus": 1}, "modulus must be a whole number >= 2, got 1"),
             ({"answer_length": 1}, "answer_length must be a whole number >= 2, got 1"),
             ({"answer_length": 2, "scratchpad": True}, "answer_length must be a whole number >= 3, got 2"),
+            ({"length": 3, "shortest": 4}, "shortest must be at most length = 3, got 4"),
+            ({"shortest": 0}, "shortest must be a whole number >= 1, got 0"),
         ],
     )
     def test_settings(self, options, message, refuses):

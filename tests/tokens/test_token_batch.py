@@ -474,6 +474,35 @@ class TestCost:
         # the prompts once, and every token of the answers but the last; an answer of one token needs none
         assert seen == [4 * prompts, int((group.lengths[0] - 1)[scored].sum())]
 
+    def test_equal_answers_are_scored_once(self, monkeypatch):
+        batch, twin = (make(few_words(), lengths=(4, 2, 4), writing=SHORT) for _ in range(2))
+        group, rollout = batch.rollout([0], 40), drawn_by(batch, 40)
+        bonus = 0.1 * group.entropies.mean((-2, -1))
+        seen = watch_tokens(batch.policy, monkeypatch)
+        found = backward(methods.sampled_loss(group, "reinforce") - bonus, batch.policy)
+        distinct = [
+            {tuple(answer[:length]) for answer, length in zip(answers, lengths, strict=True)}
+            for answers, lengths in zip(rollout.tokens.tolist(), rollout.lengths.tolist(), strict=True)
+        ]
+        assert max(map(len, distinct)) <= 13  # that many there are, and 40 were drawn
+        assert seen == [12, sum(len(answer) - 1 for answers in distinct for answer in answers)]
+        monkeypatch.setattr(gradients, "merge_equal", lambda _, *slopes: slopes)
+        group = twin.rollout([0], 40)
+        bonus = 0.1 * group.entropies.mean((-2, -1))
+        assert close(found, backward(methods.sampled_loss(group, "reinforce") - bonus, twin.policy), 1e-12)
+
+    def test_what_is_merged_by_hand(self):
+        # within a prompt: the first and third are one answer, what stands behind its end does not count; the second
+        # goes on where these end, the fourth is another; the other prompt's answers are its own
+        tokens = torch.tensor(
+            [[[3, 0, 7], [3, 0, 7], [3, 0, 9], [4, 0, 7]], [[3, 0, 7], [3, 0, 7], [3, 0, 7], [4, 0, 7]]]
+        )
+        lengths = torch.tensor([[2, 3, 2, 2], [2, 2, 2, 3]])
+        none = torch.zeros(2, 4, dtype=torch.float64)
+        slopes = torch.tensor([[1.0, 2.0, 4.0, 8.0], [1.0, 2.0, -3.0, 8.0]], dtype=torch.float64)
+        (merged,) = gradients.merge_equal(Answers(tokens, lengths, lengths > 0, none, none), slopes)
+        assert merged.tolist() == [[5, 2, 0, 8], [0, 0, 0, 8]]
+
     @pytest.mark.parametrize("right", [False, True])
     def test_groups_without_signal_cost_nothing(self, right, monkeypatch):
         batch = make(verify=lambda written, lengths: torch.full(lengths.shape, right))

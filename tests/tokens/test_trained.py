@@ -303,3 +303,37 @@ def test_processes_change_no_row(tmp_path, monkeypatch):
     monkeypatch.setenv("MAXRL_LAB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(workers, "_pool", lambda count: pytest.fail("a process was started"))
     same_tables(run(1), together)
+
+
+def test_the_longest_runs_start_first_and_tables_keep_their_order(tmp_path, monkeypatch):
+    started = []
+
+    def in_parallel(function, jobs, processes, progress):
+        jobs = list(jobs)
+        if function is rooms._train_job:
+            started.extend((run.method.rollouts, run.seed) for _, run, _ in jobs)
+        return [(job[1].method.rollouts, job[1].seed) if len(job) == 3 else None for job in jobs]
+
+    monkeypatch.setattr(rooms, "in_parallel", in_parallel)
+    runs = [run_of("rloo", rollouts, seed=seed) for seed in (0, 1) for rollouts in (4, 8)]
+    tables = rooms.train_all(study_in(tmp_path), runs, "report")
+    assert started == [(8, 0), (8, 1), (4, 0), (4, 1)]
+    assert tables == [(4, 0), (8, 0), (4, 1), (8, 1)]
+
+
+@pytest.mark.parametrize(("sweep_steps", "swept"), [(2, 2), (0, 3)])
+def test_runs_of_the_sweep_may_be_shorter(tmp_path, monkeypatch, sweep_steps, swept):
+    monkeypatch.setenv("MAXRL_LAB_CACHE", str(tmp_path / "cache"))
+    changes = {"pretrain_rate": 1.6e-3, "seeds": 1, "steps": 3, "sweep_steps": sweep_steps, "measurements": 1}
+    study, lengths = study_in(tmp_path, **changes), {}
+    trainer = rooms.training.train
+
+    def train(study, policy, run, stage, checkpoint):
+        lengths[stage] = study.settings.steps
+        return trainer(study, policy, run, stage, checkpoint)
+
+    monkeypatch.setattr(rooms.training, "train", train)
+    tables = compare(study, ("rloo",), (4,)).tables
+    assert lengths == {"sweep": swept, "report": 3}
+    assert max(row["step"] for row in tables["dynamics"]) == 3
+    assert len(tables["sweep"]) == 1
