@@ -5,6 +5,7 @@ A page says where they go:
     <!-- claims: navigation -->            every claim of an experiment
     <!-- claims: navigation/rloo_at_most_rollouts exact/theorem_2 -->    these claims
     <!-- claims: all -->                   the table of all claims
+    <!-- claims: fails -->                 the claims with this verdict: holds, fails or undecided
     (generated)
     <!-- /claims -->
 """
@@ -12,15 +13,18 @@ A page says where they go:
 import re
 import textwrap
 from pathlib import Path
+from typing import get_args
 
 from experiments import _verdicts
 from experiments._verdicts import Judged, Verdicts
 from experiments.catalogue import EXPERIMENTS
+from maxrl_lab.claims import Verdict
 from maxrl_lab.errors import InputError
 from maxrl_lab.extras import CHECKOUT
 from maxrl_lab.runs.files import write_atomically
 
 WIDTH = 120
+VERDICTS = get_args(Verdict)
 _BLOCK = re.compile(r"<!-- claims: (?P<names>[\w/ ]+?) -->\n.*?<!-- /claims -->", re.S)
 
 
@@ -57,9 +61,11 @@ def _bullets(names: list[str], verdicts: Verdicts) -> list[str]:
     lines: list[str] = []
     for name in names:
         experiment = name.partition("/")[0]
-        judged = [item for item in verdicts.judged if name in (item.experiment, item.address)]
+        judged = [item for item in verdicts.judged if name in (item.experiment, item.address, item.claim.verdict)]
         if judged:
             lines += map(_bullet, judged)
+        elif name in VERDICTS:
+            lines.append("- (none)")
         elif experiment in verdicts.missing:
             lines.append(f"- (no reference rows of `{experiment}` are published yet)")
         else:
