@@ -111,6 +111,26 @@ def test_verl_padding_is_no_group(default_config):
     assert not only.any()
 
 
+def test_groups_of_different_sizes_by_choice(default_config):
+    """Sizes 3 and 1, 2 on average: 2/3 and 2 times the tables at N = 3 and N = 1, whatever the order of the rows."""
+    data = ([1.0, 0.0, 0.0, 1.0], [-3, 10**12, 10**12, 10**12])
+    config = changed(default_config.algorithm, "maxrl_lab.ragged=look_up")
+    got = advantages(batch(*data), "maxrl_leave_one_out", config)
+    # N = 1: 1; N = 3, K = 1: 3 and -1
+    expected = [2 * 1, -2 / 3, -2 / 3, 3 * 2 / 3]
+    assert got[:, 0].tolist() == pytest.approx(expected)
+    lenient = changed(default_config.algorithm, "maxrl_lab.ragged=zero")
+    assert advantages(batch(*data), "rloo", lenient)[:, 0].tolist() == pytest.approx([0, -1 / 3, -1 / 3, 2 / 3])
+    halved = changed(default_config.algorithm, "maxrl_lab.ragged=look_up", "maxrl_lab.k=N-1")
+    got = advantages(batch([1.0, 0.0, 0.0, 1.0, 0.0], [0, 0, 1, 1, 1]), "pkpo", halved)  # k = 1 and 2
+    assert got[:, 0].tolist() == pytest.approx([2.5 / 2 * 1, 0, 0, 2.5 / 3 * 2, 0])
+
+
+def test_padding_needs_no_name(default_config):
+    got = advantages(batch([1.0, 0.0, 0.0], ["a", "a", None], [2, 2, 0]), "maxrl", default_config.algorithm)
+    assert got[:, 0].tolist() == [1, -1, 0]
+
+
 def test_a_text_form_is_an_estimator_of_its_own(default_config):
     """pass@2 with one success in two: k C(1,1)/C(1,1) = 2."""
     assert lab.register("pkpo:k=2") == ("maxrl_lab/pkpo:k=2",)
@@ -131,7 +151,18 @@ def test_registering_twice_changes_nothing(registered):
         ("maxrl", [1.0, 0.0, 0.0], ["a", "a", "b"], [], "same number of rollouts, got 1 of prompt 'b' and 2 of"),
         ("maxrl", [0.75, 0.0], ["a", "a"], [], r"got 0\.75\. .*use_kl_in_reward"),
         ("maxrl", [float("nan"), 0.0], ["a", "a"], [], "got nan"),
-        ("rloo", [1.0, 0.0], ["a", "b"], [], "rloo needs at least 2 rollouts"),
+        ("maxrl", [1.0, 0.0, 0.0], ["a", "a", "b"], [], r"\+algorithm\.maxrl_lab\.ragged=look_up takes every group"),
+        (
+            "maxrl",
+            [1.0, 0.0],
+            [float("nan"), float("nan")],
+            [],
+            "must name the prompt of every rollout, got nan at row 0",
+        ),
+        ("maxrl", [1.0, 0.0], ["a", None], [], "must name the prompt of every rollout, got None at row 1"),
+        ("rloo", [1.0, 0.0], ["a", "b"], [], "rloo needs at least 2 rollouts in a group, got N = 1 of prompt 'a'"),
+        ("rloo", [1.0, 0, 0], ["a", "a", "b"], ["maxrl_lab.ragged=look_up"], "got N = 1 of prompt 'b'"),
+        ("rloo", [1.0, 0], ["a", "a"], ["maxrl_lab.ragged=drop"], "unknown value of algorithm.maxrl_lab.ragged 'drop'"),
         ("pkpo", [1.0, 0.0], ["a", "a"], [], r"needs the option 'k'.*\+algorithm\.maxrl_lab\.k=4"),
         ("pkpo", [1.0, 0.0], ["a", "a"], ["maxrl_lab.k=3"], "pkpo with k=3 needs at least 3 rollouts"),
         ("maxrl", [1.0, 0.0], ["a", "a"], ["maxrl_lab.k=2"], "no option 'k'"),

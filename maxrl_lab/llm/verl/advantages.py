@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from maxrl_lab.errors import InputError
-from maxrl_lab.estimators import ESTIMATORS, check_rewards
+from maxrl_lab.estimators import ESTIMATORS, GroupTooSmallError, check_rewards
 from maxrl_lab.llm import need
 from maxrl_lab.llm.verl import config as verl_config
 
@@ -62,6 +62,9 @@ class GroupAdvantages:
         the prompt (verl's uid): rollouts with the same name, in any order, are a group. A group without any response
         token is verl's padding and gets zeros. `config` is verl's `algorithm` section.
 
+        Groups of different sizes are refused, unless `algorithm.maxrl_lab.ragged` is `look_up` (each group by the table
+        of its own n) or `zero` (the same, and zeros where n is too small for the estimator).
+
         Raises `InputError` for other rewards, groups of different sizes, groups too small for the estimator, missing
         or unknown options, and settings in `config` that change the objective (`verl.config`).
         """
@@ -70,46 +73,79 @@ class GroupAdvantages:
                 f"{PREFIX}{self.estimator} needs index, the prompt of every rollout (verl's uid), got None"
             )
         with torch.no_grad():
-            rows = group_rows(index, response_mask)
-            advantages = torch.zeros(response_mask.shape[:1], device=response_mask.device)
-            if len(rows):
-                rewards = outcome_rewards(token_level_rewards, rows)
-                estimator = verl_config.estimator_of(self.estimator, config, rows.shape[1])
-                verl_config.check_algorithm(estimator, config, rows.shape[1])
-                advantages = advantages.to(rewards.dtype)
-                advantages[rows] = estimator(rewards)
+            groups = rows_of_prompts(index, response_mask)
+            ragged = verl_config.ragged_of(config)
+            if ragged == "refuse":
+                check_equal_sizes(groups)
+            rewards = outcome_rewards(token_level_rewards, [row for rows in groups.values() for row in rows])
+            advantages = self._advantages(rewards, groups, config, ragged)
             on_tokens = advantages.unsqueeze(-1) * response_mask
         return on_tokens, on_tokens
 
+    def _advantages(
+        self, rewards: Tensor, groups: dict[Any, list[int]], config: Mapping[str, Any] | None, ragged: str
+    ) -> Tensor:
+        """Return advantages (rows,), 0 for padding: each group's by the table of its own n.
 
-def group_rows(index: Any, response_mask: Tensor) -> Tensor:
-    """Return the row numbers of each prompt's rollouts, (B, N), without verl's padding.
+        Every group's estimate is divided by its own n and all groups count alike. verl divides by the number of rows,
+        which is the number of groups times their mean size, hence the factor mean size / n.
+        """
+        advantages = torch.zeros_like(rewards)
+        sizes = sorted({len(rows) for rows in groups.values()})
+        mean_size = sum(map(len, groups.values())) / max(len(groups), 1)
+        for size in sizes:
+            labels = [label for label, rows in groups.items() if len(rows) == size]
+            rows = torch.tensor([groups[label] for label in labels], dtype=torch.long, device=rewards.device)
+            try:
+                estimator = verl_config.estimator_of(self.estimator, config, size)
+            except GroupTooSmallError as error:
+                if ragged == "zero":
+                    continue
+                raise GroupTooSmallError(f"{error} of prompt {labels[0]!r}") from None
+            verl_config.check_algorithm(estimator, config, size)
+            advantages[rows] = estimator(rewards[rows]) * (mean_size / size)
+        return advantages
 
-    Raises `InputError` if the groups are not of equal size.
+
+def rows_of_prompts(index: Any, response_mask: Tensor) -> dict[Any, list[int]]:
+    """Return the row numbers of each prompt's rollouts, without verl's padding: prompts without any response token.
+
+    Raises `InputError` for a row with a response whose prompt is None or NaN: such rows would be groups of one.
     """
     labels = np.asarray(index).tolist()
     if len(labels) != len(response_mask):
         raise InputError(f"index must name the prompt of all {len(response_mask)} rollouts, got {len(labels)} names")
+    answered = response_mask.bool().any(-1).tolist()
     groups: dict[Any, list[int]] = {}
     for row, label in enumerate(labels):
+        if label is None or label != label:  # NaN
+            if answered[row]:
+                raise InputError(f"index must name the prompt of every rollout, got {label} at row {row}")
+            continue
         groups.setdefault(label, []).append(row)
-    answered = response_mask.bool().any(-1).tolist()
-    real = {label: rows for label, rows in groups.items() if any(answered[row] for row in rows)}
-    if len({len(rows) for rows in real.values()}) > 1:
-        small, large = (extreme(real, key=lambda label: len(real[label])) for extreme in (min, max))
+    return {label: rows for label, rows in groups.items() if any(answered[row] for row in rows)}
+
+
+def check_equal_sizes(groups: Mapping[Any, list[int]]) -> None:
+    """Raise `InputError`, naming a small and a large one, for groups of different sizes."""
+    if len({len(rows) for rows in groups.values()}) > 1:
+        small, large = (extreme(groups, key=lambda label: len(groups[label])) for extreme in (min, max))
         raise InputError(
-            f"every prompt must have the same number of rollouts, got {len(real[small])} of prompt {small!r} and "
-            f"{len(real[large])} of prompt {large!r}: did rollouts fail, or did one give several outputs?"
+            f"every prompt must have the same number of rollouts, got {len(groups[small])} of prompt {small!r} and "
+            f"{len(groups[large])} of prompt {large!r}: did rollouts fail, or did one give several outputs? "
+            f"+algorithm.{verl_config.SECTION}.ragged=look_up takes every group at its own size"
         )
-    return torch.tensor(list(real.values()), dtype=torch.long, device=response_mask.device)
 
 
-def outcome_rewards(token_level_rewards: Tensor, rows: Tensor) -> Tensor:
-    """Return each rollout's reward, (B, N): the sum over its tokens; `InputError` unless all are 0 or 1."""
+def outcome_rewards(token_level_rewards: Tensor, rows: list[int]) -> Tensor:
+    """Return each row's reward, the sum over its tokens; `InputError` unless those of `rows` are 0 or 1."""
+    rewards = token_level_rewards.sum(-1)
     try:
-        return check_rewards(token_level_rewards.sum(-1)[rows])
+        if rows:
+            check_rewards(rewards[rows])
     except InputError as error:
         raise InputError(
             f"{error}. A rollout's reward is the sum of its token_level_rewards: a KL penalty in the reward "
             "(algorithm.use_kl_in_reward), a length penalty or a bonus for the format makes it something else"
         ) from None
+    return rewards

@@ -15,7 +15,7 @@ from typing import Any
 
 from maxrl_lab import specs
 from maxrl_lab.errors import InputError
-from maxrl_lab.estimators import ESTIMATORS, Estimator, make
+from maxrl_lab.estimators import ESTIMATORS, Estimator, GroupTooSmallError, make
 from maxrl_lab.llm import need
 from maxrl_lab.llm.verl.rules import FILTER, MISSING, ROLLOUT, RULES, select
 from maxrl_lab.runs.command_line import guarded
@@ -24,7 +24,9 @@ COMMAND = "python -m maxrl_lab.llm.verl.config"
 PREFIX = "maxrl_lab/"
 """How every name of the lab in verl's table begins."""
 SECTION = "maxrl_lab"
-"""The key of verl's `algorithm` section that holds the estimator's options and `allow`."""
+"""The key of verl's `algorithm` section that holds the estimator's options, `allow` and `ragged`."""
+RAGGED = ("refuse", "look_up", "zero")
+"""What may be done with groups of different sizes: `GroupAdvantages` says what each means."""
 
 
 def check_config(config: Mapping[str, Any], allow: Iterable[str] = ()) -> tuple[str, ...]:
@@ -93,15 +95,25 @@ def estimator_of(text: str, algorithm: Mapping[str, Any] | None, rollouts: int) 
     Raises `InputError` for an unknown, missing or doubled option, a bad value, and a group too small.
     """
     options = dict((algorithm or {}).get(SECTION) or {})
-    options.pop("allow", None)
+    for key in ("allow", "ragged"):
+        options.pop(key, None)
     added = ",".join(f"{key}={value}" for key, value in options.items())
     try:
         name, parsed = specs.parse(text + (("," if ":" in text else ":") + added if added else ""), rollouts)
         estimator = make(name, **parsed)
         estimator.coefficients(rollouts)
+    except GroupTooSmallError:
+        raise
     except InputError as error:
         raise InputError(f"{error} (options are keys of verl's config: +algorithm.{SECTION}.k=4)") from None
     return estimator
+
+
+def ragged_of(algorithm: Mapping[str, Any] | None) -> str:
+    """Return what `algorithm.maxrl_lab.ragged` says of groups of different sizes, by default `refuse`."""
+    ragged = str(((algorithm or {}).get(SECTION) or {}).get("ragged", RAGGED[0]))
+    specs.lookup(dict.fromkeys(RAGGED), f"value of algorithm.{SECTION}.ragged", ragged)
+    return ragged
 
 
 def compose(overrides: Sequence[str]) -> Mapping[str, Any]:
