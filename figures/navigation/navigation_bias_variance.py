@@ -1,5 +1,6 @@
 """Exact bias and variance of every estimator on the levels of a learning policy, and which one is nearest."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,7 +21,10 @@ COLUMNS = {
 _NOBODY = "none: no nearer than a zero gradient"
 _WORTH = 0.99
 """A zero gradient has the error 1; an estimator whose error is not below this is no nearer."""
-_SHOWN = ("rloo", "grpo", "pkpo", "maxrl_order", "maxrl", "maxrl_leave_one_out", "maxrl_no_baseline")
+_SHOWN = ("rloo", "grpo", "pkpo", "maxrl_order", "maxrl_centred", "maxrl", "maxrl_leave_one_out")
+_NOT_SHOWN = "maxrl_centred:order=N/2"
+"""It would lie between order N/4 and Algorithm 1."""
+_OPTION = re.compile(r"=(\d+)$")
 _INVERSE = "#117733"
 _PARTS = {"squared_bias": "squared bias", "variance": "variance", "mean_squared_error": "their sum"}
 _EDGES = (0, 1e-6, 1e-4, 1e-3, 1e-2, 0.1, 0.3, 0.6, 0.9, 1.0)
@@ -80,14 +84,18 @@ def _name(estimator: str, rollouts: float) -> str:
     """Return a name without the options that depend on N, so that the rows of all N can be counted together."""
     if np.isnan(rollouts):
         return "inverse sampling"
-    short = {"maxrl_order": "MaxRL of order N/2", "pkpo": "PKPO k=N/2"}
-    return f"{short.get(style.base(estimator)) or style.label(estimator)}, N = {rollouts:.0f}"
+    return f"{style.label(_relative(estimator, rollouts))}, N = {rollouts:.0f}"
+
+
+def _relative(estimator: str, rollouts: float) -> str:
+    """Return the estimator with its option as a part of N: `pkpo:k=8` at 16 rollouts is `pkpo:k=N/2`."""
+    return _OPTION.sub(lambda option: f"=N/{rollouts / int(option[1]):g}", estimator)
 
 
 def _curves(ax: Axes, rows: pd.DataFrame, column: str) -> None:
     """Plot the median over the levels of a bin of p, at the bin's median p."""
-    for name in dict.fromkeys(rows.estimator):
-        if style.base(name) not in (*_SHOWN, "inverse_sampling"):
+    for name, count in rows.groupby("estimator", sort=False).rollouts.first().items():
+        if style.base(name) not in (*_SHOWN, "inverse_sampling") or _relative(name, count) == _NOT_SHOWN:
             continue
         groups = rows[rows.estimator == name].groupby("bin", observed=True)
         inverse = style.base(name) == "inverse_sampling"

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import style
+from figures.navigation import _panels as panels
 
 _RUN = ("method", "rollouts", "learning_rate", "seed", "step")
 COLUMNS = {"curves": (*_RUN, "split", "cost", "pass_at_1", "pass_at_64", "log_pass_rate")}
@@ -48,13 +49,18 @@ def plot(tables: Mapping[str, pd.DataFrame], settings: Any) -> Figure:
     return figure
 
 
-def summarise(tables: Mapping[str, pd.DataFrame], settings: Any) -> pd.DataFrame:
-    """Return each method's final metrics on both splits and its total rollouts per level, with 95% intervals."""
+def summarise(tables: Mapping[str, pd.DataFrame], settings: Any) -> pd.DataFrame:  # noqa: ARG001
+    """Return each method's metrics on both splits, at the end and at their peak, and its total rollouts per level.
+
+    All have 95% intervals over seeds. An exact gradient has no N, and costs no rollouts.
+    """
     curves = with_total_cost(tables["curves"])
-    final = curves[curves.step == settings.steps]
-    final = final.assign(total_cost=final.total_cost.where(final.rollouts.notna(), 0))  # an exact gradient needs none
-    metrics = ["pass_at_1", "pass_at_64", "log_pass_rate", "total_cost"]
-    return style.final_table(final, ["method", "rollouts", "learning_rate", "split"], metrics)
+    costs = curves.total_cost.where(curves.rollouts.notna(), 0)
+    counts = curves.rollouts.map(lambda count: "exact" if pd.isna(count) else f"{count:g}")
+    curves = curves.assign(total_cost=costs, rollouts=counts)
+    keys = ["method", "rollouts", "learning_rate", "split"]
+    rates = panels.final_and_peak(curves, keys, ["pass_at_1", "pass_at_64", "log_pass_rate"])
+    return rates.join(style.final_table(panels.last(curves), keys, ["total_cost"]))
 
 
 def with_total_cost(curves: pd.DataFrame) -> pd.DataFrame:

@@ -235,7 +235,14 @@ class TestLikelihood:
         summary = navigation_likelihood.summarise(tables, self.SETTINGS)
         assert len(summary) == 3 * 2
         assert not any("diverged" in text for text in summary.to_numpy().flatten())
-        assert summary.loc["maximum_likelihood"].total_cost.unique().tolist() == ["0.0000 [0.0000, 0.0000]"]
+        assert summary.xs("exact", level="rollouts").total_cost.unique().tolist() == ["0.0000 [0.0000, 0.0000]"]
+
+    def test_the_peak_is_beside_the_end(self):
+        tables = tables_of(self.SETTINGS, likelihood_experiment)
+        line = navigation_likelihood.summarise(tables, self.SETTINGS).loc["maximum_likelihood"].iloc[0]
+        runs = tables["curves"].query("split == 'train' and method == 'maximum_likelihood'")
+        assert line["pass_at_1 (peak)"].startswith(f"{runs.groupby('seed').pass_at_1.max().mean():.4f} [")
+        assert line.pass_at_1.startswith(f"{runs[runs.step == runs.step.max()].pass_at_1.mean():.4f} [")
 
     def test_total_cost_is_the_area_under_the_cost(self):
         # By hand: 4 a level for 2 updates, then from 4 to 8 over 4 updates: 8, and 24 more.
