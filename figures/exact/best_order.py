@@ -39,8 +39,8 @@ def plot(tables: Mapping[str, pd.DataFrame], settings: Any) -> Figure:
 
 def summarise(tables: Mapping[str, pd.DataFrame], settings: Any) -> pd.DataFrame:
     """Return the best order at every N (rows, for each number of groups) and a selection of pass rates."""
-    found = pd.concat([best(tables["rows"], groups).assign(groups=groups) for groups in settings.groups])
-    table = found.pivot(index=["groups", "rollouts"], columns="pass_rate", values="order")
+    orders = pd.concat([best(tables["rows"], groups).assign(groups=groups) for groups in settings.groups])
+    table = orders.pivot(index=["groups", "rollouts"], columns="pass_rate", values="order")
     return table.iloc[:, :: max(1, len(table.columns) // 8)]
 
 
@@ -50,8 +50,8 @@ def best(rows: pd.DataFrame, groups: int) -> pd.DataFrame:
     return scored.loc[scored.groupby(["rollouts", "pass_rate"]).error.idxmin()]
 
 
-def _map(ax: Axes, found: pd.DataFrame, groups: int) -> None:
-    table = found.pivot(index="rollouts", columns="pass_rate", values="order")
+def _map(ax: Axes, bests: pd.DataFrame, groups: int) -> None:
+    table = bests.pivot(index="rollouts", columns="pass_rate", values="order")
     largest = np.log2(np.maximum(table.index.to_numpy(dtype=float) - 1, 2))[:, None]
     share = np.log2(table.to_numpy(dtype=float)) / largest
     ax.imshow(share, aspect="auto", origin="lower", cmap="YlGnBu", vmin=0, vmax=1.15)

@@ -94,8 +94,8 @@ def _relative_noise(ax: Axes, rows: pd.DataFrame, least: pd.DataFrame, count: in
                 marker="o",
                 markersize=3,
             )
-    found = least[(least.rollouts == count) & (least.order == count)].set_index("pass_rate").variance
-    ax.plot(best.index, found.reindex(best.index) / best, color="black", linewidth=1, label="least variance at this p")
+    lowest = least[(least.rollouts == count) & (least.order == count)].set_index("pass_rate").variance
+    ax.plot(best.index, lowest.reindex(best.index) / best, color="black", linewidth=1, label="least variance at this p")
     ax.set(
         xscale="log",
         xlabel="pass rate p",
