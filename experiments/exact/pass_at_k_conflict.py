@@ -43,7 +43,7 @@ class Settings(Base):
     """Initial pass rate of the easy prompt."""
     hard: StrictProbability = 0.02
     """Initial pass rate of the hard prompt."""
-    own: Annotated[float, Interval(0, 1)] = 0.1
+    separation: Annotated[float, Interval(0, 1)] = 0.1
     """How well the policy tells the prompts apart: the factor e of the parameter that serves both."""
     step: Positive = 0.05
     """Length of each update; every objective takes steps of the same length."""
@@ -68,7 +68,7 @@ def run(settings: Settings, context: Context) -> Tables:
 def pass_rates(settings: Settings, parameters: Tensor) -> Tensor:
     """Return the pass rates (2,) of the easy and the hard prompt, for the parameters u and v (2,)."""
     start = torch.tensor([settings.easy, settings.hard], dtype=torch.float64).logit()
-    return (start + torch.stack([parameters[0], -parameters[0]]) + settings.own * parameters[1]).sigmoid()
+    return (start + torch.stack([parameters[0], -parameters[0]]) + settings.separation * parameters[1]).sigmoid()
 
 
 def _follow(settings: Settings, name: str) -> list[Row]:
