@@ -208,6 +208,12 @@ def test_the_official_series_are_of_their_order(rule, order):
     assert enumerated_weight(formula, 8, p) == pytest.approx(expected)
 
 
+def test_a_single_pair_has_no_baseline():
+    """N = 2 and order 2: both wrong pay 1/2, as the series says, and nothing is there to subtract."""
+    (advantages,) = formulas.by_mean_size(official.maclaurin_baseline(2))([group(2, 0)], 2)
+    assert advantages.tolist() == [-0.5, -0.5]
+
+
 def test_every_others_deviation_of_nearly_constant_rewards_explodes():
     """Others of 0.001 and six zeros have the deviation 0.001/sqrt(7): the success gets sqrt(7)/0.001, nearly."""
     (leave_one_out, *_) = without_maxrl.NEMO_RL.methods
@@ -221,6 +227,7 @@ EDGES = {
     "MaxRL, official: maxrl": ("1e+06 / 0", "0", "own n"),
     "MaxRL, official: vr_cond": ("0 / -1", "-0.125 / 0", "refuses, or mixes"),
     "MaxRL, official: clipped_pnorm": ("8 / 0", "0", "mixes"),
+    "MaxRL, official: pkpo, pass_k=2": ("nan", "0", "refuses, or mixes"),
     "rlhf-book: rloo": ("refuses", "0", "own n"),
     "rllm: reinforce": ("1 / 0", "0 / 1", "own n"),
     "OpenRLHF: group_norm": ("refuses", "0", "refuses, or mixes"),
@@ -274,6 +281,14 @@ def test_orders():
     estimators = {"maxrl": "N-1", "maxrl_no_baseline": "N", "rloo": "1", "maxrl_order:order=2": "2", "grpo": "-"}
     for name, order in estimators.items():
         assert read_table.order([audit.audit(name, rollouts=count) for count in ROLLOUTS]) == order
+
+
+def test_what_the_audit_says_beside_the_objective():
+    """(r - mean) / deviation / mean is steeper than likelihood in the limit; a table's factor is shown."""
+    report = audit.audit(partial(edges.audited, with_maxrl.OFFICIAL.methods[2].formula), rollouts=8)
+    assert (read_table.limit(report), read_table.in_the_lab(report)) == ("power:s=1.5,t=0.5", "-")
+    report = audit.audit(partial(edges.audited, with_maxrl.OFFICIAL.methods[5].formula), rollouts=8)
+    assert (read_table.limit(report), read_table.in_the_lab(report)) == ("ML", "maxrl_control_variate x 0.125")
 
 
 def test_what_the_official_trainer_never_calls_is_another_function():

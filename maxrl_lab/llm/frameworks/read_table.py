@@ -7,7 +7,7 @@ from maxrl_lab import audit
 from maxrl_lab.llm.frameworks import edges
 from maxrl_lab.llm.frameworks.reading import Method, Reading
 from maxrl_lab.llm.frameworks.readings import READINGS
-from maxrl_lab.llm.frameworks.table import markdown, objective
+from maxrl_lab.llm.frameworks.table import markdown, objective, short_name, times
 
 ROLLOUTS = (2, 4, 8)
 """Group sizes N of the table's columns."""
@@ -15,6 +15,8 @@ HEAD = (
     "framework",
     "its name for it",
     *(f"N = {count}" for count in ROLLOUTS),
+    "as N grows",
+    "in the lab",
     "order",
     "pools prompts",
     "N = 1",
@@ -36,6 +38,8 @@ def line(reading: Reading, method: Method) -> list[str]:
         reading.framework,
         method.name,
         *map(objective, reports),
+        limit(reports[-1]),
+        in_the_lab(reports[-1]),
         order(reports),
         "yes" if pools else "no",
         edges.single(method.formula),
@@ -44,6 +48,16 @@ def line(reading: Reading, method: Method) -> list[str]:
         "pools" if pools else edges.nearly_constant(method.formula),
         method.remark,
     ]
+
+
+def limit(report: audit.Report) -> str:
+    """Return the objective that the function tends to as its groups grow, or `-`."""
+    return short_name(report.limit.objective) if report.limit else "-"
+
+
+def in_the_lab(report: audit.Report) -> str:
+    """Return the estimator of the lab that has the function's table, as `rloo` or `maxrl x 0.125`, or `-`."""
+    return times(report.known.names[0], report.known.scale) if report.known else "-"
 
 
 def order(reports: Sequence[audit.Report]) -> str:
@@ -93,9 +107,10 @@ PREFACE = f"""\
 {TITLE}
 
 Nothing of these frameworks is installed: each row is a formula in the lab's own words, written from the framework's
-source and audited like the functions above. A cell below an N names the objective for batches of one prompt, and "pools
-prompts" says whether other prompts of a batch change it. "order" is that of MaxRL's series; 1 is RL. The other columns
-show advantages at the edges:
+source and audited like the functions above. A cell below an N names the objective for batches of one prompt; "pools
+prompts" says whether other prompts of a batch change it. "as N grows" is the objective in the limit, if one is known,
+"in the lab" the estimator with the same table at N = {_FULL}, "order" that of MaxRL's series; 1 is RL. The other
+columns show advantages at the edges:
 
 - N = 1: of a success / of a failure;
 - constant: in a group without success / of successes only, N = {_FULL}, beside a group that is half right;

@@ -115,9 +115,13 @@ def objective(report: audit.Report) -> str:
         return "none"
     if report.nearest is None:
         return "nothing"
-    named = short_name(report.nearest.objective)
-    scaled = named if abs(report.nearest.scale - 1) < identify.TOLERANCE else f"{named} x {report.nearest.scale:.3g}"
+    scaled = times(short_name(report.nearest.objective), report.nearest.scale)
     return scaled if report.objective else f"~ {scaled} ({100 * report.nearest.residual:.2g}% off)"
+
+
+def times(name: str, scale: float) -> str:
+    """Return `name`, with a factor that is not 1: `RL x 0.5`."""
+    return name if abs(scale - 1) < identify.TOLERANCE else f"{name} x {scale:.3g}"
 
 
 def short_name(text: str) -> str:
