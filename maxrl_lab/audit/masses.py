@@ -1,4 +1,8 @@
-"""How much a table of advantages moves a policy, and how often it does not move it at all."""
+"""How much a table of advantages moves a policy, and how often it does not move it at all.
+
+That an advantage is its positive and its negative mass, and what their balance does to training, is the subject of FADE
+(arXiv:2607.01490).
+"""
 
 from typing import NamedTuple
 
