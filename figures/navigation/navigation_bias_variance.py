@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -25,7 +24,7 @@ _SHOWN = ("rloo", "grpo", "pkpo", "maxrl_order", "maxrl_centred", "maxrl", "maxr
 _NOT_SHOWN = "maxrl_centred:order=N/2"
 """It would lie between order N/4 and Algorithm 1."""
 _OPTION = re.compile(r"=(\d+)$")
-_INVERSE = "#117733"
+_INVERSE = "#000000"
 _PARTS = {"squared_bias": "squared bias", "variance": "variance", "mean_squared_error": "their sum"}
 _EDGES = (0, 1e-6, 1e-4, 1e-3, 1e-2, 0.1, 0.3, 0.6, 0.9, 1.0)
 """Bins of the pass rate."""
@@ -33,30 +32,34 @@ _EDGES = (0, 1e-6, 1e-4, 1e-3, 1e-2, 0.1, 0.3, 0.6, 0.9, 1.0)
 
 @style.styled
 def plot(tables: Mapping[str, pd.DataFrame], settings: Any) -> Figure:
-    """Return six panels: bias, variance, error at one N; error at equal rollouts; who is nearest; where levels are."""
+    """Return six panels: bias, variance and error of one group at the N nearest to 16, and its error at the largest N;
+    the error at equal rollouts, and which estimator has the least.
+    """
     style.check_tables(tables, COLUMNS)
     rows = tables["rows"]
-    count = min(settings.rollouts, key=lambda n: abs(n - 16))
-    binned = rows[rows.pass_rate < _EDGES[-2]]
+    count, most = min(settings.rollouts, key=lambda n: abs(n - 16)), max(settings.rollouts)
+    binned = rows[(rows.pass_rate > _EDGES[1]) & (rows.pass_rate < _EDGES[-2])]
     binned = binned.assign(bin=pd.cut(binned.pass_rate, _EDGES))
-    figure = Figure(figsize=(16, 9.6))
+    figure = Figure(figsize=(14, 9))
     axes = figure.subplots(2, 3)
     for ax, (column, title) in zip(axes[0], _PARTS.items(), strict=True):
         _curves(ax, binned[binned.rollouts == count], column)
         ax.set_title(f"{title}, one group of N = {count}")
-    _curves(axes[1, 0], binned[binned.rollouts.isna() | (binned.rollouts == count)], "budget_mean_squared_error")
-    axes[1, 0].set_title(
-        f"error at equal rollouts: {settings.budget} per level\n(groups of {count}; inverse sampling: expected)"
-    )
-    _winners(axes[1, 1], nearest(rows))
-    _where(axes[1, 2], rows)
-    axes[0, 0].set_ylabel("median over levels, in units of |∇ log p|²")
-    axes[1, 0].set_ylabel("median over levels, in units of |∇ log p|²")
-    handles, labels = axes[1, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=9.5)
+    _curves(axes[1, 0], binned[binned.rollouts == most], "mean_squared_error")
+    axes[1, 0].set_title(f"their sum, one group of N = {most}")
+    _curves(axes[1, 1], binned[binned.rollouts.isna() | (binned.rollouts == count)], "budget_mean_squared_error")
+    axes[1, 1].set_title(f"error of {settings.budget} rollouts, groups of N = {count}")
+    _winners(axes[1, 2], nearest(rows))
+    for ax in axes[:, 0]:
+        ax.set_ylabel("median over levels, in units of |∇ log p|²")
+    named: dict[str, Any] = {}
+    for ax in (axes[1, 1], axes[1, 2]):
+        handles, labels = ax.get_legend_handles_labels()
+        named = {**dict(zip(labels, handles, strict=True)), **named}
+    figure.legend(list(named.values()), list(named), loc="outside lower center", ncols=4, fontsize=9.5)
     figure.suptitle(
-        "Distance to the maximum-likelihood gradient through a network that is learning to navigate "
-        f"(exact; {rows.level.nunique()} levels x {rows.step.nunique()} checkpoints x {settings.seeds} runs)"
+        "Distance to the maximum-likelihood gradient through a network that is learning to navigate\n"
+        f"exact; {rows.level.nunique()} mazes x {rows.step.nunique()} checkpoints x {settings.seeds} runs"
     )
     return figure
 
@@ -99,51 +102,40 @@ def _curves(ax: Axes, rows: pd.DataFrame, column: str) -> None:
             continue
         groups = rows[rows.estimator == name].groupby("bin", observed=True)
         inverse = style.base(name) == "inverse_sampling"
-        label = f"inverse sampling, m = {name.partition('=')[2]}" if inverse else style.label(name)
+        m = name.partition("=")[2]
+        label = f"inverse sampling, m = {m}" if inverse else style.label(_relative(name, count))
         colour = _INVERSE if inverse else style.colour(name)
         pattern = ((1, 1) if name.endswith("=1") else (4, 1.5)) if inverse else style.dashes(name)
         curve = groups[column].median().clip(lower=1e-6)
         ax.plot(groups.pass_rate.median(), curve, "o", color=colour, dashes=pattern, linestyle="-", label=label, ms=3)
     if "error" in column:
         ax.axhline(1, color="black", linewidth=1, dashes=(1, 2))  # a zero gradient
-    ax.set(xscale="log", yscale="log", xlabel=f"pass rate p of the level, below {_EDGES[-2]:g}")
+    ax.set(xscale="log", yscale="log", xlabel="pass rate p of the level")
+    style.plain_x(ax, (1e-5, 1e-4, 1e-3, 0.01, 0.1, 1))
     style.plain_ticks(ax)
 
 
 def _winners(ax: Axes, won: pd.DataFrame) -> None:
-    """Plot the share of levels on which each estimator is nearest, by pass rate."""
-    table = pd.crosstab(won["bin"], won["name"], normalize="index")
+    """Plot the share of levels on which each estimator is nearest, at whichever N, by pass rate."""
+    names = won["name"].str.partition(", N = ")[0]
+    table = pd.crosstab(won["bin"], names, normalize="index")
     bottom = np.zeros(len(table))
     for name in sorted(table.columns, key=lambda name: (name == _NOBODY, -table[name].sum())):
-        look = _look(won[won["name"] == name].iloc[0])
-        ax.bar(range(len(table)), table[name], bottom=bottom, label=name, **look)
+        look = _look(won[names == name].iloc[0])
+        ax.bar(range(len(table)), table[name], bottom=bottom, label=name, edgecolor="white", **look)
         bottom += table[name].to_numpy()
     ticks = [f"{interval.left:g}–{interval.right:g}" for interval in table.index]
     ax.set_xticks(range(len(table)), ticks, rotation=40, ha="right", fontsize=9)
     ax.set(xlabel="pass rate p of the level", ylabel="share of levels", ylim=(0, 1))
-    ax.set_title("who is nearest at equal rollouts, N free")
-    ax.legend(fontsize=7.5, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    ax.set_title("who has the least error, N free")
+    ax.grid(visible=False)
 
 
 def _look(winner: pd.Series) -> dict[str, Any]:
-    """Return the look of a winner's bars: a colour per estimator, a hatch per N."""
+    """Return the look of a winner's bars: its colour in the other panels."""
     if winner["name"] == _NOBODY:
         return {"color": "#EEEEEE"}
     if np.isnan(winner.rollouts):
-        return {"color": _INVERSE, "hatch": "**", "edgecolor": "white"}
-    hatch = {4: "..", 16: "//", 64: "", 256: "xx"}.get(int(winner.rollouts), "++")
-    return {"color": style.colour(winner.estimator), "hatch": hatch, "edgecolor": "white"}
-
-
-def _where(ax: Axes, rows: pd.DataFrame) -> None:
-    """Plot the pass rates at the checkpoints, by distance."""
-    levels = rows.drop_duplicates(["seed", "step", "level"])
-    count = levels.step.nunique()
-    for index, (step, at_step) in enumerate(levels.groupby("step")):
-        colour = colormaps["viridis_r"](index / max(1, count - 1))
-        distances = at_step.distance + 0.9 * (index - (count - 1) / 2) / count
-        ax.plot(distances, at_step.pass_rate, "o", ms=4, alpha=0.7, color=colour, label=f"update {step:g}")
-    ax.set(yscale="log", xlabel="moves from start to goal", ylabel="pass rate p")
-    ax.set_title("the levels at the checkpoints")
-    ax.set_xticks(sorted(levels.distance.unique()))
-    ax.legend(fontsize=8.5, loc="lower left")
+        return {"color": _INVERSE}
+    half = _relative(winner.estimator, winner.rollouts) == _NOT_SHOWN
+    return {"color": style.colour(winner.estimator), "hatch": "//" if half else ""}

@@ -219,7 +219,7 @@ class TestNearest:
         tables = levels_and_errors([(1.0, 1.0, 1.0), (7.0, 2.0, 1.5)])
         assert set(navigation_bias_variance.nearest(tables["rows"])["name"]) == {self.NOBODY}
         figure = navigation_bias_variance.plot(tables, self.SETTINGS)
-        (ax,) = [ax for ax in figure.axes if "who is nearest" in ax.get_title()]
+        (ax,) = [ax for ax in figure.axes if "who has the least error" in ax.get_title()]
         assert ax.get_legend_handles_labels()[1] == [self.NOBODY]
 
 
