@@ -17,7 +17,7 @@ from maxrl_lab.audit.signature import describe, probe_call
 from maxrl_lab.audit.singleton import singleton
 from maxrl_lab.audit.tasks import Listed, Tasks
 from maxrl_lab.audit.traps import Trap
-from maxrl_lab.probe import Probe, name_of, read_coefficients
+from maxrl_lab.probe import Probe, name_of
 
 
 def audit(
@@ -39,11 +39,11 @@ def audit(
     specs.check_rollouts(rollouts)
     called = estimators.resolve(function, rollouts)
     tasks = Listed(tuple(pass_rates)) if isinstance(pass_rates, Sequence) else pass_rates
-    probed, repeated = repeats.settled(probe_call(called, rollouts, batched, arguments or {}), rollouts)
+    probed, table, repeated = repeats.settled(probe_call(called, rollouts, batched, arguments or {}), rollouts)
     report = Report(name_of(called), rollouts, (), (), (), (), None, (), repeated, asked=describe(probed))
-    if any(trap.name in repeats.WITHOUT_TABLE for trap in repeated):
+    if table is None:
         return report
-    success, failure = read_coefficients(probed, rollouts)
+    success, failure = table
     alone = singleton(probed)
     edges = tuple(traps.at_the_edges(probed, rollouts, success, failure, alone))
     flaws = (*repeated, *(() if batched is False else _in_batches(probed, success, failure)))

@@ -1,7 +1,7 @@
 """The objective behind a weight curve: which known w(p) is nearest, up to what factor, with what residual?"""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from maxrl_lab import objectives
 from maxrl_lab.audit import families
+from maxrl_lab.audit.search import best_size
 
 FLOOR = 1e-3
 """A deviation from a weight w(p) is divided by w(p), or by this share of the largest w where w(p) is below that."""
@@ -43,15 +44,14 @@ def tolerance(rollouts: int, precision: float = 0.0) -> float:
     return min(max(TOLERANCE, precision), 0.1 / rollouts)
 
 
-def candidates(rollouts: int) -> Iterator[objectives.Objective]:
-    """Yield the objectives without a free parameter, and all orders and k from 2 to `rollouts`."""
-    yield objectives.ExpectedReward()
-    yield objectives.MaximumLikelihood()
-    yield objectives.GrpoLimit()
-    for size in range(2, rollouts + 1):
-        yield objectives.TruncatedLikelihood(size)
-        yield objectives.PassAtK(size)
-        yield objectives.ArcsinePassAtK(size)
+NAMED = (objectives.ExpectedReward(), objectives.MaximumLikelihood(), objectives.GrpoLimit())
+"""The objectives without a number."""
+SIZED: tuple[Callable[[int], objectives.Objective], ...] = (
+    objectives.TruncatedLikelihood,
+    objectives.PassAtK,
+    objectives.ArcsinePassAtK,
+)
+"""Those with an order or a k, which is tried from 2 to N."""
 
 
 def compare(curve: Tensor, objective: objectives.Objective, pass_rate: Tensor) -> Match:
@@ -60,13 +60,19 @@ def compare(curve: Tensor, objective: objectives.Objective, pass_rate: Tensor) -
 
 
 def nearest(curve: Tensor, pass_rate: Tensor, rollouts: int, precision: float = 0.0) -> Match:
-    """Return the match with the smallest residual among `candidates`, or an exact one in `families`."""
-    match = min((compare(curve, objective, pass_rate) for objective in candidates(rollouts)), key=_residual_of)
+    """Return the match with the smallest residual among `NAMED` and `SIZED`, or an exact one in `families`."""
+    sized = [_best_of(kind, curve, pass_rate, rollouts) for kind in SIZED] if rollouts > 1 else []
+    match = min([*(compare(curve, objective, pass_rate) for objective in NAMED), *sized], key=_residual_of)
     limit = tolerance(rollouts, precision)
     if match.residual > limit:
         members = [compare(curve, objective, pass_rate) for objective in families.proposals(curve, pass_rate)]
         match = min([member for member in members if member.residual <= limit], key=_residual_of, default=match)
     return match
+
+
+def _best_of(kind: Callable[[int], objectives.Objective], curve: Tensor, pass_rate: Tensor, rollouts: int) -> Match:
+    size, _ = best_size(lambda size: compare(curve, kind(size), pass_rate).residual, 2, rollouts)
+    return compare(curve, kind(size), pass_rate)
 
 
 def rescaled(match: Match, curve: Tensor, objective: objectives.Objective, pass_rate: Tensor, scale: float) -> Match:

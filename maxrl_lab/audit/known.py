@@ -18,7 +18,7 @@ from maxrl_lab.estimators import ESTIMATORS, Estimator
 EPSILONS = (0.0, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
 """What shipped code adds to GRPO's standard deviation."""
 ALL_SIZES = 64
-"""Up to this N every order and k is compared, beyond it those of the objective and the powers of two."""
+"""Up to this N the tables of Pass@k Training are compared for every k, beyond it for the powers of two."""
 _FLOOR = 1e-3
 """A deviation of a coefficient is divided by it, or by this share of the largest one where it is below that."""
 
@@ -98,27 +98,30 @@ def _estimators(rollouts: int, objective: str | None) -> Iterator[Estimator]:
     for epsilon, ddof in itertools.product(EPSILONS, (0, 1)):
         options: dict[str, int | float] = {"ddof": ddof} if ddof else {}
         yield Estimator("grpo", {**options, "epsilon": epsilon} if epsilon else options)
-    for size in _sizes(rollouts, objective):
-        for name, option in _SIZED:
-            yield Estimator(name, {option: size})
-        yield Estimator("passk_training", {"k": size, "std": 0})
+    for size in _sizes(rollouts):
+        yield Estimator("passk_training", {"k": size})
+    option, _, number = (objective or "").rpartition(":")[2].partition("=")
+    for name in _EXACT.get(option, ()) if number.isdigit() else ():
+        yield Estimator(name, {option: int(number)})
+    if option == "k" and number.isdigit():
+        yield Estimator("passk_training", {"k": int(number), "std": 0})
 
 
-_SIZED = (
-    ("maxrl_order", "order"),
-    ("maxrl_centred", "order"),
-    ("maclaurin", "order"),
-    ("pkpo", "k"),
-    ("pkpo_centred", "k"),
-    ("passk_training", "k"),
-)
-_WITH_OPTIONS = {"grpo", "constant_baseline", "power", "tsallis", "rs_grpo", *(name for name, _ in _SIZED)}
+_EXACT = {"order": ("maxrl_order", "maxrl_centred", "maclaurin"), "k": ("pkpo", "pkpo_centred")}
+"""Estimators that optimise the objective of their number exactly, so that the objective tells the number."""
+_WITH_OPTIONS = {
+    "grpo",
+    "constant_baseline",
+    "power",
+    "tsallis",
+    "rs_grpo",
+    "passk_training",
+    *sum(_EXACT.values(), ()),
+}
 """Estimators with a free number; power, tsallis and rs_grpo are known by what they tend to (`limit`)."""
 
 
-def _sizes(rollouts: int, objective: str | None) -> list[int]:
+def _sizes(rollouts: int) -> list[int]:
     if rollouts <= ALL_SIZES:
         return list(range(2, rollouts + 1))
-    powers = [2**exponent for exponent in range(1, rollouts.bit_length()) if 2**exponent <= rollouts]
-    named = (objective or "").rpartition("=")[2]
-    return sorted({*powers, rollouts - 1, rollouts, *([int(named)] if named.isdigit() else [])})
+    return [2**exponent for exponent in range(1, rollouts.bit_length()) if 2**exponent <= rollouts]

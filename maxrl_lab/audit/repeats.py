@@ -3,9 +3,9 @@
 Randomness, memory and dependence on the order all leave a function without a table of coefficients.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,24 +19,34 @@ MARGIN = 10.0
 """The table is read to this many times the largest difference that was seen, which is still below the tolerance."""
 ASKED = 10
 """How often the same question is asked once two answers differ."""
-WITHOUT_TABLE = ("random", "remembers", "order_dependent", "raises")
-"""Names of the traps of a function that has no table of coefficients at all."""
+Table = tuple[Tensor, Tensor]
+"""a(K) and b(K), each (N+1,)."""
 
 
-def settled(probe: Probe, rollouts: int) -> tuple[Probe, tuple[Trap, ...]]:
-    """Return the probe, with the precision that its noise leaves, and what repeated questions have shown."""
+class Settled(NamedTuple):
+    """What repeated questions have shown."""
+
+    probe: Probe
+    """The probe, with the precision that its noise leaves."""
+    table: Table | None
+    """The coefficients; None if the function has none."""
+    traps: tuple[Trap, ...]
+
+
+def settled(probe: Probe, rollouts: int) -> Settled:
+    """Return the coefficients of a function that answers the same when it is asked the same, or why there are none."""
     mixed = group(max(1, rollouts // 2), rollouts)
     try:
         first, second = probe.group(mixed), probe.group(mixed)
         if same(probe, first, second) and all(same(probe, first, probe.group(mixed)) for _ in range(2)):
-            return probe, tuple(_order_dependent(probe, rollouts))
+            return _read(probe, rollouts)
         answers = torch.stack([first, second, *(probe.group(mixed) for _ in range(ASKED - 2))])
     except RaisedError as error:
-        return probe, (Trap("raises", True, str(error)),)
+        return Settled(probe, None, (Trap("raises", True, str(error)),))
     return _unsettled(probe, answers, mixed, rollouts)
 
 
-def _unsettled(probe: Probe, answers: Tensor, mixed: Tensor, rollouts: int) -> tuple[Probe, tuple[Trap, ...]]:
+def _unsettled(probe: Probe, answers: Tensor, mixed: Tensor, rollouts: int) -> Settled:
     """Return the same for a function whose answers to one question differ."""
     spread = float((answers - answers[0]).abs().max())
     shown = f"{ASKED} calls with rewards {short(mixed)} gave"
@@ -46,13 +56,14 @@ def _unsettled(probe: Probe, answers: Tensor, mixed: Tensor, rollouts: int) -> t
             "something between calls, such as a running baseline. Audit it at a frozen state: set what it keeps to a "
             "constant, or hand over a function that makes a new one for each call"
         )
-        return probe, (Trap("remembers", True, message),)
+        return Settled(probe, None, (Trap("remembers", True, message),))
     size = float(answers.abs().max().clamp(min=1.0))
     if spread <= NOISE * size:
-        quiet = replace(probe, precision=max(probe.precision, MARGIN * spread / size))
+        quiet = _read(replace(probe, precision=max(probe.precision, MARGIN * spread / size)), rollouts)
         trap = Trap("noise", False, f"{shown} advantages that differ by up to {spread:.1e}: the table is read to that")
-        return quiet, (trap, *_order_dependent(quiet, rollouts))
-    return probe, (Trap("random", True, f"{shown} different advantages, by up to {spread:.2g}; seed it in each call"),)
+        return quiet._replace(traps=(trap, *quiet.traps))
+    message = f"{shown} different advantages, by up to {spread:.2g}; seed it in each call"
+    return Settled(probe, None, (Trap("random", True, message),))
 
 
 def _drifts(answers: Tensor) -> bool:
@@ -68,10 +79,11 @@ def _drifts(answers: Tensor) -> bool:
     return all(one >= other for one, other in pairwise(sizes)) or (one_way and sizes[0] > 0)
 
 
-def _order_dependent(probe: Probe, rollouts: int) -> Iterator[Trap]:
+def _read(probe: Probe, rollouts: int) -> Settled:
     try:
-        read_coefficients(probe, rollouts)
+        return Settled(probe, read_coefficients(probe, rollouts), ())
     except NotEquivariantError as error:
-        yield Trap("order_dependent", True, str(error))
+        trap = Trap("order_dependent", True, str(error))
     except RaisedError as error:
-        yield Trap("raises", True, str(error))
+        trap = Trap("raises", True, str(error))
+    return Settled(probe, None, (trap,))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from maxrl_lab.audit import identify
+from maxrl_lab.audit.search import best_size
 from maxrl_lab.audit.singleton import EXPLOSION, Singleton
 from maxrl_lab.calling import PRECISION, precision_of
 from maxrl_lab.estimators import Estimator, make
@@ -106,10 +107,10 @@ def own_reward_baseline(success: Tensor, failure: Tensor, match: identify.Match,
     if rollouts < SMALLEST_OWN_REWARD_TABLE:
         return
     without = (success - failure)[1:rollouts]
-    matches = (
-        identify.compare_values(without, estimator.coefficients(rollouts)[0][1:rollouts], objective)
-        for objective, estimator in _success_only(rollouts)
-    )
+    matches = [
+        _against(without, make("reinforce"), "expected_reward"),
+        *(_best_of(without, *names, rollouts) for names in _SUCCESS_ONLY),
+    ]
     known = min(matches, key=lambda candidate: candidate.residual)
     if known.residual <= identify.TOLERANCE and known.scale > 0 and known.objective != match.objective:
         yield Trap(
@@ -119,12 +120,21 @@ def own_reward_baseline(success: Tensor, failure: Tensor, match: identify.Match,
         )
 
 
-def _success_only(rollouts: int) -> Iterator[tuple[str, Estimator]]:
-    """Yield each objective of `identify.candidates` that has a success-only estimator, with that estimator."""
-    yield "expected_reward", make("reinforce")
-    for size in range(2, rollouts + 1):
-        yield f"truncated_likelihood:order={size}", make("maxrl_order", order=size)
-        yield f"pass_at_k:k={size}", make("pkpo", k=size)
+_SUCCESS_ONLY = (("maxrl_order", "truncated_likelihood", "order"), ("pkpo", "pass_at_k", "k"))
+"""Success-only estimators with their objectives and the name of their option."""
+
+
+def _best_of(without: Tensor, name: str, objective: str, option: str, rollouts: int) -> identify.Match:
+    def match(size: int) -> identify.Match:
+        return _against(without, make(name, **{option: size}), f"{objective}:{option}={size}")
+
+    size, _ = best_size(lambda size: match(size).residual, 2, rollouts)
+    return match(size)
+
+
+def _against(without: Tensor, estimator: Estimator, objective: str) -> identify.Match:
+    rollouts = len(without) + 1
+    return identify.compare_values(without, estimator.coefficients(rollouts)[0][1:rollouts], objective)
 
 
 def group(successes: int, rollouts: int) -> Tensor:
