@@ -54,6 +54,18 @@ def test_answers_that_are_cut_off_are_left_out_where_trl_masks_them(tmp_path):
     assert (logged["group/none_right"], logged["group/all_right"]) == (1, 1)
 
 
+def test_a_group_of_which_all_answers_are_cut_off(tmp_path, refuses):
+    """It has no rollout left: the training ends and says so, or by choice the group gives nothing."""
+    cut = ((3, 4, 4, 4),) * 4 + MIXED[4:]
+    with refuses("the mask leaves no rollout of group 0"):
+        small_trainer(tmp_path, estimators.make("maxrl"), others=always(cut), mask_truncated_completions=True).train()
+    lenient = estimators.zero_if_too_small("maxrl")
+    trainer = small_trainer(tmp_path, lenient, others=always(cut), mask_truncated_completions=True)
+    trainer.train()
+    assert logged_advantages(trainer)[:4] == [0, 0, 0, 0]
+    assert logged_advantages(trainer)[4:8] == [round(THIRD * a, 5) for a in (2, -1, 0, -1)]
+
+
 def test_the_gradient_is_that_of_the_rollouts_that_are_left(tmp_path):
     """A group's estimate is divided by its own n: a slow loop over each group without its lost rollouts."""
     lost = {1, 4, 6}
