@@ -47,11 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tiny", action="store_true", help="Run the smallest sizes on the CPU.")
     parser.add_argument("--minutes", type=float, default=8.0, help="Number of minutes that all sections may take.")
     parser.add_argument("--out", type=Path, help="File to write; the default is benchmarks/results/<card>.json.")
+    parser.add_argument("--note", default="", help="Sentence on the circumstances, for the page.")
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="Sections to run.")
     flags = parser.parse_args(arguments)
     device = torch.device("cuda" if torch.cuda.is_available() and not flags.tiny else "cpu")
     path = flags.out or default_path(device, tiny=flags.tiny)
-    record = run(TINY if flags.tiny else FULL, device, 60 * flags.minutes, path, flags.sections)
+    record = run(TINY if flags.tiny else FULL, device, 60 * flags.minutes, path, flags.sections, flags.note)
     failed = [name for name, section in record["sections"].items() if section["error"]]
     print(f"{path}: {len(record['sections'])} sections, failed: {', '.join(failed) or 'none'}")
     return 1 if failed else 0
@@ -64,7 +65,7 @@ def default_path(device: torch.device, *, tiny: bool) -> Path:
     return Path(tempfile.gettempdir()) / f"maxrl_lab-gpu-tiny-{slug}.json" if tiny else RESULTS / f"{slug}.json"
 
 
-def run(sizes: Sizes, device: torch.device, seconds: float, path: Path, names: Sequence[str]) -> Row:
+def run(sizes: Sizes, device: torch.device, seconds: float, path: Path, names: Sequence[str], note: str = "") -> Row:
     """Run the named sections within so many seconds; return what was written to `path`."""
     end = time.monotonic() + seconds
     on_cuda = device.type == "cuda"
@@ -74,6 +75,7 @@ def run(sizes: Sizes, device: torch.device, seconds: float, path: Path, names: S
         "python": platform.python_version(),
         "sizes": asdict(sizes),
         "seconds_allowed": seconds,
+        "note": note,
         "sections": {},
     }
     for name in names:

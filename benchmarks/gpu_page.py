@@ -22,7 +22,7 @@ def main() -> None:
 
 def rendered(text: str) -> str:
     """Return the page with what the files of results say."""
-    files = sorted(RESULTS.glob("*.json"))
+    files = sorted(RESULTS.glob("*.json"), key=lambda file: file.stem)
     records = [read_json(file, "card", "sections") for file in files]
     body = "\n\n".join("\n".join(_card(record)) for record in records) or "No GPU has run it yet."
     return _BLOCK.sub(lambda _: f"<!-- gpu -->\n{body}\n<!-- /gpu -->", text)
@@ -69,14 +69,14 @@ def _card(record: Row) -> Iterator[str]:
         {
             "table rollouts, 32 mazes": lambda row: f"{row['rollouts']:,} of each",
             "s": lambda row: f"{row['seconds']:.3g}",
-            "million steps/s": lambda row: f"{row['steps_per_second'] / 1e6:.3g}",
+            "million steps/s": lambda row: f"{row['steps_per_second'] / 1e6:,.0f}",
         },
     )
 
 
 def _summary(record: Row, rows: dict[str, list[Row]]) -> str:
     """Return the sentences on the card, the checks and the training."""
-    said = []
+    said = [record["note"]] if record.get("note") else []
     speeds = {row["arithmetic"]: row["flops_per_second"] / 1e12 for row in rows.get("card", []) if "arithmetic" in row}
     if speeds:
         text = ", ".join(f"{speed:.0f} TFLOP/s in {name}" for name, speed in speeds.items())
