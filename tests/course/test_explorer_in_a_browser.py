@@ -95,9 +95,22 @@ def test_formulas_have_the_usual_order(visit, text, value):
     assert ask(visit(), "formula", text) == pytest.approx(value, rel=1e-12)
 
 
-@pytest.mark.parametrize("text", ["", "K +", "(K", "K K", "constructor", "K.N", "sqrt(1, 2)", "1 = 2", "toString()"])
-def test_what_is_no_formula_is_refused(visit, text):
-    assert isinstance(ask(visit(), "refusal", text), str)
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "the formula ends too early"),
+        ("K +", "the formula ends too early"),
+        ("(K", "expected “)” at the end"),
+        ("K ? 1, 2", "expected “:” before “,”"),
+        ("K K", "“K” is left over"),
+        ("K.N", "cannot read “.N”"),
+        ("1 = 2", "cannot read “= 2”"),
+        ("sqrt(1, 2)", "sqrt takes 1 number, not 2"),
+        ("constructor(1)", "“constructor” is unknown; a formula has K, N and sqrt, exp, log, abs, min, max, C"),
+    ],
+)
+def test_what_is_no_formula_is_refused(visit, text, complaint):
+    assert ask(visit(), "refusal", text) == complaint
 
 
 # ---- the address ----------------------------------------------------------------------------------------------------
@@ -129,6 +142,7 @@ def test_a_typed_table_travels_as_numbers(visit):
         "#view=maze&maze=own&walls=zz&starts=1,1,1&goal=1",
         "#view=maze&maze=own&side=5&walls=ffffffffffffffff&starts=1,2,3&goal=4",
         "#view=coverage&first=2,-1&left=first&right=constructor&k=0",
+        "#view=coverage&left=other",
         "#constructor=1&toString=2&=&%E0%A4%A",
     ],
 )
@@ -139,6 +153,7 @@ def test_a_hostile_address_does_nothing(visit, address):
     assert 0.001 <= values["p"] <= 0.999
     assert page.locator("img").count() == 0
     assert page.locator("[role=tabpanel]:visible svg.plot").count() > 0
+    assert values["maze"] == "spiral"
     assert "NaN" not in page.inner_text("main")
 
 
