@@ -42,11 +42,11 @@ def singleton(probed: Probe) -> Singleton:
 
 
 def _convention(success: float, failure: float, precision: float) -> str:
-    if max(abs(success), abs(failure)) <= precision:
+    if abs(success) <= precision and abs(failure) <= precision:
         return "nothing"
     if abs(success - 1) <= max(TOLERANCE, precision) and abs(failure) <= precision:
         return "reward"
-    return "other" if max(abs(success), abs(failure)) <= EXPLOSION else "explodes"  # NaN is not below anything
+    return "other" if abs(success) <= EXPLOSION and abs(failure) <= EXPLOSION else "explodes"  # as NaN does
 
 
 def _first_line(error: BaseException) -> str:

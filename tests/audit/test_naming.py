@@ -199,6 +199,7 @@ def test_an_estimator_may_be_expected(capsys):
         (lambda r: r - 0.5, "other", "a success gets 0.5 and a failure -0.5"),
         (lambda r: r * (1e6 if len(r) == 1 else 1), "explodes", "a success gets 1e+06 and a failure 0 (a denomin"),
         (lambda r: (r - r.mean()) / r.std() if len(r) == 1 else r, "explodes", "a success gets nan and a failure nan"),
+        (lambda r: r if len(r) > 1 else (r - 1) / r, "explodes", "a success gets 0 and a failure -inf"),
         (lambda r: r if len(r) > 1 else 1 / 0, "refuses", "the function raises: division by zero"),
     ],
 )
