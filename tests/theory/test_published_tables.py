@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import time
 from fractions import Fraction
 
 import mpmath
@@ -390,6 +391,15 @@ def test_the_table_of_five_rollouts_by_hand():
 def test_one_rollout_has_no_zero_sum_table(refuses):
     with refuses("a zero-sum table needs at least 2 rollouts in a group, got N = 1"):
         estimators.zero_sum([1.0])
+
+
+@pytest.mark.parametrize("text", ["maxrl_centred:order=N/4", "pkpo_centred:k=N/2", "maclaurin:order=N", "mapo"])
+def test_a_thousand_pass_rates_at_a_thousand_rollouts_take_well_under_a_second(text):
+    """Of processor time, which does not depend on what else the machine does; a tenth of it is usual."""
+    p = torch.linspace(0, 1, 1000, dtype=torch.float64)
+    start = time.process_time()
+    exact.weight(text, rollouts=1024, pass_rate=p)
+    assert time.process_time() - start < 0.7
 
 
 # Bad input
