@@ -4,6 +4,7 @@ PyTorch is installed first, from the index of builds without CUDA, because the b
 Linux machine brings several gigabytes of CUDA. The student's name, or e-mail address, is that of the submission.
 """
 
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +15,8 @@ from maxrl_lab.extras import CHECKOUT
 FOLDERS = ("maxrl_lab", "envs", "course")
 FILES = ("pyproject.toml", "README.md", "LICENSE")
 LEFT_OUT = ("__pycache__", "explorer", "lessons", "solutions")
-TORCH = "https://download.pytorch.org/whl/cpu"
-SETUP = f"""#!/usr/bin/env bash
+INDEX = "https://download.pytorch.org/whl/cpu"
+SETUP = """#!/usr/bin/env bash
 # Python 3.10 or newer, PyTorch without CUDA, and then the library, which finds that PyTorch.
 set -euo pipefail
 cd /autograder/source
@@ -24,7 +25,7 @@ if ! command -v python3 >/dev/null || ! python3 -m venv --help >/dev/null 2>&1; 
 fi
 python3 -m venv /autograder/venv
 /autograder/venv/bin/python -m pip install --quiet --upgrade pip
-/autograder/venv/bin/python -m pip install --quiet torch --index-url {TORCH}
+/autograder/venv/bin/python -m pip install --quiet '{torch}' --index-url {index}
 /autograder/venv/bin/python -m pip install --quiet .
 """
 RUN = """#!/usr/bin/env bash
@@ -53,13 +54,22 @@ def write(path: Path) -> int:
         raise InputError(f"an autograder is a zip: give a name that ends in .zip, got {path}")
     files = list(_files())
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, text in (("setup.sh", SETUP), ("run_autograder", RUN)):
+        setup = SETUP.format(torch=torch_requirement(), index=INDEX)
+        for name, text in (("setup.sh", setup), ("run_autograder", RUN)):
             described = zipfile.ZipInfo(name, date_time=(2026, 1, 1, 0, 0, 0))
             described.external_attr = 0o755 << 16
             archive.writestr(described, text)
         for file in files:
             archive.write(file, file.relative_to(CHECKOUT))
     return len(files) + 2
+
+
+def torch_requirement() -> str:
+    """Return what the library asks of torch: another version would be replaced by the build with CUDA."""
+    (requirement,) = re.findall(
+        r'^ +"(torch[<>=][^"]*)"', (CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"), re.M
+    )
+    return str(requirement)
 
 
 def _files() -> Iterator[Path]:

@@ -21,7 +21,7 @@ class Exercise:
     question: str
     check: Callable[[Lookup, Parameters], None]
     seconds: float = 10.0
-    """Time limit of the student's own code."""
+    """Time limit of the student's own code, in seconds of a processor."""
 
     @property
     def file(self) -> str:

@@ -132,9 +132,9 @@ def box(answer: Lookup, asked: Parameters) -> None:
         raise WrongAnswerError(f"expected a dict from a letter to an objective, got {named!r:.60}")
     missing = []
     for letter, table in asked.lettered().items():
-        given = str(named.get(letter)).replace(" ", "").casefold()
-        if given != table.objective:
+        given = str(named.get(letter, "(no answer)"))
+        if given.replace(" ", "").casefold() != table.objective:
             row = ", ".join(f"{flip:.4g}" for flip in table.flips())
-            missing.append(f"box {letter} is not {named.get(letter)!r}: its flips a(J+1) - b(J), J = 0.., are {row}")
+            missing.append(f"box {letter} is not {given!r:.60}: its flips a(J+1) - b(J), J = 0.., are {row}")
     if missing:
         raise WrongAnswerError("\n".join(missing), share=1 - len(missing) / len(asked.boxes))

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import math
 import os
 import signal
 import subprocess
@@ -16,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from course.sandbox import child
+from course.sandbox.clock import Clock
 from course.wrong import WrongAnswerError
 
 MEMORY = 2 * 2**30
 """Bytes that a student's process may take beyond its libraries."""
 _START_SECONDS = 120.0
-_WATCH_SECONDS = 0.1
 _DRAIN_SECONDS = 0.05
 _LONGEST_LINE = 2**22
 _SHOWN_PRINTS = 300
@@ -36,17 +35,19 @@ class Stopped(BaseException):
 
 
 class Process:
-    """One student's file, running. `seconds` is what remains of the time limit."""
+    """One student's file, running; it starts when a function of it is first called."""
 
     def __init__(self, path: Path, memory: int = MEMORY) -> None:
-        self.path, self.memory, self.seconds = path, memory, 0.0
-        self._printed = ""
+        self.path, self.memory = path, memory
+        self._seconds, self._printed = 0.0, ""
         self._popen: subprocess.Popen[bytes] | None = None
-        self._deadline = math.inf
+        self._clock: Clock | None = None
 
     def begin(self, seconds: float) -> None:
-        """Set the time limit, and forget what was printed."""
-        self.seconds, self._printed = seconds, ""
+        """Set the time limit of the calls to come, in seconds of a processor, and forget what was printed."""
+        self._seconds, self._printed = seconds, ""
+        if self._clock is not None:
+            self._clock.restart(seconds)
 
     def prints(self) -> str:
         """Return the beginning of what the file has printed."""
@@ -58,12 +59,12 @@ class Process:
 
         Raises `RaisedError` if the function or the file raises, and `Stopped` if the process ends or runs out of time.
         """
-        process = self._running()
+        process, clock = self._running()
         callables: list[Callable[..., Any]] = []
         encoded = child.encode(list(arguments), callables)
-        reply = self._ask(process, {"function": function, "arguments": encoded, "want": want})
+        reply = self._ask(process, clock, {"function": function, "arguments": encoded, "want": want})
         while "call" in reply:
-            reply = self._ask(process, _answer(callables, reply))
+            reply = self._ask(process, clock, _answer(callables, reply))
         if "error" in reply:
             raise RaisedError(reply["error"])
         return child.decode(reply["value"], lambda values: values)
@@ -77,29 +78,28 @@ class Process:
             for pipe in (self._popen.stdin, self._popen.stdout):
                 with contextlib.suppress(OSError):
                     pipe.close()  # type: ignore[union-attr]
-            self._popen = None
+            self._popen = self._clock = None
 
-    def _running(self) -> "subprocess.Popen[bytes]":
-        """The process; it is started, and has loaded the file, if it was not there or has ended."""
-        if self._popen is not None and self._popen.poll() is None:
-            return self._popen
+    def _running(self) -> "tuple[subprocess.Popen[bytes], Clock]":
+        """The process with its clock; it is started, and loads the file, if it was not there or has ended."""
+        if self._popen is not None and self._clock is not None and self._popen.poll() is None:
+            return self._popen, self._clock
         self.close()
         command = [sys.executable, "-I", "-B", "-u", "-W", "ignore", child.__file__, str(self.path), str(self.memory)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         pipe = subprocess.PIPE
-        self._popen = subprocess.Popen(
+        process = subprocess.Popen(
             command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, start_new_session=True
         )
-        for task in (self._drain, self._watch):
-            threading.Thread(target=task, args=(self._popen,), daemon=True).start()
-        self._receive(self._popen, _START_SECONDS)
-        start = time.monotonic()
-        loaded = self._receive(self._popen, self.seconds)
-        self.seconds -= time.monotonic() - start
+        self._popen, self._clock = process, Clock(process, _START_SECONDS)
+        threading.Thread(target=self._drain, args=(process,), daemon=True).start()
+        self._receive(process, self._clock)
+        self._clock.restart(self._seconds)
+        loaded = self._receive(process, self._clock)
         if "error" in loaded:
             self.close()
             raise RaisedError(loaded["error"])
-        return self._popen
+        return process, self._clock
 
     def _drain(self, process: "subprocess.Popen[bytes]") -> None:
         """Read what the file prints; keep its beginning."""
@@ -108,30 +108,19 @@ class Process:
                 if len(self._printed) < _SHOWN_PRINTS:
                     self._printed += line.decode(errors="replace")
 
-    def _watch(self, process: "subprocess.Popen[bytes]") -> None:
-        """Kill a process that is late."""
-        while process.poll() is None:
-            if time.monotonic() > self._deadline:
-                process.kill()
-            time.sleep(_WATCH_SECONDS)
-
-    def _ask(self, process: "subprocess.Popen[bytes]", message: dict[str, Any]) -> Any:
+    def _ask(self, process: "subprocess.Popen[bytes]", clock: Clock, message: dict[str, Any]) -> Any:
         """Send a message and return the reply, within the time that remains."""
-        start = time.monotonic()
-        with contextlib.suppress(BrokenPipeError):  # the process has ended: no reply will come
+        with contextlib.suppress(BrokenPipeError), clock.running():  # broken: the process has ended, and no reply comes
             process.stdin.write(json.dumps(message).encode() + b"\n")  # type: ignore[union-attr]
             process.stdin.flush()  # type: ignore[union-attr]
-        reply = self._receive(process, self.seconds)
-        self.seconds -= time.monotonic() - start
-        return reply
+        return self._receive(process, clock)
 
-    def _receive(self, process: "subprocess.Popen[bytes]", seconds: float) -> Any:
-        """Return the next line that comes back within `seconds`; raise `Stopped` if none does."""
-        self._deadline = time.monotonic() + seconds
-        line = process.stdout.readline(_LONGEST_LINE)  # type: ignore[union-attr]
-        late, self._deadline = time.monotonic() > self._deadline, math.inf
+    def _receive(self, process: "subprocess.Popen[bytes]", clock: Clock) -> Any:
+        """Return the next line that comes back; raise `Stopped` if none does in time."""
+        with clock.running():
+            line = process.stdout.readline(_LONGEST_LINE)  # type: ignore[union-attr]
         if not line.endswith(b"\n"):
-            raise Stopped(self._reason(process, late, len(line)))
+            raise Stopped(self._reason(process, clock.late, len(line)))
         try:
             return json.loads(line)
         except (ValueError, RecursionError):

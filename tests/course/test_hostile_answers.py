@@ -28,7 +28,7 @@ def terms(p, error):
 def mixture(order):
     return [1 / k for k in range(1, order + 1)]
 """
-SECONDS = 1.5
+SECONDS = 1.0
 HOSTILE = {
     "loops": ("while True: pass", "it took longer than the time limit"),
     "sleeps": ("import time; time.sleep(100)", "it took longer than the time limit"),

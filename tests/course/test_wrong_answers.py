@@ -62,6 +62,7 @@ WRONG = [
     ("pass_at_k", "pass_less_its_mean", "its baseline depends on the rollout's own reward"),
     ("pass_at_k", "half_of_pass", "times 0.5"),
     ("boxes", "boxes_all_the_same", "box a is not 'expected_reward': its flips"),
+    ("boxes", "boxes_without_letters", "box e is not '(no answer)': its flips"),
     ("boxes", "boxes_as_list", "expected a dict from a letter"),
     ("table_weight", "weight_over_all_rollouts", "J of the OTHER N-1"),
     ("table_weight", "weight_without_the_flip", "after the flip J + 1 rollouts are right"),

@@ -227,6 +227,10 @@ def boxes_all_the_same():
     return dict.fromkeys("abcdef", "expected_reward")
 
 
+def boxes_without_letters():
+    return {}
+
+
 def boxes_as_list():
     return ["expected_reward"]
 
