@@ -320,6 +320,8 @@ def save(figure: Figure, path: Path) -> None:
     buffer, reduced = io.BytesIO(), io.BytesIO()
     with mpl.rc_context(LOOK):  # ticks are made when they are first seen
         figure.savefig(buffer, format="png", dpi=130)
-    colours = Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    picture = Image.open(buffer).convert("RGB")
+    # the default method merges the colours of thin lines; this one keeps the most distant colours apart
+    colours = picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     colours.save(reduced, format="png", optimize=True)
     write_atomically(path, reduced.getvalue())

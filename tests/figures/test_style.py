@@ -10,6 +10,7 @@ import pytest
 from extra_tests import installed_experiments
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from PIL import Image
 
 from experiments.catalogue import EXPERIMENTS
 from figures import style
@@ -244,3 +245,15 @@ def test_a_legend_above_curves_covers_none(scale, curves):
     assert bottom > highest
     assert ax.get_legend().get_window_extent().y1 <= ax.bbox.y1
     assert highest > ax.bbox.y0 + 0.4 * ax.bbox.height
+
+
+def test_a_saved_picture_keeps_the_colours_of_thin_lines(tmp_path):
+    figure = Figure(figsize=(6, 4))
+    for number, ax in enumerate(figure.subplots(2, 3).flatten()):
+        for curve, name in enumerate(estimators.ESTIMATORS):
+            ax.fill_between([0, 1], [curve, -1], [curve + 9, 20 + number], color=style.colour(name), alpha=0.2)
+        ax.plot([], [], color=style.colour("rloo"), label="RLOO")
+    figure.legend(*ax.get_legend_handles_labels())
+    style.save(figure, tmp_path / "picture.png")
+    pixels = np.asarray(Image.open(tmp_path / "picture.png").convert("RGB")) / 255
+    assert np.abs(pixels - to_rgb(style.colour("rloo"))).max(-1).min() < 0.1
