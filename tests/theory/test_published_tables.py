@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maxrl_lab import estimators, exact, objectives
+from maxrl_lab.threads import one_thread
 
 TENTH = Fraction(1, 10)
 
@@ -397,9 +398,10 @@ def test_one_rollout_has_no_zero_sum_table(refuses):
 def test_a_thousand_pass_rates_at_a_thousand_rollouts_take_well_under_a_second(text):
     """Of processor time, which does not depend on what else the machine does; a tenth of it is usual."""
     p = torch.linspace(0, 1, 1000, dtype=torch.float64)
-    start = time.process_time()
-    exact.weight(text, rollouts=1024, pass_rate=p)
-    assert time.process_time() - start < 0.7
+    with one_thread():  # several would count the time that they wait for each other
+        start = time.process_time()
+        exact.weight(text, rollouts=1024, pass_rate=p)
+        assert time.process_time() - start < 0.7
 
 
 # Bad input
