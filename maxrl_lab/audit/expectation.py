@@ -47,14 +47,14 @@ def check(
     factor = None if scale == "any" else scale
     match = _mixture(reports, shares, objective, factor) if len(reports) > 1 else report.compared_to(objective, factor)
     allowed = report.tolerance if tolerance is None else tolerance
-    if not (all(each.valid for each in reports.values()) and match.scale > 0 and match.residual <= allowed):
+    if not (all(other.valid for other in reports.values()) and match.scale > 0 and match.residual <= allowed):
         wanted = f"{match.objective}, times {'any' if factor is None else factor}"
         result = f"found {match.residual:.2e} at scale {match.scale:.6g}"
-        shown = next((each for each in reports.values() if not each.valid), report)
+        shown = next((other for other in reports.values() if not other.valid), report)
         pytest.fail(
             f"expected {wanted}, to a relative deviation of {allowed:g}; {result}\n\n{shown.text()}", pytrace=False
         )
-    astray = [trap for each in reports.values() for trap in each.traps if ragged and trap.name in RAGGED]
+    astray = [trap for other in reports.values() for trap in other.traps if ragged and trap.name in RAGGED]
     if astray:
         pytest.fail(f"expected ragged groups to be kept apart; {astray[0].name}: {astray[0].message}", pytrace=False)
     return report

@@ -99,7 +99,7 @@ class EstimatorTrainer(GRPOTrainer):  # type: ignore[misc]
         rewards, left = combine(self._rewards_per_function, self.reward_weights, may_be_lost=self._may_be_lost)
         if self.args.mask_truncated_completions:
             left &= self.accelerator.gather(batch["completion_mask"].any(1))  # TRL has masked what was cut off
-        rewards, left = (each.unflatten(0, (-1, self.num_generations)) for each in (rewards, left))
+        rewards, left = (column.unflatten(0, (-1, self.num_generations)) for column in (rewards, left))
         advantages = groups.advantages(self._tables, rewards, left).flatten()
         first = self.accelerator.process_index * len(inputs)
         batch["advantages"] = advantages[first : first + len(inputs)].to(batch["advantages"])
