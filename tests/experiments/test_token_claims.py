@@ -5,12 +5,20 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from experiments.tokens import coverage, data_scarce, gradient_signal, maze_baselines, maze_scaling
+from experiments.tokens import (
+    coverage,
+    data_scarce,
+    gradient_signal,
+    maze_baselines,
+    maze_scaling,
+    maze_trajectories,
+)
 from experiments.tokens.claims import coverage as coverage_claims
 from experiments.tokens.claims import data_scarce as data_scarce_claims
 from experiments.tokens.claims import gradient_signal as gradient_signal_claims
 from experiments.tokens.claims import maze_baselines as maze_baselines_claims
 from experiments.tokens.claims import maze_scaling as maze_scaling_claims
+from experiments.tokens.claims import maze_trajectories as maze_trajectories_claims
 
 SEEDS = (0, 1, 2)
 
@@ -61,6 +69,8 @@ class TestMazeScaling:
             "maxrl_leads_rloo_pass_at_16": "holds",
             "maxrl_leads_grpo_pass_at_1": "holds",
             "maxrl_leads_grpo_pass_at_16": "holds",
+            "grpo_leads_rloo_pass_at_1": "holds",
+            "grpo_leads_rloo_pass_at_16": "holds",
             "rloo_at_16_trails_maxrl_at_4_pass_at_1": "holds",
             "rloo_at_16_trails_maxrl_at_4_pass_at_16": "holds",
             "grpo_at_16_trails_maxrl_at_4_pass_at_1": "fails",
@@ -76,7 +86,12 @@ class TestMazeScaling:
         assert {"maxrl_leads_grpo_pass_at_1", "maxrl_keeps_coverage"} < names
         assert not any("trails" in name or "falls" in name for name in names)
         without = dataclasses.replace(self.SETTINGS, estimators=("rloo", "grpo"))
-        assert list(self.claims(without)) == ["rloo_loses_coverage", "grpo_loses_coverage"]
+        assert list(self.claims(without)) == [
+            "grpo_leads_rloo_pass_at_1",
+            "grpo_leads_rloo_pass_at_16",
+            "rloo_loses_coverage",
+            "grpo_loses_coverage",
+        ]
 
 
 def test_of_several_coefficients_the_one_that_the_sweep_prefers_is_compared():
@@ -94,6 +109,46 @@ def test_of_several_coefficients_the_one_that_the_sweep_prefers_is_compared():
     (claim,) = [claim for claim in maze_baselines_claims.claims(tables, settings) if claim.name == name]
     assert claim.verdict == "fails"
     assert "an entropy bonus (coefficient=0.01) at N = 4" in claim.sentence
+
+
+def test_the_dial_is_compared_with_algorithm_1():
+    names = ("grpo", "pkpo:k=N/2", "maxrl", "maxrl_leave_one_out", "maxrl_centred:order=N/4")
+    settings = dataclasses.replace(maze_baselines.PRESETS["smoke"], methods=names, rollouts=4)
+    rates = dict(
+        zip([(name, 4) for name in names], [(0.1, 0.2), (0.2, 0.3), (0.3, 0.5), (0.1, 0.6), (0.4, 0.4)], strict=True)
+    )
+    made = maze_baselines_claims.claims({"evaluations": evaluations(rates), "base": bases(0.03, 0.5)}, settings)
+    assert verdicts(made) == {
+        "maxrl_leads_grpo_pass_at_1": "holds",
+        "maxrl_leads_pkpo_pass_at_1": "holds",
+        "algorithm_1_beats_leave_one_out_pass_at_1": "holds",
+        "algorithm_1_leads_zero_sum_of_smaller_order_pass_at_1": "fails",
+        "pkpo_leads_grpo_pass_at_1": "holds",
+        "maxrl_leads_grpo_pass_at_16": "holds",
+        "maxrl_leads_pkpo_pass_at_16": "holds",
+        "algorithm_1_beats_leave_one_out_pass_at_16": "fails",
+        "algorithm_1_leads_zero_sum_of_smaller_order_pass_at_16": "holds",
+        "pkpo_leads_grpo_pass_at_16": "holds",
+    }
+    assert [claim.paper for claim in made if claim.name.startswith("algorithm_1_leads")] == ["", ""]
+
+
+def test_paths_of_one_seed_are_shown_and_decide_nothing():
+    rows = {"base": (0.1, 0.0), "grpo": (0.9, 0.1), "rloo": (0.5, 0.0), "maxrl": (0.8, 0.4)}
+    rates = pd.DataFrame(
+        {"maze": maze, "estimator": name, "pass_rate": value}
+        for name, values in rows.items()
+        for maze, value in enumerate(values)
+    )
+    settings = dataclasses.replace(maze_trajectories.PRESETS["smoke"], estimators=("rloo", "grpo", "maxrl"))
+    made = {claim.name: claim for claim in maze_trajectories_claims.claims({"rates": rates}, settings)}
+    assert {name: claim.estimate for name, claim in made.items()} == {
+        "finds_ways_more_often_than_grpo": pytest.approx(0.1),
+        "finds_ways_more_often_than_rloo": pytest.approx(0.35),
+    }
+    assert {claim.verdict for claim in made.values()} == {"undecided"}
+    without = dataclasses.replace(settings, estimators=("rloo", "grpo"))
+    assert maze_trajectories_claims.claims({"rates": rates}, without) == []
 
 
 @pytest.mark.parametrize(
@@ -147,23 +202,64 @@ def test_gradients_by_hand():
     assert len(made) == 3
 
 
-def test_data_scarce_by_hand():
-    settings = dataclasses.replace(
-        data_scarce.PRESETS["smoke"], tasks=("countdown",), estimators=("grpo", "maxrl"), rollouts=4
+class TestDataScarce:
+    NAMES = ("grpo", "maxrl", "pkpo:k=N/2", "grpo | entropy_bonus:coefficient=0.01")
+    SETTINGS = dataclasses.replace(
+        data_scarce.PRESETS["smoke"], tasks=("countdown",), estimators=NAMES, rollouts=4, steps=10, training_set=4
     )
-    rates = {("grpo", 4): (0.3, 0.4), ("maxrl", 4): (0.2, 0.8)}
-    dynamics = pd.DataFrame(
-        {"estimator": name, "seed": seed, "epoch": epoch, "pass_rate": rate * epoch + 0.001 * seed}
-        for name, rate in (("grpo", 0.2), ("maxrl", 0.1))
-        for seed in SEEDS
-        for epoch in (0.5, 1.0, 1.5, 2.0)
-    )
-    tables = {"evaluations": evaluations(rates), "base": bases(0.03, 0.5), "dynamics": dynamics}
-    tables = {name: rows.assign(task="countdown") for name, rows in tables.items()}
-    assert verdicts(data_scarce_claims.claims(tables, settings)) == {
-        "grpo_loses_coverage_countdown": "holds",
-        "maxrl_keeps_coverage_countdown": "holds",
-        "slower_at_first_than_grpo_countdown": "holds",
-        "maxrl_leads_grpo_pass_at_1_countdown": "fails",
-        "maxrl_leads_grpo_pass_at_16_countdown": "holds",
-    }
+
+    def tables(self):
+        """Ten epochs: GRPO is best at epoch 5; on the training set MaxRL is slower, and passes it at epoch 6."""
+        ends = dict(
+            zip([(name, 4) for name in self.NAMES], [(0.3, 0.4), (0.2, 0.8), (0.1, 0.5), (0.3, 0.9)], strict=True)
+        )
+        middle = {key: (0.1, 0.7 if key[0] == "grpo" else 0.1) for key in ends}
+        rows = [evaluations(rates, step).assign(epoch=float(step)) for step, rates in ((5, middle), (10, ends))]
+        dynamics = pd.DataFrame(
+            {"estimator": name, "seed": seed, "epoch": float(epoch), "pass_rate": rate + 0.001 * seed}
+            for name in self.NAMES
+            for seed in SEEDS
+            for epoch in range(1, 11)
+            for rate in [0.01 * epoch**2 if name == "maxrl" else 0.06 * epoch]
+        )
+        made = {"evaluations": pd.concat(rows), "base": bases(0.03, 0.5), "dynamics": dynamics}
+        return {name: table.assign(task="countdown") for name, table in made.items()}
+
+    def test_verdicts(self):
+        assert verdicts(data_scarce_claims.claims(self.tables(), self.SETTINGS)) == {
+            "grpo_loses_coverage_countdown": "holds",
+            "maxrl_keeps_coverage_countdown": "holds",
+            "grpo_falls_from_its_peak_countdown": "holds",
+            "slower_at_first_than_grpo_countdown": "holds",
+            "overtakes_grpo_countdown": "holds",
+            "maxrl_leads_grpo_pass_at_1_countdown": "fails",
+            "maxrl_leads_grpo_pass_at_16_countdown": "holds",
+            "maxrl_leads_pkpo_pass_at_1_countdown": "holds",
+            "maxrl_leads_pkpo_pass_at_16_countdown": "holds",
+            "maxrl_leads_grpo_entropy_bonus_pass_at_1_countdown": "fails",
+            "maxrl_leads_grpo_entropy_bonus_pass_at_16_countdown": "fails",
+            "pkpo_leads_grpo_pass_at_16_countdown": "holds",
+        }
+
+    def test_sentences(self):
+        sentence = {c.name: c.sentence for c in data_scarce_claims.claims(self.tables(), self.SETTINGS)}
+        assert "held-out pass@16 is 0.701 at epoch 5, where" in sentence["grpo_falls_from_its_peak_countdown"]
+        assert "and 0.401 at the end" in sentence["grpo_falls_from_its_peak_countdown"]
+        assert "over the last 2 of 10 epochs is 0.906 and 0.571" in sentence["overtakes_grpo_countdown"]
+        assert "over the first 2 of 10 epochs is 0.026 and 0.091" in sentence["slower_at_first_than_grpo_countdown"]
+        bonus = sentence["maxrl_leads_grpo_entropy_bonus_pass_at_1_countdown"]
+        assert "MaxRL is above GRPO with an entropy bonus (coefficient=0.01): pass@1" in bonus
+
+    def test_a_seed_has_no_say_in_where_its_peak_is(self):
+        """Seeds 0 and 1 are best at epoch 1, seed 2 at epoch 2, where chance made its value the largest of all."""
+        values = {0: (0.5, 0.4, 0.3), 1: (0.5, 0.4, 0.3), 2: (0.3, 0.9, 0.3)}
+        rows = pd.DataFrame(
+            {"estimator": "grpo", "k": 16, "seed": seed, "epoch": float(epoch), "pass_at_k": value}
+            for seed, line in values.items()
+            for epoch, value in enumerate(line, 1)
+        )
+        epochs, highest = data_scarce_claims.peak(rows, "grpo", 16)
+        assert epochs.to_dict() == {0: 2, 1: 2, 2: 1}
+        assert highest.to_dict() == {0: 0.4, 1: 0.4, 2: 0.3}
+        epochs, highest = data_scarce_claims.peak(rows[rows.seed == 2], "grpo", 16)
+        assert (epochs.to_dict(), highest.to_dict()) == ({2: 2}, {2: 0.9})

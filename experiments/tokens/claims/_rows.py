@@ -11,12 +11,35 @@ from maxrl_lab.claims import Claim, Direction
 Frames = Mapping[str, pd.DataFrame]
 FLOOR = 1e-4
 """Pass rates below it count as if they were it where a logarithm is taken."""
-NAMES = {"rloo": "RLOO", "grpo": "GRPO", "maxrl": "MaxRL", "base": "the base policy"}
+NAMES = {
+    "rloo": "RLOO",
+    "grpo": "GRPO",
+    "maxrl": "MaxRL",
+    "pkpo": "PKPO",
+    "grpo | entropy_bonus": "GRPO with an entropy bonus",
+    "grpo | differential_smoothing": "GRPO with Differential Smoothing",
+    "grpo | greedy_gate": "GRPO with SELF's gate",
+    "maxrl_leave_one_out": "the leave-one-out form of exact order N",
+    "maxrl_centred": "the zero-sum form",
+    "base": "the base policy",
+}
+"""Methods without their options, in words."""
 
 
 def word(name: str) -> str:
-    """Return a method's name in a sentence."""
-    return NAMES.get(name, name)
+    """Return a method's name in a sentence, with its options in brackets: `PKPO (k=N/2)`."""
+    options = name.partition(":")[2]
+    return NAMES.get(family(name), name) + (f" ({options})" if options and family(name) in NAMES else "")
+
+
+def family(method: str) -> str:
+    """Return a method's name without its options."""
+    return method.partition(":")[0]
+
+
+def identifier(method: str) -> str:
+    """Return a method's name without its options as the name of a claim has it: `grpo_entropy_bonus`."""
+    return family(method).replace(" | ", "_")
 
 
 def final(rows: pd.DataFrame) -> pd.DataFrame:

@@ -18,7 +18,8 @@ def claims(tables: Frames, settings: Settings) -> list[Claim]:
     for k in shown:
         if OURS in names and len(counts) > 1:
             made.append(_falls(tables, k))
-        made += [_leads(tables, other, counts[-1], k) for other in ("rloo", "grpo") if {OURS, other} <= names]
+        pairs = ((OURS, "rloo"), (OURS, "grpo"), ("grpo", "rloo"))
+        made += [_leads(tables, ours, other, counts[-1], k) for ours, other in pairs if {ours, other} <= names]
         if {OURS, "rloo"} <= names and len(counts) > 1:
             made.append(_trails(tables, "rloo", counts[-1], counts[0], k))
         if {OURS, "grpo"} <= names:
@@ -42,13 +43,13 @@ def _falls(tables: Frames, k: int) -> Claim:
     return fall.claim(f"maxrl_falls_with_rollouts_pass_at_{k}", "Fig. 3", sentence, direction="below")
 
 
-def _leads(tables: Frames, other: str, count: int, k: int) -> Claim:
-    """MaxRL leads at the same N."""
+def _leads(tables: Frames, ours: str, other: str, count: int, k: int) -> Claim:
+    """At the same N MaxRL leads, and GRPO is between it and RLOO."""
     return lead(
-        f"maxrl_leads_{other}_pass_at_{k}",
+        f"{ours}_leads_{other}_pass_at_{k}",
         "Fig. 3",
-        f"MaxRL ends above {word(other)} at N = {count}",
-        ends(tables, OURS, count, k),
+        f"{word(ours)} ends above {word(other)} at N = {count}",
+        ends(tables, ours, count, k),
         ends(tables, other, count, k),
         of=f"pass@{k} on held-out mazes",
     )
