@@ -1,5 +1,6 @@
 """Panels and tables that the figures of the token experiments share: estimated pass@k, with intervals over seeds."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,8 @@ SWEEP = (*_SWEPT, "pass_rate")
 """Those of the table `sweep`, which is there unless all rates were known."""
 KEYS = ("method", "rollouts", "learning_rate")
 """What names a line of the table of results."""
+_WIDTH = 130
+"""Characters of a line of a title."""
 
 
 def select(tables: Frames, **values: object) -> dict[str, pd.DataFrame]:
@@ -136,7 +139,7 @@ def rates_text(tables: Frames, settings: Any, rollouts: Sequence[int], shown: Se
         numbers = [rate_text(value) for value in values if value is not None]
         parts += [f"{style.label(name)} {', '.join(numbers)}"] if numbers else []
     counts = ", ".join(map(str, rollouts))
-    return f"learning rates at N = {counts}: {'; '.join(parts)}" if parts else ""
+    return textwrap.fill(f"learning rates at N = {counts}: {'; '.join(parts)}", _WIDTH) if parts else ""
 
 
 def rate_text(rate: float) -> str:

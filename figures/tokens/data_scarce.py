@@ -15,21 +15,25 @@ _WITH_EPOCHS = ("dynamics", "evaluations", "votes")
 COLUMNS = {
     name: ("task", *columns, *(["epoch"] if name in _WITH_EPOCHS else [])) for name, columns in _panels.COLUMNS.items()
 }
-_OURS = "maxrl"
+_OURS, _OTHERS = "maxrl", ("rloo", "grpo")
 _NAMES = {"modular_sum": "modular sums with a scratchpad", "countdown": "countdown"}
 
 
 @style.styled
 def plot(tables: Frames, settings: Any) -> Figure:
-    """Return, per task, training pass rate and held-out pass@k for three k, against epochs (Fig. 4)."""
+    """Return, per task, training pass rate and held-out pass@k for three k, against epochs (Fig. 4).
+
+    Several tasks have the smallest and the largest k alone.
+    """
     style.check_tables(tables, COLUMNS)
-    figure = Figure(figsize=(17, 4.4 * len(settings.tasks) + 0.8))
-    axes = figure.subplots(len(settings.tasks), 4, squeeze=False)
+    columns = 4 if len(settings.tasks) == 1 else 3
+    figure = Figure(figsize=(4.25 * columns, 4.4 * len(settings.tasks) + 0.8))
+    axes = figure.subplots(len(settings.tasks), columns, squeeze=False)
     for line, task in zip(axes, settings.tasks, strict=True):
         part = _panels.select(tables, task=task)
         _plot_training(line[0], part["dynamics"])
         line[0].set_title("\n".join([f"{_NAMES[task]}, training set", *_overtaken(part["dynamics"])]))
-        for ax, k in zip(line[1:], _ks(part), strict=False):
+        for ax, k in zip(line[1:], _ks(part, columns - 1), strict=False):
             _panels.plot_curves(ax, part, k, "epoch")
             ax.set_title(f"{_NAMES[task]}, never seen")
     for ax in axes.flat:
@@ -40,7 +44,7 @@ def plot(tables: Frames, settings: Any) -> Figure:
         f"A fixed training set, N = {settings.rollouts}: who keeps pass@k on problems never seen?\n"
         f"pass@k estimated from {settings.samples // 4} samples of each held-out problem "
         f"({settings.samples} at the end); {style.seeds_text(settings.seeds)}\n"
-        + "; ".join(
+        + "\n".join(
             _panels.rates_text(_panels.select(tables, task=task), settings, (settings.rollouts,), settings.estimators)
             for task in settings.tasks
         )
@@ -70,17 +74,18 @@ def _peaks(rows: pd.DataFrame, ks: Sequence[int]) -> pd.DataFrame:
     return peaks.rename(columns={k: f"peak of pass@{k}" for k in ks})
 
 
-def _ks(tables: Frames) -> list[int]:
-    """Return three of the k that every evaluation measured."""
+def _ks(tables: Frames, count: int = 3) -> list[int]:
+    """Return three of the k that every evaluation measured, or the smallest and the largest."""
     usual = _panels.ks_during(tables)
-    return sorted({usual[0], usual[len(usual) // 2], usual[-1]})
+    middle = {usual[len(usual) // 2]} if count > 2 else set()
+    return sorted({usual[0], usual[-1]} | middle)
 
 
 def _overtaken(rows: pd.DataFrame) -> list[str]:
-    """Return from which epoch on MaxRL's mean pass rate is above each other method's."""
+    """Return from which epoch on MaxRL's mean pass rate is above RLOO's and GRPO's."""
     means = _by_epoch(rows).groupby(["estimator", "epoch"], sort=False).pass_rate.mean().unstack("estimator")
     lines = []
-    for name in means.columns.drop(_OURS, errors="ignore") if _OURS in means else []:
+    for name in [name for name in _OTHERS if name in means] if _OURS in means else []:
         behind = means.index[means[_OURS] <= means[name]]
         first = means.index[0] if behind.empty else behind[-1] + 1
         when = f"from epoch {first:g} on" if first <= means.index[-1] else "never for good"

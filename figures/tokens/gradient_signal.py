@@ -25,7 +25,7 @@ _DYNAMICS = {
 def plot(tables: Frames, settings: Any) -> Figure:
     """Return gradient norm against pass rate, sampled and exact (Fig. 6), and the dynamics (Fig. 7, 12, 13, 16)."""
     style.check_tables(tables, COLUMNS)
-    figure = Figure(figsize=(15.5, 9))
+    figure = Figure(figsize=(14, 8))
     axes = figure.subplots(2, 3)
     count = settings.rollouts
     _plot_norms(axes[0, 0], tables["mazes"], binned=True)
@@ -36,7 +36,7 @@ def plot(tables: Frames, settings: Any) -> Figure:
     axes[0, 1].set_title(f"modular sums, pretrained policy\n(exact expected gradient at N = {count})")
     for ax, metric in zip([axes[0, 2], *axes[1]], _DYNAMICS, strict=True):
         _plot_dynamics(ax, tables["dynamics"], metric)
-    axes[0, 2].set_title("training on mazes (mean of the last five updates)")
+    axes[0, 2].set_title("training on mazes\n(mean of the last twenty updates)")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=11, markerscale=2)
     figure.suptitle(
@@ -63,7 +63,7 @@ def summarise(tables: Frames, settings: Any) -> pd.DataFrame:
 def _plot_dynamics(ax: Axes, rows: pd.DataFrame, metric: str) -> None:
     for name in _panels.methods(rows):
         runs = rows[rows.estimator == name]
-        smooth = runs.groupby("seed")[metric].transform(lambda values: values.rolling(5, min_periods=1).mean())
+        smooth = runs.groupby("seed")[metric].transform(lambda values: values.rolling(20, min_periods=1).mean())
         style.band(ax, runs.assign(**{metric: smooth}), "step", metric, name)
     ax.set(xlabel="update", ylabel=_DYNAMICS[metric])
 

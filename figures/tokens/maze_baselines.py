@@ -24,13 +24,19 @@ PAPER = {
 
 @style.styled
 def plot(tables: Frames, settings: Any) -> Figure:
-    """Return curves of pass@1 and of the largest k (Fig. 18), our finals, and the paper's (Table 3)."""
+    """Return curves of pass@1 and of the largest k (Fig. 18), our finals, and the paper's (Table 3).
+
+    Of a method with several coefficients the curves have the first, the finals all.
+    """
     style.check_tables(tables, COLUMNS)
     first, last = _panels.ks(tables, 2)
-    figure = Figure(figsize=(17, 5.6))
+    figure = Figure(figsize=(17, 6.4))
     axes = figure.subplots(1, 4, width_ratios=(1, 1, 1.1, 0.8))
+    rows = tables["evaluations"]
+    first_of_family = {name.partition(":")[0]: name for name in reversed(_panels.methods(rows))}
+    curves = {**tables, "evaluations": rows[rows.estimator.isin(first_of_family.values())]}
     for ax, k in zip(axes, (first, _panels.ks_during(tables)[-1]), strict=False):
-        _panels.plot_curves(ax, tables, k)
+        _panels.plot_curves(ax, curves, k)
     _plot_finals(axes[2], tables, first, last)
     _plot_paper(axes[3])
     handles, labels = axes[0].get_legend_handles_labels()
@@ -50,7 +56,9 @@ def summarise(tables: Frames, settings: Any) -> pd.DataFrame:  # noqa: ARG001
 def _plot_finals(ax: Axes, tables: Frames, first: int, last: int) -> None:
     """Plot a line per method: a filled mark at pass@1, an open one at the largest k, with intervals."""
     rows = _panels.final(tables["evaluations"])
-    names = _panels.methods(rows)
+    listed = _panels.methods(rows)
+    families = list(dict.fromkeys(name.partition(":")[0] for name in listed))
+    names = sorted(listed, key=lambda name: families.index(name.partition(":")[0]))
     for index, name in enumerate(names):
         for k, face in ((first, style.colour(name)), (last, "white")):
             values = rows[(rows.estimator == name) & (rows.k == k)].pass_at_k.to_numpy()
@@ -59,7 +67,7 @@ def _plot_finals(ax: Axes, tables: Frames, first: int, last: int) -> None:
             ax.plot(interval.mean, index, "o", color=style.colour(name), markerfacecolor=face, markersize=7)
     for k, dashes in ((first, (1, 2)), (last, (4, 2))):
         ax.axvline(_panels.base(tables, k), color="black", linewidth=1, dashes=dashes)
-    ax.set_yticks(range(len(names)), [_named(name, rows[rows.estimator == name]) for name in names], fontsize=9)
+    ax.set_yticks(range(len(names)), [_named(name, rows[rows.estimator == name]) for name in names], fontsize=8)
     ax.invert_yaxis()
     ax.set(xlim=(0, 1), xlabel=f"filled: pass@{first}; open: pass@{last}", title="ours, after training (lines: base)")
 
@@ -75,5 +83,7 @@ def _plot_paper(ax: Axes) -> None:
 
 def _named(name: str, rows: pd.DataFrame) -> str:
     """Return a method's name on two lines, its options and its learning rate on the second."""
-    family, _, options = name.partition(":")
-    return f"{style.label(family)}\n{options} ({_panels.rate_text(rows.learning_rate.iloc[0])})"
+    label, options = style.label(name), name.partition(":")[2]
+    family = label.removesuffix(options).rstrip()
+    second = f"({_panels.rate_text(rows.learning_rate.iloc[0])})"
+    return f"{family}\n{options if family != label else ''} {second}"
