@@ -31,7 +31,7 @@ print(json.dumps([status, sorted({{name.partition('.')[0] for name in sys.module
 
 
 def test_every_verb_works_from_a_folder_that_has_packages_of_the_same_names(tmp_path):
-    for name in ("envs", "experiments", "figures"):
+    for name in ("envs", "experiments", "figures", "course"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise SystemExit('not yours')\n")
     (tmp_path / "own.py").write_text("def advantages(rewards):\n    return rewards\n")
@@ -45,6 +45,7 @@ def test_every_verb_works_from_a_folder_that_has_packages_of_the_same_names(tmp_
         (("draw", "weight_functions", "--preset", "smoke"), picture),
         (("reproduce", "--help"), "usage: maxrl-lab reproduce"),
         (("audit", "own:advantages"), "optimises expected_reward, times 1 "),
+        (("course", "answers"), "answers: README.md, lesson_1.py"),
     ):
         done = python("-m", "maxrl_lab.command", *arguments, cwd=tmp_path)  # -m: the folder comes first in sys.path
         assert (done.returncode, answer in done.stdout) == (0, True), done.stderr

@@ -154,12 +154,18 @@ def test_audit_of_a_picture_needs_the_extra(call, project):
     assert not (project / "curve.png").exists()
 
 
-@pytest.mark.parametrize("verb", ["list", "run", "draw", "reproduce"])
-def test_the_other_verbs_say_where_the_experiments_are(call, verb):
+@pytest.mark.parametrize(
+    ("verb", "folder"),
+    [
+        *((verb, "experiments") for verb in ("list", "run", "draw", "reproduce")),
+        *((verb, "course") for verb in ("course", "grade", "lesson", "explore")),
+    ],
+)
+def test_the_other_verbs_say_where_their_folder_is(call, verb, folder):
     done = call("maxrl-lab", verb, *(["weight_functions"] if verb in ("run", "draw") else []))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"maxrl-lab: error: `maxrl-lab {verb}` needs the folder experiments/ of the repository, which a wheel does not "
+        f"maxrl-lab: error: `maxrl-lab {verb}` needs the folder {folder}/ of the repository, which a wheel does not "
         "hold: clone the repository, and in the clone `pip install -e '.[lab]'`\n"
     )
 

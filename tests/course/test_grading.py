@@ -1,6 +1,7 @@
 """The verbs `course` and `grade`, and `pytest` in a student's folder: stubs, solutions, formats, exit statuses."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -50,6 +51,14 @@ def test_there_are_sixteen_exercises_for_41_points():
         )
     ]
     assert sum(exercise.points for exercise in exercises.EXERCISES.values()) == POINTS
+
+
+def test_the_syllabus_has_every_exercise_with_its_points():
+    page = Path(exercises.__file__).with_name("README.md").read_text()
+    rows = re.findall(r"^\| (\d\.\d) \| `(\w+)` \| (\d+) \|", page, re.M)
+    listed = [(exercise.number, exercise.name, str(exercise.points)) for exercise in exercises.EXERCISES.values()]
+    assert rows == listed
+    assert f"{POINTS} points in all" in page
 
 
 def test_every_solution_is_right(solved):

@@ -26,6 +26,16 @@ def test_an_edited_sentence_would_be_noticed(verdicts):
     assert "MaxRL always wins." not in _pages.rendered(text, verdicts)
 
 
+def test_a_block_may_ask_for_a_verdict(verdicts):
+    """Every claim with it, and a line if there is none."""
+    block = "<!-- claims: {} -->\n<!-- /claims -->"
+    for verdict in _pages.VERDICTS:
+        bullets = _pages.rendered(block.format(verdict), verdicts).count(f"\n- *{verdict}*")
+        assert bullets == sum(item.claim.verdict == verdict for item in verdicts.judged)
+    nothing = _verdicts.Verdicts([], {}, {})
+    assert _pages.rendered(block.format("fails"), nothing) == "<!-- claims: fails -->\n- (none)\n<!-- /claims -->"
+
+
 def test_committed_rows_fit_todays_code(verdicts):
     """Settings that no longer exist, or damaged rows, would be a reason other than `no finished run`."""
     assert set(verdicts.missing.values()) <= {"no finished run"}
