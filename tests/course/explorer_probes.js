@@ -61,8 +61,8 @@
   refusal: (text) => {
     try { return explorer.Formula.parse(text)(3, 8); } catch (error) { return error.message; }
   },
-  runs: () => explorer.MazeView.runs().map(({ curve, blind, groups }) => ({
-    first: curve[0][1], last: curve.at(-1)[1], blind, groups,
+  runs: () => explorer.MazeView.runs().map(({ curve, blind, groups, logits }) => ({
+    first: curve[0][1], last: curve.at(-1)[1], blind, groups, finite: logits.every(Number.isFinite),
   })),
   seconds: (updates) => { // of all methods together
     const { Maze, MazeView } = explorer, start = performance.now();
