@@ -67,10 +67,10 @@ def test_a_summary_is_the_report_without_tables():
 
 
 def test_markdown_has_every_part_and_no_stray_marks():
-    report = audit.audit("pkpo:k=2", rollouts=4, pass_rates=[0.5])
+    report = audit.audit("maxrl_leave_one_out", rollouts=4, pass_rates=[0.5])
     lines = report.markdown().splitlines()
-    assert lines[0] == "### `pkpo:k=2 at N = 4 rollouts`"
-    assert lines[2].startswith("**optimises pass\\_at\\_k:k=2, times 1 (")
+    assert lines[0] == "### `maxrl_leave_one_out at N = 4 rollouts`"
+    assert lines[2].startswith("**optimises truncated\\_likelihood:order=4, times 1 (")
     tables = [line for line in lines if line.startswith("|")]
     assert tables[:2] == ["| K successes | 0 | 1 | 2 | 3 | 4 |", "| --- | ---: | ---: | ---: | ---: | ---: |"]
     assert {len(table.split("|")) for table in tables} == {8, 10}  # six and eight cells, and what stands outside
