@@ -1,0 +1,111 @@
+"""Every lesson runs as a whole, also at the ends of its sliders, and its functions are plain Python."""
+
+import functools
+import importlib
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import matplotlib as mpl
+import pytest
+import torch
+
+from maxrl_lab.extras import CHECKOUT
+
+marimo = pytest.importorskip("marimo", reason="the extra course is not installed")
+mpl.use("agg")
+
+FOLDER = CHECKOUT / "course" / "lessons"
+
+
+@dataclass
+class Fixed:
+    """What stands in for a slider or a dropdown."""
+
+    value: object
+
+
+@functools.cache
+def as_it_opens(number: int) -> dict[str, object]:
+    """Return what the cells of a lesson define with its controls where they stand at first."""
+    return run(number)
+
+
+def run(number: int, **controls: object) -> dict[str, object]:
+    """Run a lesson with these positions of its controls; return what its cells define."""
+    lesson = importlib.import_module(f"course.lessons.lesson_{number}")
+    defined = lesson.app.run(defs={name: Fixed(value) for name, value in controls.items()})[1]
+    return dict(defined)
+
+
+ENDS = [
+    (1, {"order": 1, "k": 1}),
+    (1, {"order": 1024, "k": 64}),
+    (2, {"rollouts": 2, "estimator": "grpo"}),
+    (2, {"rollouts": 64, "estimator": "maxrl_control_variate"}),
+    (2, {"order": 1}),
+    (2, {"order": 15}),
+    (3, {"rollouts": 4, "groups": 64}),
+    (4, {"rollouts": 4, "rate": 30.0}),
+    (5, {"rollouts": 2, "length": 2}),
+    (5, {"rollouts": 32, "length": 60}),
+]
+
+TOGETHER = {
+    2: {"rollouts": 8, "estimator": "maxrl"},
+    3: {"rollouts": 16, "groups": 1},
+    5: {"rollouts": 8, "name": "standardised"},
+}
+"""Controls that stand in one cell and are replaced together."""
+
+
+@pytest.mark.parametrize("number", range(1, 6))
+def test_a_lesson_runs_with_its_own_checks(number):
+    assert as_it_opens(number)
+
+
+@pytest.mark.parametrize(("number", "controls"), ENDS)
+def test_a_lesson_runs_at_the_ends_of_its_controls(number, controls):
+    assert run(number, **(TOGETHER.get(number, {}) | controls))
+
+
+def test_lesson_1_weighs_two_tasks():
+    _, series, likelihood = as_it_opens(1)["shares"]
+    assert likelihood["hard : easy"] == pytest.approx(500)
+    assert series["weight at 0.001"] == pytest.approx((1 - 0.999**8) / 0.001)
+
+
+def test_lesson_2_shows_the_flips_of_algorithm_1():
+    rows = as_it_opens(2)["table"]
+    assert [row["flip at J = K"] for row in rows[:2]] == pytest.approx([7, 4])
+    assert as_it_opens(2)["report"].objective == "truncated_likelihood:order=7"
+
+
+def test_lesson_3_names_the_least_error_at_three_pass_rates():
+    assert [row["least"] for row in as_it_opens(3)["table"]][::2] == ["maxrl_centred:order=N/4", "rloo"]
+
+
+def test_lesson_4_chooses_rates_whose_ends_are_worse():
+    for row in as_it_opens(4)["swept"][:3]:
+        rates = [value for name, value in row.items() if name.startswith("rate")]
+        assert max(rates) not in (rates[0], rates[-1])
+
+
+def test_lesson_5_lets_a_long_right_answer_fall():
+    lesson = importlib.import_module("course.lessons.lesson_5")
+    assert lesson.steps(60, by_token=True)[1] < 0 < lesson.steps(60, by_token=False)[1]
+    assert lesson.steps(2, by_token=True) == pytest.approx([step / 2 for step in lesson.steps(2, by_token=False)])
+
+
+def test_functions_of_a_lesson_are_plain_python():
+    weights = importlib.import_module("course.lessons.lesson_1").weights
+    curves = weights(4)
+    assert set(curves) == {"RL", "likelihood", "order 4"}
+    assert torch.all(curves["order 4"] <= curves["likelihood"] + 1e-9)
+
+
+def test_marimo_finds_no_fault():
+    done = subprocess.run(
+        [sys.executable, "-m", "marimo", "check", "--strict", str(FOLDER)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
