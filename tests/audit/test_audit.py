@@ -348,5 +348,11 @@ def test_picture_shows_the_audited_and_the_nearest_curve():
     figure = picture.plot(audit.audit("maxrl", rollouts=4))
     audited, nearest = figure.axes[0].lines
     np.testing.assert_allclose(audited.get_ydata(), nearest.get_ydata(), rtol=1e-9)
+    grpo = picture.plot(audit.audit("grpo", rollouts=8)).axes[0]
+    audited, _, power = grpo.lines
+    inside = np.isin(audited.get_xdata(), power.get_xdata())
+    np.testing.assert_allclose(power.get_ydata(), audited.get_ydata()[inside], rtol=0.012)
+    assert power.get_xdata().min() >= 1 / 8
+    assert power.get_label().startswith("p^-0.25 (1-p)^-0.249 × ")
     with pytest.raises(ValueError, match="has no weight curve to plot"):
         picture.plot(audit.audit(lambda rewards: rewards * torch.arange(4), rollouts=4))
