@@ -20,9 +20,10 @@ def claims(tables: Mapping[str, pd.DataFrame], settings: Settings) -> list[Claim
         if set(failed.seed) != set(rates.seed):  # a seed in which all was learnt says nothing
             continue
         share = share_over_seeds((failed.pass_rate < failed.untrained).groupby(failed.seed).mean())
+        word = "MaxRL" if method == "maxrl" else method.upper()
         sentence = (
-            f"What {method.upper()} does not learn it pushes down: of the training mazes on which it ends below a pass "
-            f"rate of {FAILED} at N = {settings.rollouts}, a share of {share} ends below the untrained policy "
+            f"What {word} does not learn it pushes down: of the training mazes on which it ends below a pass rate of "
+            f"{FAILED} at N = {settings.rollouts}, a share of {share} ends below the untrained policy "
             f"({seeds_text(share)}; median pass rate {number(failed.pass_rate.median())}, untrained "
             f"{number(failed.untrained.median())})."
         )
