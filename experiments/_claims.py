@@ -53,7 +53,8 @@ def share_over_seeds(shares: "pd.Series[float]") -> Estimate:
     The t interval has no width there, though a few seeds that agree do not exclude others.
     """
     if len(shares) > 1 and (shares.eq(0).all() or shares.eq(1).all()):
-        return Estimate(*map(float, wilson_interval(shares.sum(), len(shares))), len(shares))
+        mean, low, high = map(float, wilson_interval(shares.sum(), len(shares)))
+        return Estimate(mean, low, high, len(shares))
     return over_seeds(shares)
 
 
