@@ -28,7 +28,7 @@ def from_table(success, failure, name="answer"):
     return function
 
 
-@pytest.mark.parametrize("name", NAMES[:4])
+@pytest.mark.parametrize("name", NAMES[:2])
 def test_every_students_exercises_can_be_solved(name):
     asked = parameters_of(name)
     order = (lambda n: n) if asked.order == "N" else lambda n: int(asked.order)
@@ -76,10 +76,10 @@ def test_a_box_is_unbiased_for_its_objective_and_no_other(name):
 
 
 def test_the_published_solutions_solve_nobody_elses_exercises():
-    results = list(grade.grade(SOLUTIONS, parameters_of("ada"), (*PERSONAL, "rloo")))
-    assert [result.score == 0 for result in results[:2]] == [True, True]
-    assert not any(result.passed for result in results[:4])
-    assert results[4].passed  # what has no parameter is the same for everybody
+    *results, same = grade.grade(SOLUTIONS, parameters_of("ada"), (*PERSONAL, "terms"))
+    assert [result.score for result in results[:2]] == [0, 0]
+    assert not any(result.passed for result in results)
+    assert same.passed  # what has no parameter is the same for everybody
 
 
 def test_a_name_is_the_same_however_it_is_written():
