@@ -138,7 +138,10 @@ def test_no_limit_is_read_where_the_form_changes_with_the_size():
         count, mean = rewards.shape[-1], rewards.mean(-1, keepdim=True)
         return rewards + (count * mean) ** 2
 
-    for function in (by_size, only_eight, growing):
+    def falling(rewards):  # exact at both sizes, of a lower order at the larger one
+        return estimators.make("maxrl_order", order=6 if rewards.shape[-1] <= 8 else 4)(rewards)
+
+    for function in (by_size, only_eight, growing, falling):
         assert audit.audit(function, rollouts=8).limit is None
     assert audit.audit(only_eight, rollouts=8).objective == "expected_reward"
 
