@@ -12,7 +12,7 @@ import torch
 
 from maxrl_lab.extras import CHECKOUT
 
-marimo = pytest.importorskip("marimo", reason="the extra course is not installed")
+pytest.importorskip("marimo", reason="the extra course is not installed")
 mpl.use("agg")
 
 FOLDER = CHECKOUT / "course" / "lessons"
