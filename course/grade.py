@@ -36,6 +36,8 @@ def grade(folder: Path, asked: Parameters, names: Sequence[str] = (), memory: in
 
     Raises `InputError` if there is no such folder or exercise.
     """
+    if folder.is_file():
+        raise InputError(f"{folder} is a file; give its folder, and the name of an exercise if you want only one")
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}; `maxrl-lab course {folder}` makes one with the exercises")
     exercises = [specs.lookup(EXERCISES, "exercise", name) for name in names or EXERCISES]

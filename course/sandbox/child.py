@@ -10,11 +10,11 @@ no network and take no more memory than it is given; `maxrl_lab` and the course 
 an honest answer honest. What protects the scores is that they are computed in another process.
 """
 
+import ast
 import importlib.abc
 import importlib.util
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -72,8 +72,8 @@ def decode(value: Any, array: Callable[[np.ndarray], Any], proxy: Callable[[int]
 class _Server:
     """The student's functions, called by what comes in."""
 
-    def __init__(self, incoming: BinaryIO, outgoing: BinaryIO) -> None:
-        self._incoming, self._outgoing = incoming, outgoing
+    def __init__(self, incoming: BinaryIO, outgoing: BinaryIO, array: Callable[[np.ndarray], Any]) -> None:
+        self._incoming, self._outgoing, self._array = incoming, outgoing, array
 
     def send(self, message: dict[str, Any]) -> None:
         self._outgoing.write(json.dumps(message).encode() + b"\n")
@@ -93,7 +93,7 @@ class _Server:
             reply = self.receive()
             if "error" in reply:
                 raise ValueError(reply["error"])
-            return decode(reply["value"], _array)
+            return decode(reply["value"], self._array)
 
         return function
 
@@ -101,7 +101,7 @@ class _Server:
         while True:
             request = self.receive()
             try:
-                arguments = decode(request["arguments"], _array, self.proxy)
+                arguments = decode(request["arguments"], self._array, self.proxy)
                 function = getattr(module, request["function"])
                 answer = _gradients(function, arguments) if request["want"] == "gradients" else function(*arguments)
                 self.send({"value": encode(answer)})
@@ -109,10 +109,33 @@ class _Server:
                 self.send({"error": _described(error)})
 
 
-def _array(values: np.ndarray) -> Any:
-    """A tensor if the student's file uses torch, else the array."""
-    torch = sys.modules.get("torch")
-    return torch.from_numpy(values) if torch else values
+def _imports(path: Path) -> set[str]:
+    """The modules that a file imports, wherever in the file; none if it cannot be read."""
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8-sig"))
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return set()
+    nodes = list(ast.walk(tree))
+    modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    modules |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    return {module.partition(".")[0] for module in modules}
+
+
+def _with_neighbours(path: Path) -> set[str]:
+    """The modules that a file and the neighbours that it imports import."""
+    seen: set[str] = set()
+    files = [path]
+    while files:
+        new = _imports(files.pop()) - seen
+        seen |= new
+        files += [path.with_name(f"{module}.py") for module in new]
+    return seen
+
+
+def _tensor(values: np.ndarray) -> Any:
+    import torch
+
+    return torch.from_numpy(values)
 
 
 def _gradients(function: Callable[..., Any], arguments: Sequence[Any]) -> list[Any]:
@@ -200,11 +223,12 @@ def main(path: Path, memory: int) -> None:
     """Load the libraries, then the student's file, then answer."""
     outgoing = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    server = _Server(os.fdopen(os.dup(0), "rb"), outgoing)
+    array = _tensor if "torch" in _imports(path) else np.asarray
+    server = _Server(os.fdopen(os.dup(0), "rb"), outgoing, array)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     import ctypes  # noqa: F401  libraries open it when they are imported, which the fence refuses
 
-    if re.search(r"^\s*(import|from)\s+torch\b", path.read_text(encoding="utf-8"), flags=re.M):
+    if "torch" in _with_neighbours(path):
         import torch
 
         torch.set_num_threads(1)

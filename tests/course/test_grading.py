@@ -12,6 +12,7 @@ import pytest
 from course import copy, exercises, formats, grade
 from course.parameters import parameters_of
 from maxrl_lab import command
+from maxrl_lab.errors import InputError
 
 SOLUTIONS = Path(exercises.__file__).with_name("solutions")
 POINTS = 41
@@ -181,3 +182,42 @@ def test_pytest_in_the_folder_says_the_same(folder):
     assert "0 of 2 points\n\nN = 2: it optimises expected_reward, times 0.5; asked is expected_reward" in done.stdout
     assert "getting it right is worth 0.5;" in done.stdout
     assert "0 of 2 points\n\nnot done yet" in done.stdout
+
+
+TORCH = """
+    rewards = torch.as_tensor(rewards)
+    others = rewards.sum(-1, keepdim=True) - rewards
+    return rewards - others / (rewards.shape[-1] - 1)
+"""
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    ["import math, torch\n\ndef rloo(rewards):", "\ufeffimport torch\ndef rloo(rewards):"],
+    ids=["one line for two", "byte order mark"],
+)
+def test_torch_may_be_imported_in_any_way(tmp_path, beginning):
+    (tmp_path / "lesson_2.py").write_text(beginning + TORCH, encoding="utf-8")
+    (result,) = grade.grade(tmp_path, parameters_of(None), ("rloo",))
+    assert result.message == "right"
+
+
+def test_a_neighbour_may_import_torch_and_a_stub_may_keep_its_last_line(tmp_path):
+    """The file itself gets arrays, as it does not import torch."""
+    (tmp_path / "scratch.py").write_text("import torch\n\ndef difference(rewards):" + TORCH)
+    lines = (
+        "import numpy",
+        "from scratch import difference",
+        "def rloo(rewards):",
+        "    assert isinstance(rewards, numpy.ndarray)",
+        "    return difference(rewards)",
+        "    raise NotImplementedError",
+    )
+    (tmp_path / "lesson_2.py").write_text("\n".join(lines))
+    (result,) = grade.grade(tmp_path, parameters_of(None), ("rloo",))
+    assert result.message == "right"
+
+
+def test_a_file_in_place_of_the_folder_is_told(folder):
+    with pytest.raises(InputError, match=r"lesson_1\.py is a file; give its folder"):
+        list(grade.grade(folder / "lesson_1.py", parameters_of(None)))
