@@ -158,3 +158,22 @@ def test_pooling_that_only_shifts_leaves_the_objective(rollouts):
     assert report.objective == "expected_reward"
     shifted = audit.audit(less_best_of_batch, rollouts=rollouts)
     assert [trap.invalidates for trap in shifted.traps if trap.name == "pooled_groups"] == [True]
+
+
+def centred_times(factor):
+    """Rewards (B, N) less their group's mean, times factor(others that are solved (B, 1), number of groups)."""
+
+    def advantages(rewards):
+        rows = torch.atleast_2d(rewards)
+        solved = rows.amax(-1, keepdim=True)
+        scaled = (rows - rows.mean(-1, keepdim=True)) * factor(solved.sum() - solved, len(rows))
+        return scaled.reshape(rewards.shape)
+
+    return advantages
+
+
+@pytest.mark.parametrize("factor", [lambda others, _: 1 + others, lambda _, groups: 1 if groups == 1 else -1])
+def test_a_factor_that_changes_with_the_other_groups_is_no_shift(factor):
+    report = audit.audit(centred_times(factor), rollouts=4)
+    assert [trap.invalidates for trap in report.traps if trap.name == "pooled_groups"] == [True]
+    assert report.objective is None
