@@ -96,9 +96,10 @@ def _():
     mo.md(r"""
     ## pass@k is one term of the series
 
-    pass@k $= 1-(1-p)^k$ is the chance that one of $k$ samples is right. Its weight $k(1-p)^{k-1}$ is large for
-    hard tasks and *vanishes* for easy ones. Since $\nabla \log p = \sum_k \nabla\,\mathrm{pass@}k / k$, the
-    likelihood is a fair mixture of them all.
+    pass@k $= 1-(1-p)^k$ is the chance that at least one of $k$ samples is right. From $k = 2$ on its weight
+    $k(1-p)^{k-1}$ is $k$ for the hardest tasks and *vanishes* for easy ones. Since $\nabla \log p = \sum_k
+    \nabla\,\mathrm{pass@}k / k$, the likelihood is a sum of them all, each with the share $1/k$; order $T$ is the
+    first $T$ of them.
     """)
     return
 

@@ -23,14 +23,15 @@ def _():
     mo.md(r"""
     # Lesson 2: an estimator is a table
 
-    Rewards are 0 or 1. All that an advantage function can do is give $a(K)$ to every success and $b(K)$ to
-    every failure of a group of $N$ rollouts with $K$ successes. Flip one rollout from wrong to right while $J$
-    of the *others* are right: its advantage changes by the *flip* $a(J+1) - b(J)$. On average over $J \sim
-    \mathrm{Binomial}(N-1, p)$
+    Rewards are 0 or 1. All that an advantage function can do which treats the rollouts of a group alike is give
+    $a(K)$ to every success and $b(K)$ to every failure of $N$ rollouts with $K$ successes. Flip one rollout from
+    wrong to right while $J$ of the *others* are right: its advantage changes by the *flip* $a(J+1) - b(J)$. On
+    average over $J \sim \mathrm{Binomial}(N-1, p)$
 
     $$\mathbb{E}[g] = w_N(p)\,\nabla p, \qquad w_N(p) = \mathbb{E}_J\bigl[a(J+1) - b(J)\bigr].$$
 
-    So the flips *are* the objective. **Move the slider: at which $N$ does GRPO differ from plain RL?**
+    So the flips *are* the objective. **Choose `grpo` and move the slider: from which $N$ on does it differ from
+    plain RL?**
     """)
     return
 
@@ -77,8 +78,13 @@ def _(estimator, rollouts):
     success, failure = exact.coefficients(estimator.value, rollouts=rollouts.value)
     flips = success[1:] - failure[:-1]
     table = [
-        {"K": _k, "a(K)": float(success[_k]), "b(K)": float(failure[_k]), "flip at J = K": float(flips[_k])}
-        for _k in range(rollouts.value)
+        {
+            "K": _k,
+            "a(K)": float(success[_k]) if _k else None,  # without a success nobody gets a(0)
+            "b(K)": float(failure[_k]) if _k < rollouts.value else None,
+            "flip at J = K": float(flips[_k]) if _k < rollouts.value else None,
+        }
+        for _k in range(rollouts.value + 1)
     ]
     mo.ui.table(table, selection=None, page_size=8)
     return (table,)
@@ -87,6 +93,14 @@ def _(estimator, rollouts):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
+    ## Which baselines are free?
+
+    A baseline $b(J)$ of the *other* rollouts' rewards is the same before and after the flip, so it cancels: the
+    objective stays, whatever $b$ is. The group's mean contains the rollout's own reward and is not free. Without a
+    baseline $a(K) = N/K$: the flips $N/(J+1)$ belong to order $N$. Algorithm 1 subtracts 1 from every rollout,
+    except in a group without a success, which gets 0. So its flips are the same but for the first, $J = 0$, which
+    is $N-1$ and not $N$: the weight loses $(1-p)^{N-1}$, the last term of the series, and order $N-1$ is left.
+
     ## One dial from RLOO to Algorithm 1
 
     Tables whose advantages sum to 0 in every group can have any order $T$ up to $N-1$, and each order has

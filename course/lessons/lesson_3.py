@@ -13,7 +13,7 @@ with app.setup:
     from maxrl_lab import estimators, exact
     from maxrl_lab.extras import CHECKOUT
 
-    NAMES = ["rloo", "grpo", "maxrl_centred:order=N/4", "maxrl", "maxrl_leave_one_out"]
+    NAMES = ["rloo", "grpo", "maxrl_centred:order=N/4", "maxrl", "maxrl_leave_one_out", "maxrl_control_variate"]
     ANSWERS, RIGHT = 20, 4
 
 
@@ -97,10 +97,14 @@ def _(groups, rollouts):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    More rollouts $N$ in a group lower the bias of MaxRL, more groups $B$ lower the noise only. With one group
-    an order between RLOO and Algorithm 1 has the least error on hard tasks; with many groups the higher order
-    wins. MaxRL is *not* nearest to the likelihood everywhere: on easy tasks its advantage is small, and RLOO
-    does as well.
+    More rollouts $N$ in a group lower the bias of MaxRL, more groups $B$ lower the noise only. With one group of
+    16 or more an order between RLOO and Algorithm 1 has the least error on hard tasks; with many groups the higher
+    order wins there. MaxRL is *not* nearest to the likelihood everywhere: with one group of 16 and $p = 0.5$ the
+    error is 0.69 for MaxRL and 0.40 for RLOO, whose bias is larger and whose noise is less.
+
+    The control variate of Eq. 10 subtracts 1 from every rollout, so a group without a success moves the policy,
+    too. That leaves its mean of order $N$ and changes its noise: with one group of 4 at $p = 0.01$ the error is
+    1.62 and that of MaxRL 1.02, with 16 groups of 16 at $p = 0.1$ it is less, 0.116 and 0.124.
 
     ## Simulate it
 

@@ -105,8 +105,8 @@ def _():
     ## Four gradients, one rate
 
     RLOO, GRPO, MaxRL and the exact gradient of the likelihood, with the same $N$ and the same random numbers.
-    **Move the rate. Can you make each of them win?** An advantage of MaxRL reaches $N$, one of RLOO at most
-    about 1: one rate for all is not fair.
+    **Move the rate. Can you make each of the three that sample win?** An advantage of MaxRL reaches $N-1$, one of
+    RLOO 1: one rate for all is not fair.
     """)
     return
 
@@ -178,8 +178,8 @@ def _():
     mo.vstack(
         [
             mo.md(r"""
-    Two seeds on eight mazes are a demonstration, not a result. The experiment has five seeds, 200 mazes a seed,
-    sweeps on other seeds, and intervals:
+    Two seeds on eight mazes are a demonstration, not a result. The experiment has ten seeds, mazes of its
+    own for each seed, sweeps on other seeds, and intervals:
 
     ## The figure of the paper
 

@@ -125,8 +125,8 @@ def steps(length: int, *, by_token: bool) -> list[float]:
     probabilities = logits.softmax(0)
     lengths = torch.tensor([2.0, length, 2.0], dtype=torch.float64) if by_token else torch.ones(3, dtype=torch.float64)
     rewards = torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64)
-    mean_loss = (probabilities.detach() * rewards * probabilities.log() / lengths).sum()  # E[A log m / length]
-    (slope,) = torch.autograd.grad(mean_loss, logits)
+    mean_step = (probabilities.detach() * rewards * probabilities.log() / lengths).sum()  # E[A log m / length]
+    (slope,) = torch.autograd.grad(mean_step, logits)
     return slope.tolist()
 
 
@@ -144,9 +144,47 @@ def _(length):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    Summed over tokens both right answers rise alike. Divided by the length, the long right answer can even
-    *fall*.
+    Summed over tokens both right answers rise alike. Divided by the length, the long right answer *falls* from
+    five tokens on.
 
+    ## Temperature
+
+    A policy that samples at a temperature $\tau$ has the score $\nabla \log \mathrm{softmax}(z/\tau)$, whose mean is
+    0. If the loss scores the raw logits $z$ instead, its mean is not: then no baseline is free, and a group moves
+    the policy even if all its advantages are alike. **At which temperature is that harmless?**
+    """)
+    return
+
+
+@app.cell
+def _():
+    temperature = mo.ui.slider(steps=[0.25, 0.5, 1.0, 2.0, 4.0], value=0.5, label="temperature", show_value=True)
+    temperature
+    return (temperature,)
+
+
+@app.function
+def mean_score(temperature: float, *, scored_at: float) -> list[float]:
+    """Return the mean score of three answers that are sampled at one temperature and scored at another."""
+    logits = torch.tensor([2.0, 1.0, 0.0], dtype=torch.float64, requires_grad=True)
+    sampled = (logits.detach() / temperature).softmax(0)
+    (slope,) = torch.autograd.grad((sampled * (logits / scored_at).log_softmax(0)).sum(), logits)
+    return slope.tolist()
+
+
+@app.cell
+def _(temperature):
+    scores = []
+    for _label, _scored_at in (("softmax(z / temperature)", temperature.value), ("softmax(z)", 1.0)):
+        _means = enumerate(mean_score(temperature.value, scored_at=_scored_at), start=1)
+        scores.append({"scored": _label, **{f"answer {_answer}": _mean for _answer, _mean in _means}})
+    mo.ui.table(scores, selection=None)
+    return (scores,)
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
     ## A test that would have failed
 
     A golden value lets most faults pass. A statement about the objective does not (`check` is what the pytest
@@ -173,6 +211,9 @@ def _():
 
     `maxrl-lab draw classification --reference` (Fig. 2): how near does each estimator come to cross-entropy?
     And the page on frameworks says what each trainer optimises.
+
+    **Try it**: `maxrl-lab lesson 5 --edit` opens the code of this page as well; put an advantage function of your
+    own in place of one of the six.
 
     **Exercises** 5.1 `break_it`, 5.2 `fix_it`, 5.3 `policy`: `maxrl-lab grade answers break_it`.
     """),

@@ -48,7 +48,7 @@ ENDS = [
     (3, {"rollouts": 4, "groups": 64}),
     (4, {"rollouts": 4, "rate": 30.0}),
     (5, {"rollouts": 2, "length": 2}),
-    (5, {"rollouts": 32, "length": 60}),
+    (5, {"rollouts": 32, "length": 60, "temperature": 4.0}),
 ]
 
 TOGETHER = {
@@ -78,11 +78,32 @@ def test_lesson_1_weighs_two_tasks():
 def test_lesson_2_shows_the_flips_of_algorithm_1():
     rows = as_it_opens(2)["table"]
     assert [row["flip at J = K"] for row in rows[:2]] == pytest.approx([7, 4])
+    assert (rows[0]["a(K)"], rows[8]["a(K)"], rows[8]["b(K)"]) == (None, 0.0, None)
     assert as_it_opens(2)["report"].objective == "truncated_likelihood:order=7"
 
 
 def test_lesson_3_names_the_least_error_at_three_pass_rates():
     assert [row["least"] for row in as_it_opens(3)["table"]][::2] == ["maxrl_centred:order=N/4", "rloo"]
+
+
+def test_lesson_3_has_the_errors_that_its_text_gives():
+    errors = importlib.import_module("course.lessons.lesson_3").errors
+    cases = {
+        ("maxrl", 16, 0.5, 1): 0.69,
+        ("rloo", 16, 0.5, 1): 0.40,
+        ("maxrl_control_variate", 4, 0.01, 1): 1.62,
+        ("maxrl", 4, 0.01, 1): 1.02,
+        ("maxrl_control_variate", 16, 0.1, 16): 0.116,
+        ("maxrl", 16, 0.1, 16): 0.124,
+    }
+    assert {case: sum(errors(*case)) for case in cases} == pytest.approx(cases, rel=0.01)
+
+
+def test_lesson_4_lets_each_sampled_method_win_at_one_rate():
+    lesson = importlib.import_module("course.lessons.lesson_4")
+    methods = list(lesson.contenders(16).values())[:3]
+    ends = [lesson.train(methods, [rate] * 3, updates=60)[:, -1] for rate in (30.0, 1.0, 0.3)]
+    assert [int(end.argmax()) for end in ends] == [0, 1, 2]
 
 
 def test_lesson_4_chooses_rates_whose_ends_are_worse():
@@ -94,7 +115,14 @@ def test_lesson_4_chooses_rates_whose_ends_are_worse():
 def test_lesson_5_lets_a_long_right_answer_fall():
     lesson = importlib.import_module("course.lessons.lesson_5")
     assert lesson.steps(60, by_token=True)[1] < 0 < lesson.steps(60, by_token=False)[1]
+    assert lesson.steps(5, by_token=True)[1] < 0 <= lesson.steps(4, by_token=True)[1] + 1e-12
     assert lesson.steps(2, by_token=True) == pytest.approx([step / 2 for step in lesson.steps(2, by_token=False)])
+
+
+def test_lesson_5_scores_raw_logits_with_a_mean_that_is_not_0():
+    tempered, raw = as_it_opens(5)["scores"]
+    assert tempered["answer 1"] == pytest.approx(0, abs=1e-12)
+    assert raw["answer 1"] > 0.1
 
 
 def test_functions_of_a_lesson_are_plain_python():
