@@ -217,6 +217,14 @@ def test_chance_is_told_with_its_size():
     assert "by up to 0.0" in trap.message
 
 
+def test_noise_that_could_hide_a_deviation_is_chance():
+    def advantages(rewards):
+        return rewards + torch.tensor(np.random.default_rng().normal(0, 1e-4, rewards.shape))
+
+    (trap,) = audit.audit(advantages, rollouts=4).traps
+    assert (trap.name, trap.invalidates) == ("random", True)
+
+
 @dataclass
 class Rollout:
     episode_reward: float
