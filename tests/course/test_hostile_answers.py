@@ -40,6 +40,7 @@ HOSTILE = {
     "takes memory": ("import numpy; return numpy.ones(10 * 2**27).sum()", "takes more memory than the 2 GiB"),
     "returns too much": ("return 'x' * 2**24", "it returned far more than was asked for"),
     "reads": ("return open({victim!r}).read()", "opens the file victim.txt; an answer needs no file"),
+    "reads the grader": ("import os; return open(f'/proc/{os.getppid()}/environ').read()", "opens the file environ"),
     "writes": ("return open({victim!r}, 'w')", "opens the file victim.txt for writing; an answer needs no file"),
     "removes": ("import os; os.remove({victim!r})", "calls os.remove; an answer needs only numbers"),
     "forks": ("import os; return os.fork()", "calls os.fork"),
