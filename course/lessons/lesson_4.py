@@ -105,8 +105,8 @@ def _():
     ## Four gradients, one rate
 
     RLOO, GRPO, MaxRL and the exact gradient of the likelihood, with the same $N$ and the same random numbers.
-    **Move the rate. Can you make RLOO lead the three that sample? And MaxRL?** An advantage of MaxRL reaches $N-1$, one of
-    RLOO 1: one rate for all is not fair.
+    **Move the rate. Can you make RLOO lead the three that sample? And MaxRL?** An advantage of MaxRL reaches
+    $N-1$, one of RLOO 1: one rate for all is not fair.
     """)
     return
 
