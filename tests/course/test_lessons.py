@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import importlib.util
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import torch
 
 from maxrl_lab.extras import CHECKOUT
 
-pytest.importorskip("marimo", reason="the extra course is not installed")
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("marimo") is None, reason="the extra course is not installed")
 mpl.use("agg")
 
 FOLDER = CHECKOUT / "course" / "lessons"
@@ -23,6 +24,16 @@ class Fixed:
     """What stands in for a slider or a dropdown."""
 
     value: object
+
+
+@pytest.fixture(scope="module", autouse=True)
+def marimo_is_gone_afterwards():
+    """Where marimo is imported transformers believe to be in a notebook, in the tests of language models too."""
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if name.partition(".")[0] == "marimo":
+            del sys.modules[name]
 
 
 @functools.cache

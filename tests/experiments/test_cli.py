@@ -1,6 +1,7 @@
 """The verbs list, run, draw and reproduce: what they print, what they leave on disk, and how they fail."""
 
 import functools
+import hashlib
 import json
 import os
 import re
@@ -354,6 +355,10 @@ def test_settings_that_do_not_fit_todays_code_are_refused(tmp_path, saved, capsy
     described = json.loads(file.read_text())
     described["settings"]["temperature"] = described["settings"].pop("points")
     file.write_text(json.dumps(described))
+    provenance = file.with_name("provenance.json")
+    written = json.loads(provenance.read_text())
+    written["settings"] = hashlib.sha256(file.read_bytes()).hexdigest()  # as other code would have written both
+    provenance.write_text(json.dumps(written))
     assert main(["draw", *CHEAP[1:], *places(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert f"{file} holds no settings of today's code (other fields: points, temperature)" in error

@@ -77,6 +77,18 @@ def exact_weight(estimator_table, rollouts, p):
     return total
 
 
+OPTIONS = {
+    "truncated_likelihood": ":order=16",
+    "pass_at_k": ":k=16",
+    "power": ":s=0.5,t=0.25",
+    "tilted": ":beta=2",
+    "tsallis": ":q=0.5",
+    "arcsine_pass_at_k": ":k=4",
+    "resampled_grpo": ":rollouts=4",
+}
+"""The options of the objectives that take some."""
+
+
 class TestExactLoss:
     @pytest.mark.parametrize(
         ("estimator", "table"),
@@ -100,7 +112,7 @@ class TestExactLoss:
 
     @pytest.mark.parametrize("name", objectives.OBJECTIVES)
     def test_exacts_gradient_is_that_of_the_objectives_value(self, name):
-        spec = name + {"truncated_likelihood": ":order=16", "pass_at_k": ":k=16"}.get(name, "")
+        spec = name + OPTIONS.get(name, "")
         log_pass_rate = torch.linspace(-8, -0.01, 12, dtype=torch.float64).reshape(2, 6).requires_grad_()
         losses = loss(Exact(spec), log_pass_rate)
         assert losses.shape == (2,)
@@ -116,6 +128,11 @@ class TestExactLoss:
             "truncated_likelihood",
             "pass_at_k",
             "grpo_limit",
+            "power",
+            "tilted",
+            "tsallis",
+            "arcsine_pass_at_k",
+            "resampled_grpo",
         }
 
     def test_a_log_pass_rate_rounded_above_zero_is_taken_as_certain(self):
