@@ -114,10 +114,10 @@ def variance(
             success_moment=success_moment,
             failure_moment=failure_moment,
         )
-        own = table_weight(success, failure, p)
+        part = table_weight(success, failure, p)
         if share == 1:
             return spread
-        mean, second_moment = mean + share * own, second_moment + share * (spread + own**2 * norm)
+        mean, second_moment = mean + share * part, second_moment + share * (spread + part**2 * norm)
     return (second_moment - mean**2 * norm).clamp(min=0.0)
 
 
@@ -164,6 +164,7 @@ def _tables(estimator: AnyEstimator, rollouts: AnyRollouts) -> Iterator[tuple[fl
 
 def _shares(rollouts: AnyRollouts) -> dict[int, float]:
     if not isinstance(rollouts, Mapping):
+        specs.check_rollouts(rollouts)
         return {rollouts: 1.0}
     shares = {specs.check_count("a number of rollouts", n, minimum=0): float(share) for n, share in rollouts.items()}
     total = math.fsum(shares.values())

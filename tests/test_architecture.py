@@ -170,8 +170,7 @@ def riddles():
 
 
 def test_no_variable_has_a_name_that_says_nothing():
-    # `own` in exact.py: names belong to the fingerprint of the rows that are being made; it goes with the next rows
-    assert [riddle for riddle in riddles() if not re.fullmatch(r"maxrl_lab/exact\.py:\d+: own", riddle)] == []
+    assert riddles() == []
 
 
 def test_no_table_has_the_columns_view_and_stage():

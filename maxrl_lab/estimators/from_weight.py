@@ -155,7 +155,9 @@ def _baseline(estimator: FromObjective, weight: Tensor) -> Tensor:
         return best_baseline(weight, estimator.prior)
     if estimator.form == "success_only" or rollouts == 1:
         return torch.zeros_like(weight)
-    gamma = fit(_for_the_others(estimator.objective, rollouts - 1), rollouts - 2, estimator.groups).coefficients
+    is_centred = estimator.form == "centred"  # its gamma is the weight that `_fitted` elevates: else no sum is zero
+    target = estimator.objective if is_centred else _for_the_others(estimator.objective, rollouts - 1)
+    gamma = fit(target, rollouts - 2, estimator.groups).coefficients
     counts = torch.arange(1, rollouts, dtype=torch.float64)
     return torch.cat([weight.new_zeros(1), -counts / (rollouts - 1) * gamma])
 

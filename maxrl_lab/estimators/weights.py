@@ -49,7 +49,11 @@ def weight_of(objective: AnyWeight, pass_rate: object) -> Tensor:
     p = as_pass_rate(pass_rate).detach()
     if isinstance(objective, Objective):
         return objective.weight(p)
-    weight = torch.as_tensor(objective(p.clone()), dtype=torch.float64)
+    answer = objective(p.clone())
+    try:
+        weight = torch.as_tensor(answer, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"expected weights w(p) as numbers, got {type(answer).__name__}") from None
     if weight.shape != p.shape and weight.ndim:
         raise InputError(f"expected weights of the pass rates' shape {tuple(p.shape)}, got {tuple(weight.shape)}")
     return weight.expand(p.shape)

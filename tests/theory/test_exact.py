@@ -493,6 +493,15 @@ def test_the_number_of_rollouts_is_a_whole_number(refuses, rollouts):
             exact.coefficients(estimator, rollouts=rollouts)
 
 
+@pytest.mark.parametrize("function", [exact.weight, exact.variance])
+def test_a_group_without_rollouts_has_no_weight(refuses, function):
+    moments = (
+        {"gradient_norm_squared": 1, "success_moment": 1, "failure_moment": 1} if function is exact.variance else {}
+    )
+    with refuses("rollouts must be a whole number >= 1, got 0"):
+        function("maxrl", rollouts=0, pass_rate=0.5, **moments)
+
+
 def test_too_few_rollouts_and_unknown_names_are_refused(refuses):
     with refuses("rloo needs at least 2 rollouts in a group, got N = 1"):
         exact.weight("rloo", rollouts=1, pass_rate=0.5)

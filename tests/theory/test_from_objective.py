@@ -81,6 +81,20 @@ def test_leave_one_out_of_pass_at_n_takes_pass_at_n_less_1_of_the_others():
     assert columns(from_objective("pass_at_k:k=3", 3, "leave_one_out"), 3) == [[0, 3, -1, 0], [0, -1, 0, 0]]
 
 
+@pytest.mark.parametrize(
+    "objective", ["truncated_likelihood:order=N", "pass_at_k:k=N", "maximum_likelihood", "grpo_limit"]
+)
+@pytest.mark.parametrize("rollouts", [2, 4, 8, 64])
+def test_the_centred_form_sums_to_zero_also_where_it_is_a_fit(objective, rollouts):
+    """No zero-sum table has order N, or pass@N: the fit gives up exactness, never the sum."""
+    made = from_objective(objective, rollouts, "centred")
+    success, failure = made.coefficients(rollouts)
+    counts = torch.arange(rollouts + 1, dtype=torch.float64)
+    sums = counts * success + (rollouts - counts) * failure
+    assert float(sums.abs().max()) < 1e-12 * rollouts * float(success.abs().max())
+    assert not made.is_exact
+
+
 @pytest.mark.parametrize("form", estimators.FORMS)
 def test_a_group_of_one(form, refuses):
     if form == "centred":
@@ -423,6 +437,7 @@ def test_what_is_refused(refuses):
             lambda p: torch.where(p > 0.5, 1 / (p * 0), p),
             "the weight must be finite inside (0, 1), got inf at p = 0.96194",
         ),
+        (lambda p: "x", "expected weights w(p) as numbers, got str"),
         (lambda p: p[:2], "expected weights of the pass rates' shape (4,), got (2,)"),
     ],
 )
