@@ -189,8 +189,8 @@ def _fence(folder: Path, memory: int) -> None:
     """Refuse files elsewhere, processes, the network, more memory, and the packages that hold the answers."""
     _limit_memory(memory)
     sys.meta_path.insert(0, _NoAnswers())
-    own = ("/proc/self", "/proc/cpuinfo", "/proc/meminfo")  # not the grader's, which has its memory
-    system = (*own, "/dev/null", "/dev/urandom", "/etc", "/sys", "/usr/lib", "/usr/share")
+    itself = ("/proc/self", "/proc/cpuinfo", "/proc/meminfo")  # not the grader's, which has its memory
+    system = (*itself, "/dev/null", "/dev/urandom", "/etc", "/sys", "/usr/lib", "/usr/share")
     entries = [entry for entry in (*sys.path, sys.prefix, sys.base_prefix) if entry]
     readable = tuple(os.path.realpath(path) for path in (*system, *entries, str(folder)))
 
