@@ -12,6 +12,11 @@ from maxrl_lab.runs.files import read_json, write_atomically
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
+_TIMES: dict[str, Callable[[Row], str]] = {
+    "s": lambda row: f"{row['seconds']:.3g}",
+    "of it sampling": lambda row: f"{row['seconds_sampling']:.3g}",
+    "thousand tokens/s": lambda row: f"{row['tokens_per_second'] / 1e3:.3g}",
+}
 _BLOCK = re.compile(r"<!-- gpu -->\n.*?<!-- /gpu -->", re.S)
 
 
@@ -38,9 +43,7 @@ def _card(record: Row) -> Iterator[str]:
         rows.get("paper_step", []),
         {
             "paper's step, 17x17 mazes": lambda row: f"{row['prompts']} x {row['rollouts']}, {row['arithmetic']}",
-            "s": lambda row: f"{row['seconds']:.3g}",
-            "of it sampling": lambda row: f"{row['seconds_sampling']:.3g}",
-            "thousand tokens/s": lambda row: f"{row['tokens_per_second'] / 1e3:.3g}",
+            **_TIMES,
             "TFLOP/s of the model": lambda row: f"{row['model_flops'] / row['seconds'] / 1e12:.3g}",
             "share of the card's matrix product": lambda row: _percent(row["share_of_matrix_speed"]),
             "GiB": lambda row: f"{row['peak_memory_gib']:.3g}" if row["peak_memory_gib"] else "-",
@@ -50,9 +53,7 @@ def _card(record: Row) -> Iterator[str]:
         rows.get("small_step", []),
         {
             "step of a small policy, 9x9 mazes": lambda row: f"{row['prompts']} x {row['rollouts']}, {row['device']}",
-            "s": lambda row: f"{row['seconds']:.3g}",
-            "of it sampling": lambda row: f"{row['seconds_sampling']:.3g}",
-            "thousand tokens/s": lambda row: f"{row['tokens_per_second'] / 1e3:.3g}",
+            **_TIMES,
         },
     )
     yield from _table(

@@ -58,7 +58,7 @@ def _mean(success: Tensor, failure: Tensor, chances: Tensor, precision: float) -
     shares = torch.stack([successes / successes[-1], 1 - successes / successes[-1]])
     advantages = torch.stack([success, failure])
     positive, negative = (((sign * advantages).clamp(min=0) * shares).sum(0) for sign in (1, -1))
-    largest = (advantages * (shares > 0)).abs().amax(0)
+    largest = advantages.abs().amax(0)  # a(0) and b(N), which no rollout gets, are 0
     silent = (largest <= precision * largest.max()).double()
     means = [float(chances @ values) for values in (positive, negative, silent)]
     return Masses(means[0] + means[1], *means)
