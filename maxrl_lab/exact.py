@@ -114,9 +114,9 @@ def variance(
             success_moment=success_moment,
             failure_moment=failure_moment,
         )
-        part = table_weight(success, failure, p)
         if share == 1:
             return spread
+        part = table_weight(success, failure, p)
         mean, second_moment = mean + share * part, second_moment + share * (spread + part**2 * norm)
     return (second_moment - mean**2 * norm).clamp(min=0.0)
 
@@ -130,14 +130,7 @@ def moments(
     `InputError` for shapes that do not fit, probabilities that are not a distribution, and scores whose mean is not 0
     (they are then not gradients of these log-probabilities).
     """
-    pi, score = (torch.as_tensor(value, dtype=torch.float64) for value in (probabilities, scores))
-    right = estimators.check_rewards(rewards).to(torch.float64)
-    if pi.ndim != 1 or score.ndim != 2 or not len(pi) == len(score) == len(right) or right.ndim != 1:
-        shapes = ", ".join(str(tuple(value.shape)) for value in (pi, score, right))
-        raise InputError(f"expected probabilities (V,), scores (V, d) and rewards (V,), got {shapes}")
-    if not (bool((pi >= 0).all()) and abs(float(pi.sum()) - 1) <= _ZERO_MEAN_TOLERANCE):
-        got = f"the sum {float(pi.sum())} and the smallest {float(pi.min())}"
-        raise InputError(f"probabilities must be >= 0 and sum to 1, got {got}")
+    pi, score, right = _enumerated(probabilities, scores, rewards)
     drift = float((pi @ score).norm() / (pi @ score.norm(dim=1)).clamp(min=1e-300))
     if not drift <= _ZERO_MEAN_TOLERANCE:
         raise InputError(f"the mean score must be 0 under the policy, got a relative norm of {drift:.3g}")
@@ -153,6 +146,58 @@ def moments(
         failure_moment=(pi * (1 - right)) @ squares,
     )
     return Moments(weight(estimator, rollouts=rollouts, pass_rate=pass_rate) * gradient, spread)
+
+
+def surrogate_moments(
+    estimator: AnyEstimator,
+    *,
+    rollouts: AnyRollouts,
+    probabilities: Tensor,
+    scores: Tensor,
+    rewards: Tensor,
+    squares: Tensor | None = None,
+) -> Moments:
+    """Return what `moments` does where a surrogate l(x) stands for log pi(x): scores need not have mean 0.  [lab]
+
+        E[g] = E_J[a(J+1)] E[grad l 1{r=1}] + E_J[b(J)] E[grad l 1{r=0}]
+             = w_N(p) p (1-p) (s1 - s0) + m E[grad l],      m = p E_J[a(J+1)] + (1-p) E_J[b(J)]
+
+    with s1, s0 the mean of grad l among right and wrong rollouts: the weight w_N(p) outlives any surrogate, and m, the
+    mean advantage, is 0 for tables that sum to zero. `scores` (V, d) holds grad l of the V possible rollouts, or its
+    mean where l is random; `squares` (V,) is then the mean of |grad l|^2, and |scores|^2 if it is left out.
+    """
+    pi, score, right = _enumerated(probabilities, scores, rewards)
+    square = score.square().sum(1) if squares is None else torch.as_tensor(squares, dtype=torch.float64)
+    if square.shape != pi.shape:
+        raise InputError(f"expected squares of the scores {tuple(pi.shape)}, got {tuple(square.shape)}")
+    p = (pi @ right).clamp(0.0, 1.0)
+    of_right, of_wrong = (pi * right) @ score, (pi * (1 - right)) @ score
+    products = torch.stack([of_right @ of_right, 2 * of_right @ of_wrong, of_wrong @ of_wrong])
+    mean, second_moment = torch.zeros_like(of_right), torch.zeros_like(p)
+    for share, success, failure in _tables(estimator, rollouts):
+        size = len(success) - 1
+        mean = mean + share * (binomial_mean(success[1:], p) * of_right + binomial_mean(failure[:-1], p) * of_wrong)
+        alone = binomial_mean(success[1:] ** 2, p) * ((pi * right) @ square)
+        alone = alone + binomial_mean(failure[:-1] ** 2, p) * ((pi * (1 - right)) @ square)
+        second_moment = second_moment + share * alone / size
+        if size > 1:
+            tables = (success[2:] ** 2, success[1:-1] * failure[1:-1], failure[:-2] ** 2)
+            pairs = torch.stack([binomial_mean(table, p) for table in tables])
+            second_moment = second_moment + share * (1 - 1 / size) * (pairs @ products)
+    return Moments(mean, (second_moment - mean @ mean).clamp(min=0.0))
+
+
+def _enumerated(probabilities: Tensor, scores: Tensor, rewards: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return probabilities (V,), scores (V, d) and rewards (V,) in float64, all checked."""
+    pi, score = (torch.as_tensor(value, dtype=torch.float64) for value in (probabilities, scores))
+    right = estimators.check_rewards(rewards).to(torch.float64)
+    if pi.ndim != 1 or score.ndim != 2 or not len(pi) == len(score) == len(right) or right.ndim != 1:
+        shapes = ", ".join(str(tuple(value.shape)) for value in (pi, score, right))
+        raise InputError(f"expected probabilities (V,), scores (V, d) and rewards (V,), got {shapes}")
+    if not (bool((pi >= 0).all()) and abs(float(pi.sum()) - 1) <= _ZERO_MEAN_TOLERANCE):
+        got = f"the sum {float(pi.sum())} and the smallest {float(pi.min())}"
+        raise InputError(f"probabilities must be >= 0 and sum to 1, got {got}")
+    return pi, score, right
 
 
 def _tables(estimator: AnyEstimator, rollouts: AnyRollouts) -> Iterator[tuple[float, Tensor, Tensor]]:

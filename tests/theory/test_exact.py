@@ -208,6 +208,66 @@ def test_moments_against_all_outcomes(table, logits, right):
     torch.testing.assert_close(found.variance, double(float(variance)), rtol=1e-10, atol=1e-11)
 
 
+@settings(max_examples=60)
+@given(
+    table=tables(largest=4),
+    logits=st.lists(st.floats(-2, 2), min_size=2, max_size=3),
+    right=st.lists(st.booleans(), min_size=3, max_size=3),
+    stream=st.integers(0, 2**32 - 1),
+)
+def test_surrogate_moments_against_all_outcomes(table, logits, right, stream):
+    """As above, with the gradients of any surrogate in place of scores, each drawn from two that are equally likely.
+
+    Also the law itself: w_N(p) p(1-p) (s1 - s0) + m E[grad l].
+    """
+    rollouts, success, failure = table
+    policy = np.exp(logits) / np.exp(logits).sum()
+    rewards = np.array(right[: len(logits)], dtype=float)
+    drawn = np.random.default_rng(stream).normal(size=(2, len(logits), 3))  # half of the draws, rollout, parameter
+    policy_twice, rewards_twice = np.tile(policy / 2, 2), np.tile(rewards, 2)
+    outcomes = np.array(list(itertools.product(range(2 * len(logits)), repeat=rollouts)))
+    won = rewards_twice[outcomes]
+    k = won.sum(1, keepdims=True).astype(int)
+    advantages = np.where(won > 0, np.array(success)[k], np.array(failure)[k])
+    gradients = np.einsum("gn,gnd->gd", advantages, drawn.reshape(-1, 3)[outcomes]) / rollouts
+    chance = policy_twice[outcomes].prod(1)
+    mean = chance @ gradients
+    found = exact.surrogate_moments(
+        from_table(success, failure),
+        rollouts=rollouts,
+        probabilities=torch.from_numpy(policy),
+        scores=torch.from_numpy(drawn.mean(0)),
+        rewards=torch.from_numpy(rewards),
+        squares=torch.from_numpy((drawn**2).sum(2).mean(0)),
+    )
+    torch.testing.assert_close(found.mean, torch.from_numpy(mean), rtol=1e-10, atol=1e-11)
+    variance = chance @ ((gradients - mean) ** 2).sum(1)
+    torch.testing.assert_close(found.variance, double(float(variance)), rtol=1e-10, atol=1e-10)
+    p = float(policy @ rewards)
+    if 0 < p < 1:
+        weight = float(exact.weight(from_table(success, failure), rollouts=rollouts, pass_rate=p))
+        of_right, of_wrong = (policy * rewards) @ drawn.mean(0), (policy * (1 - rewards)) @ drawn.mean(0)
+        advantage = chance @ advantages.mean(1)
+        law = weight * ((1 - p) * of_right - p * of_wrong) + advantage * (of_right + of_wrong)
+        np.testing.assert_allclose(found.mean.numpy(), law, rtol=1e-9, atol=1e-10)
+
+
+def test_surrogate_moments_of_scores_are_moments():
+    policy = torch.softmax(double([0.3, -1.0, 0.5]), 0)
+    scores = torch.eye(3, dtype=torch.float64) - policy
+    enumerated = {"probabilities": policy, "scores": scores, "rewards": double([1, 0, 1])}
+    for rollouts in (1, 5, {2: 0.25, 5: 0.75}):
+        expected = exact.moments("maxrl_no_baseline", rollouts=rollouts, **enumerated)
+        found = exact.surrogate_moments("maxrl_no_baseline", rollouts=rollouts, **enumerated)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_squares_that_do_not_fit_are_refused(refuses):
+    enumerated = {"probabilities": double([0.5, 0.5]), "scores": double([[1], [-1]]), "rewards": double([1, 0])}
+    with refuses("expected squares of the scores (2,), got (3,)"):
+        exact.surrogate_moments("rloo", rollouts=2, **enumerated, squares=torch.ones(3))
+
+
 # High precision
 
 
