@@ -1,0 +1,1 @@
+"""Learning from something other than right and wrong: preferences, designed comparisons, demonstrations."""
