@@ -1,1 +1,1 @@
-"""The family of denoised answers: a masked-diffusion policy fills places in any order, and a verifier says right or wrong."""
+"""The family of denoised answers: a masked-diffusion policy fills the places in any order, a verifier judges them."""
