@@ -128,15 +128,12 @@ class Canvas(Settings):
             raise InputError(f"noise must lie in [0, 1], got {noise}")
         digits = prompts[:, 1:]
         free = torch.randint(self.base, digits.shape, generator=stream)
-        answers = free.clone()
-        for index, prompt in enumerate(prompts[:, 0].tolist()):
-            name = next(name for name in self.verifiers if self._word(name) == prompt)
-            if name == "running":
-                answers[index] = _running(digits[index])
-            elif name == "pairs":
-                answers[index, 1::2] = free[index, ::2] + _differences(digits[index])
-            else:
-                answers[index, -1] += digits[index].sum() - free[index].sum()
+        pairs, sums = free.clone(), free.clone()
+        if self.length % 2 == 0:
+            pairs[:, 1::2] = free[:, ::2] + _differences(digits)
+        sums[:, -1:] += _sums(digits) - _sums(free)
+        answers = torch.where(prompts[:, :1] == self._word("pairs"), pairs, sums)
+        answers = torch.where(prompts[:, :1] == self._word("running"), _running(digits), answers)
         random = torch.randint(self.base, digits.shape, generator=stream)
         spoilt = torch.rand(digits.shape, generator=stream) < noise
         return torch.where(spoilt, random, answers % self.base)

@@ -10,7 +10,7 @@ the answer:
     m anchors     step 0 and m-1 different random steps; a digit is given the last anchor before it  [lab]
     ELBO          m = L anchors: E over orders of sum_t log pi(x_t | x_<t) <= log p(x)
 
-`maxrl_lab.denoising.paths` has the same with the rollout's own order. Axes as in `maxrl_lab.denoising.lattice`.
+`maxrl_lab.denoising.moments` has the same with the rollout's own order. Axes as in `maxrl_lab.denoising.lattice`.
 """
 
 from math import comb

@@ -98,7 +98,7 @@ class EntropyBounded:
     """
 
     gamma: float | Tensor
-    """The bound in nats: a number, or one for every prompt, (B,)."""
+    """The bound in nats: a number, or one for every prompt (B,) or rollout (B, N)."""
     one_place: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -112,7 +112,7 @@ class EntropyBounded:
         entropies = -(log_probs.exp() * log_probs).sum(-1)
         ordered, order = entropies.masked_fill(~empty, 1e9).sort(dim=-1, stable=True)
         bound = torch.as_tensor(self.gamma, dtype=log_probs.dtype)
-        bound = bound.reshape(-1, *(1,) * (log_probs.ndim - 2)) if bound.ndim else bound
+        bound = bound.reshape(*bound.shape, *(1,) * (ordered.ndim - bound.ndim))
         within = (ordered.cumsum(-1) - ordered <= bound).to(log_probs)
         return torch.zeros_like(within).scatter(-1, order, within) * empty
 

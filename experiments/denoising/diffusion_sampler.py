@@ -1,0 +1,218 @@
+"""How much faster may a masked-diffusion policy decode, and which likelihood belongs to what its sampler wrote?
+
+DiFFPO (arXiv:2510.02212) trains diffusion language models with the two-times mean field, capped importance weights and
+a learnt sampler. Its text was not at hand: what is here is a reconstruction from its abstract, its reviews and
+summaries. On answers of a few digits all that it approximates is exact, and two questions of its reviewers have
+answers: how far the surrogate is from the full likelihood, and why there are two anchors.
+
+1. Pass rate against the number of evaluations of the network, both exact, for entropy-bounded decoding of held-out
+   prompts: the pretrained policy, the model trained by its path's score at one bound, a distribution q(bound | prompt)
+   trained alone, and both. Where bounds are learnt, an answer counts as right if it comes within a budget.
+2. Bias and noise of the surrogate with m anchors: d1 at m = 1, DiFFPO's two at m = 2, the exact path at m = L.
+3. The same with importance weights per token, capped at C; and of d1 where the sampler fills several places at once.
+
+    maxrl-lab run diffusion_sampler        (half a minute)
+
+Tables: `decoding` (a row per seed, method, N, verifier and bound; the bound is empty where it is learnt), `bounds` (how
+often each is taken), `anchors` (a row per seed, verifier, m and kind of weights), `steps` (the divergence of each
+step), `sets` (the bias of d1 under each bound).
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from torch import nn
+
+from envs.canvas import Canvas
+from experiments.denoising import _anchors
+from maxrl_lab.denoising import decoding
+from maxrl_lab.denoising.decoding import CHOOSER, MODEL, Chooser, DecodingBatch, Fixed
+from maxrl_lab.denoising.lattice import Lattice
+from maxrl_lab.denoising.moments import tabulate
+from maxrl_lab.denoising.pretraining import Pretraining, pretrain
+from maxrl_lab.errors import InputError
+from maxrl_lab.policies.masked import MaskedPolicy
+from maxrl_lab.policies.stack import Stack
+from maxrl_lab.rows import Row, Tables, append
+from maxrl_lab.runs.context import Context
+from maxrl_lab.settings import Count, Counts, Each, Interval, Rate
+from maxrl_lab.settings import Settings as Group
+from maxrl_lab.training.fit import Optimisation, fit
+from maxrl_lab.training.methods import Sampled
+
+ESTIMATOR = "maxrl"
+TRAINED = {"model": (MODEL,), "sampler": (CHOOSER,), "joint": (MODEL, CHOOSER)}
+"""What each method trains: the model at one bound, the distribution over bounds, or both."""
+EVERY = "all"
+"""Stands for the mean over all verifiers."""
+
+
+@dataclass(frozen=True)
+class Decoding(Group):
+    """Decoding: the entropy bounds, and how they and the model are trained."""
+
+    rollouts: Counts = (4, 16)
+    """Numbers N of rollouts in a group."""
+    bounds: Annotated[tuple[float, ...], Each(Interval(closed_low=True))] = (0.0, 0.1, 0.3, 1.0)
+    """Entropy bounds in nats, rising; infinity, which fills all places at once, is always one more."""
+    model_bound: Annotated[float, Interval(closed_low=True)] = 0.1
+    """Entropy bound in nats at which the model alone is trained; it is one of the bounds."""
+    budget: Count = 2
+    """Most evaluations of the network with which an answer counts as right where bounds are learnt."""
+    steps: Count = 150
+    """Number of updates of each training."""
+    prompts: Count = 12
+    """Number of prompts in each update."""
+    learning_rate: Rate = 0.003
+    """Learning rate of Adam for the model."""
+    sampler_rate: Rate = 0.05
+    """Learning rate of Adam for the distribution over bounds."""
+    held_out: Count = 24
+    """Number of held-out prompts on which pass rates are exact."""
+
+
+@dataclass(frozen=True)
+class Settings(_anchors.Surrogates, Decoding, Pretraining, Canvas):
+    """Problems, pretraining, decoding and surrogates."""
+
+    seeds: Count = 3
+    """Number of seeds; a seed redraws policies, problems and rollouts."""
+
+    def __post_init__(self) -> None:
+        """Check also that the bounds rise, and that the model's is one of them."""
+        super().__post_init__()
+        decoding.check_bounds(self.bounds)
+        if self.model_bound not in self.bounds:
+            raise InputError(f"model_bound must be one of the bounds {list(self.bounds)}, got {self.model_bound}")
+
+    @property
+    def every_bound(self) -> tuple[float, ...]:
+        """The bounds, and infinity."""
+        return (*self.bounds, float("inf"))
+
+
+PRESETS = {
+    "smoke": Settings(
+        length=2, base=3, seeds=1, rollouts=(4,), steps=3, pretrain_steps=5, pretrain_batch=12, held_out=3, budget=1
+    ),
+    "quick": Settings(seeds=2),
+    "standard": Settings(seeds=8, steps=300, held_out=48),
+    "full": Settings(seeds=16, rollouts=(4, 16, 64), steps=600, held_out=96),
+}
+
+
+def run(settings: Settings, context: Context) -> Tables:
+    """Return the tables of the docstring."""
+    tables = Tables()
+    for seed in context.progress("diffusion_sampler")(range(settings.seeds)):
+        append(tables, _anchors.measure(settings, settings, seed))
+        append(tables, _train_and_measure(settings, context, seed))
+    return tables
+
+
+def _train_and_measure(settings: Settings, context: Context, seed: int) -> Tables:
+    """Return the rows of one seed's policies: pretrained, and trained by every method at every N."""
+    checkpoint = context.checkpoint.stage(f"seed-{seed}")
+    start = _policy(settings, seed)
+    pretrain(start, settings, settings, seed, checkpoint.stage("pretrained"))
+    tables = _measure(settings, start, None, {"seed": seed, "method": "base", "rollouts": None})
+    for method, parts in TRAINED.items():
+        for rollouts in settings.rollouts:
+            policy, chooser = _policy(settings, seed), _chooser(settings, method)
+            policy.load_state_dict(start.state_dict())
+            stage = checkpoint.stage(f"{method}-{rollouts}")
+            _train(settings, (policy, chooser), parts, rollouts, seed, stage)
+            learnt = chooser if CHOOSER in parts else None
+            append(tables, _measure(settings, policy, learnt, {"seed": seed, "method": method, "rollouts": rollouts}))
+    return tables
+
+
+def _train(
+    settings: Settings,
+    networks: tuple[nn.Module, nn.Module],
+    parts: tuple[int, ...],
+    rollouts: int,
+    seed: int,
+    checkpoint: object,
+) -> None:
+    """Train the model, the distribution over bounds, or both, in place."""
+    policy, chooser = networks
+    rates = {MODEL: settings.learning_rate, CHOOSER: settings.sampler_rate}
+
+    def batch(step: int) -> DecodingBatch:
+        prompts = settings.problems(settings.prompts, seed=seed, step=step)
+        return DecodingBatch(
+            policy,
+            chooser,
+            settings.every_bound,
+            prompts,
+            settings.right,
+            settings.length,
+            settings.base,
+            parts=parts,
+            budget=settings.budget if CHOOSER in parts else None,
+            seed=seed,
+            step=step,
+        )
+
+    fit(
+        Stack([networks[part] for part in parts]),
+        [Sampled(ESTIMATOR, rollouts)] * len(parts),
+        [rates[part] for part in parts],
+        Optimisation(settings.steps, "adam"),
+        batch=batch,
+        checkpoint=checkpoint,  # type: ignore[arg-type]
+    )
+
+
+def _measure(settings: Settings, policy: nn.Module, chooser: nn.Module | None, head: Row) -> Tables:
+    """Return exact pass rates and costs on the held-out prompts, at every bound and at the learnt distribution."""
+    lattice = Lattice(settings.length, settings.base)
+    prompts = settings.problems(settings.held_out, split="test")
+    right = settings.right(prompts, lattice.answers.expand(len(prompts), -1, -1))
+    decoded = decoding.decode(lattice, tabulate(policy, prompts, lattice), right, settings.every_bound, settings.budget)
+    names = settings.verifier_of(prompts)
+    chances = [(bound, column) for column, bound in enumerate(settings.every_bound)]
+    rows = [row for bound, column in chances for row in _rows(names, decoded, column, {**head, "bound": bound})]
+    if chooser is None:
+        return {"decoding": rows}
+    with torch.no_grad():
+        log_q = chooser(prompts)
+    rows += _rows(names, decoded.mixed(log_q), 0, {**head, "bound": None})
+    shares = log_q.exp().double()
+    return {
+        "decoding": rows,
+        "bounds": [
+            {**head, "verifier": name, "bound": bound, "share": float(shares[members, column].mean())}
+            for name, members in _by_verifier(names).items()
+            for bound, column in chances
+        ],
+    }
+
+
+def _rows(names: list[str], decoded: decoding.Decoded, column: int, head: Row) -> list[Row]:
+    """Return a row per verifier and one for all."""
+    measured = dict(zip(("pass_rate", "in_time", "evaluations"), decoded, strict=True))
+    return [
+        {**head, "verifier": name, **{key: float(values[members, column].mean()) for key, values in measured.items()}}
+        for name, members in _by_verifier(names).items()
+    ]
+
+
+def _by_verifier(names: list[str]) -> dict[str, list[int]]:
+    """Return the rows of the prompts of each verifier, and of all."""
+    groups = {name: [row for row, other in enumerate(names) if other == name] for name in dict.fromkeys(names)}
+    return {EVERY: list(range(len(names))), **groups}
+
+
+def _policy(settings: Settings, seed: int) -> MaskedPolicy:
+    return MaskedPolicy(base=settings.base, words=settings.words, seed=seed)
+
+
+def _chooser(settings: Settings, method: str) -> nn.Module:
+    """Return what says which bound is taken: a distribution that learns, or the model's one bound."""
+    count = len(settings.every_bound)
+    if CHOOSER in TRAINED[method]:
+        return Chooser(settings.words, settings.prompt_length, count)
+    return Fixed(settings.bounds.index(settings.model_bound), count)
