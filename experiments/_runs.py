@@ -1,6 +1,7 @@
 """One experiment with its settings and its folders, as the verbs run, read and show it."""
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ class Run:
         """Run or continue the experiment; return its tables."""
         from maxrl_lab.runs.context import Context, find_device
         from maxrl_lab.runs.folder import execute
+        from maxrl_lab.threads import one_thread
 
         flags, device = self.flags, find_device(self.flags.device)
         was_run = False
@@ -54,9 +56,9 @@ class Run:
         def compute(checkpoint: "Checkpoint") -> "dict[str, pd.DataFrame]":
             nonlocal was_run
             was_run = True
-            made: dict[str, pd.DataFrame] = self.entry.load().run(
-                self.settings, Context(device, checkpoint, flags.quiet)
-            )
+            experiment = self.entry.load()
+            with contextlib.nullcontext() if self.entry.uses_all_cores else one_thread():
+                made: dict[str, pd.DataFrame] = experiment.run(self.settings, Context(device, checkpoint, flags.quiet))
             return made
 
         tables = execute(

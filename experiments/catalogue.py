@@ -34,6 +34,11 @@ class Entry:
         """The dotted name of the module with `Settings`, `PRESETS` and `run(settings, context) -> tables`."""
         return f"experiments.{self.room}.{self.name}"
 
+    @property
+    def uses_all_cores(self) -> bool:
+        """Whether the experiment trains many policies side by side itself; any other one uses one core."""
+        return self.room in ("tokens", "llm")
+
     def load(self) -> ModuleType:
         """Return the experiment's module; raise `InputError` if its extra is not installed."""
         if self.extra:

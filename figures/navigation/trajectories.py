@@ -22,16 +22,19 @@ COLUMNS = {
 _RIGHT, _WRONG = "#0072B2", "#E69F00"
 _PATHS = 3
 """Most paths of each kind in a panel."""
+_MAPPED = 2
+"""Most methods with maps: the first and the last of those compared; the panel of all pass rates has every one."""
 _FLOOR = 1e-12
 """Pass rates below that are plotted there."""
 
 
 @style.styled
 def plot(tables: Mapping[str, pd.DataFrame], settings: Any) -> Figure:
-    """Return a line of panels for each level, a column for each method, and all pass rates before and after."""
+    """Return a line of panels for each level, a column for two methods, and all pass rates before and after."""
     style.check_tables(tables, COLUMNS)
     levels, policies = tables["levels"].sort_values("distance"), tables["policies"]
     methods = list(policies.method.unique())
+    methods = [*methods[: _MAPPED - 1], *methods[_MAPPED - 1 :][-1:]]
     figure = Figure(figsize=(2.9 * len(methods) + 5, 3.1 * len(levels) + 0.9))
     parts: Any = figure.subfigures(1, 2, width_ratios=(2.9 * len(methods) + 0.6, 4.4))
     left, right = parts

@@ -19,13 +19,17 @@ COLUMNS = {
 
 _SHOWN = 2
 """Most mazes in the picture; the table has all."""
+_POLICIES = 3
+"""Most policies in the picture: the base, the first and the last that were compared; the table has all."""
 
 
 @style.styled
 def plot(tables: Frames, settings: Any) -> Figure:
     """Return the grid of policies and mazes (Fig. 10)."""
     style.check_tables(tables, COLUMNS)
-    mazes, policies = tables["mazes"].iloc[:: max(1, len(tables["mazes"]) // _SHOWN)][:_SHOWN], methods(tables["rates"])
+    mazes = tables["mazes"].iloc[:: max(1, len(tables["mazes"]) // _SHOWN)][:_SHOWN]
+    policies = methods(tables["rates"])
+    policies = [*policies[: _POLICIES - 1], *policies[_POLICIES - 1 :][-1:]]
     figure = Figure(figsize=(3 * len(policies) + 0.6, 3.2 * len(mazes) + 1.1))
     axes = figure.subplots(len(mazes), len(policies), squeeze=False)
     for line, maze, text in zip(axes, mazes.maze, mazes.text, strict=True):

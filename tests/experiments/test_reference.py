@@ -3,8 +3,10 @@
 import json
 import re
 import shlex
+import shutil
 
 import pytest
+import torch
 from panels import smoke_tables
 
 from experiments import _pages, _runs, _times
@@ -125,15 +127,17 @@ class TestTimes:
 
 
 def test_reproduce_counts_and_says_how_long_it_still_takes(tmp_path, monkeypatch, capsys):
+    """On two cores, one of which is enough for each of these experiments."""
     monkeypatch.setattr(_runs, "REFERENCE", tmp_path / "gallery")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     two = {name: EXPERIMENTS[name] for name in ("weight_functions", "length_bias")}
     monkeypatch.setattr("experiments.__main__.EXPERIMENTS", two)
     _times.record(tmp_path / "gallery" / "times.json", "smoke", {"weight_functions": 40, "length_bias": 2})
     place = ["--preset", "smoke", "--out", str(tmp_path / "runs"), "--pictures", str(tmp_path / "pictures")]
     assert main(["reproduce", *place]) == 0
     shown = capsys.readouterr()
-    assert "[1 of 2] weight_functions: about 42 s left\n" in shown.err
-    assert "[2 of 2] length_bias: about 2 s left\n" in shown.err
+    assert "2 experiments side by side: about 21 s left\n" in shown.err
+    assert "[2 of 2] length_bias: made\n" in shown.err
     report = tmp_path / "runs" / "smoke" / "report.html"
     assert shown.out.splitlines()[-1].startswith(f"next: open {report} in a browser")
     assert f"`maxrl-lab claims --preset smoke --out {tmp_path / 'runs'}`" in shown.out
@@ -145,6 +149,24 @@ def test_reproduce_counts_and_says_how_long_it_still_takes(tmp_path, monkeypatch
     assert "[1 of 2] weight_functions: complete\n" in capsys.readouterr().err
     assert main(["reproduce", "--quiet", *place]) == 0
     assert "[1 of 2]" not in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "runs" / "smoke" / "length_bias")
+    assert main(["reproduce", *place]) == 0
+    assert "[2 of 2] length_bias: about" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_side_by_side_makes_the_rows_of_one_by_one(tmp_path, monkeypatch):
+    """Byte for byte, on as many cores as there are: exact rows, a stack of trained tables, and a policy in tokens."""
+    some = ("bias_variance", "classification", "trajectories", "maze_scaling")
+    monkeypatch.setattr("experiments.__main__.EXPERIMENTS", {name: EXPERIMENTS[name] for name in some})
+    place = ["--preset", "smoke", "--quiet", "--pictures", str(tmp_path / "pictures")]
+    assert main(["reproduce", *place, "--out", str(tmp_path / "together")]) == 0
+    for name in some:
+        assert main(["run", name, *place, "--out", str(tmp_path / "alone")]) == 0
+        together, alone = (tmp_path / way / "smoke" / name for way in ("together", "alone"))
+        files = sorted(file.name for file in alone.glob("*.csv") if file.name != "timings.csv")
+        assert files
+        assert [(together / file).read_bytes() for file in files] == [(alone / file).read_bytes() for file in files]
 
 
 class TestPages:

@@ -255,7 +255,7 @@ class TestLikelihood:
 class TestTrajectories:
     SETTINGS = trajectories_experiment.PRESETS["smoke"]
 
-    def test_a_panel_for_each_method_and_level_tells_its_pass_rate(self):
+    def test_a_panel_for_two_methods_and_each_level_tells_its_pass_rate(self):
         tables = tables_of(self.SETTINGS, trajectories_experiment)
         figure = trajectories.plot(tables, self.SETTINGS)
         titles = [ax.get_title() for ax in figure.axes if re.search("p = ", ax.get_title())]
@@ -263,7 +263,7 @@ class TestTrajectories:
         wanted = [
             f"{style.label(method)} ({shown.learning_rate[level, method]:g})\np = {shown.pass_rate[level, method]:.2g}"
             for level in (0, 1)
-            for method in self.SETTINGS.estimators
+            for method in (self.SETTINGS.estimators[0], self.SETTINGS.estimators[-1])
         ]
         assert titles == wanted
         (before_and_after,) = [ax for ax in figure.axes if "all training mazes of 2 seeds" in ax.get_title()]
@@ -278,6 +278,6 @@ class TestTrajectories:
     def test_at_most_three_paths_of_a_kind_are_shown(self):
         tables = tables_of(replace(self.SETTINGS, sampled=60, kept=8), trajectories_experiment)
         figure = trajectories.plot(tables, self.SETTINGS)
-        for ax in figure.axes[:6]:
+        for ax in figure.axes[:4]:
             colours = [line.get_color() for line in ax.lines if line.get_linestyle() == "-"]
             assert max(colours.count(colour) for colour in set(colours)) <= 3
