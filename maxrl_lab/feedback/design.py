@@ -14,6 +14,7 @@ it), rewards are fitted with a ridge instead of in a ball, and the model of the 
 Axes: R runs, S states, A actions, H steps, C candidates, D features (D = S here).
 """
 
+from bisect import bisect
 from dataclasses import dataclass
 
 import torch
@@ -107,18 +108,21 @@ def explore(model: Model, episodes: int, stream: torch.Generator, *, optimistic:
     Actions are uniform, or optimistic: towards the pairs of state and action that were never tried, at random among
     equals, along the transitions seen so far.
     """
-    actions = model.transitions.shape[1]
     visits = torch.zeros_like(model.transitions)
+    actions, starts = model.transitions.shape[1], model.start.cumsum(0).tolist()
+    thresholds = model.transitions.cumsum(-1).tolist()
     for _ in range(specs.check_count("episodes", episodes, minimum=0)):
-        plan = _towards_untried(visits, model.horizon) if optimistic else None
-        state = _draw(model.start, stream)
-        noise = torch.rand(model.horizon, actions, generator=stream, dtype=torch.float64)
+        noise = torch.rand(model.horizon + 1, actions + 1, generator=stream, dtype=torch.float64)
+        scores = noise[1:, :-1] if not optimistic else _towards_untried(visits, model.horizon)
+        plan = (scores[:, None] if scores.ndim == 2 else scores + 1e-6 * noise[1:, None, :-1]).argmax(-1).tolist()
+        draws = noise[:, -1].tolist()
+        state, moves = _state_at(starts, draws[0]), []
         for step in range(model.horizon):
-            scores = noise[step] if plan is None else plan[step, state] + 1e-6 * noise[step]
-            action = int(scores.argmax())
-            after = _draw(model.transitions[state, action], stream)
-            visits[state, action, after] += 1
+            action = plan[step][state if optimistic else 0]
+            after = _state_at(thresholds[state][action], draws[step + 1])
+            moves.append((state * actions + action) * len(starts) + after)
             state = after
+        visits.view(-1).index_add_(0, torch.tensor(moves), torch.ones(len(moves), dtype=torch.float64))
     return visits
 
 
@@ -186,5 +190,6 @@ def _towards_untried(visits: Tensor, horizon: int) -> Tensor:
     return torch.stack(plan[::-1])
 
 
-def _draw(probabilities: Tensor, stream: torch.Generator) -> int:
-    return int(torch.multinomial(probabilities, 1, generator=stream))
+def _state_at(cumulative: list[float], uniform: float) -> int:
+    """Return the first index whose cumulative probability is above the uniform number."""
+    return min(bisect(cumulative, uniform), len(cumulative) - 1)
