@@ -89,6 +89,31 @@ def test_numbers_in_a_local_file_become_texts(tmp_path):
     assert load("aime2024", path=path, split="test")["answer"][:] == ["33", "204"]
 
 
+@pytest.mark.parametrize("kind", ["json", "jsonl", "csv"])
+def test_a_byte_order_mark_is_no_content(kind, tmp_path):
+    path = tmp_path / f"local.{kind}"
+    rows = pd.DataFrame({"question": ["1+1?"], "answer": ["#### 2"]})
+    text = rows.to_csv(index=False) if kind == "csv" else rows.to_json(orient="records", lines=kind == "jsonl")
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert load("gsm8k", path=path)["answer"][:] == ["2"]
+
+
+def test_a_solution_is_no_reference_answer(tmp_path):
+    path = tmp_path / "mine.jsonl"
+    path.write_text('{"question": "a", "answer": "-1,200"}\n{"question": "b", "answer": "So the answer is: 2"}\n')
+    with pytest.raises(ValueError, match=r"problem 1 of .*: expected #### before the reference answer, got .*is: 2'"):
+        load("gsm8k", path=path)
+    path.write_text('{"question": "a", "answer": "-1,200"}\n')
+    assert load("gsm8k", path=path)["answer"][:] == ["-1200"]
+
+
+def test_a_list_is_no_reference_answer(tmp_path):
+    path = tmp_path / "listed.jsonl"
+    path.write_text('{"problem": "a", "answer": ["2", "3"]}\n')
+    with pytest.raises(ValueError, match=r"problem 0 of .*: a reference answer must be a text or a number, got \['2'"):
+        load("math500", path=path, split="test")
+
+
 def test_a_count_takes_a_sample_by_the_seed(tmp_path):
     path = tmp_path / "many.csv"
     pd.DataFrame({"problem": [f"q{i}" for i in range(50)], "answer": range(50)}).to_csv(path, index=False)

@@ -490,6 +490,26 @@ def subsets(correct, samples, k):
     return sum(any(each) for each in chosen) / len(chosen)
 
 
+@pytest.mark.parametrize("verdict", [0.1, "False", None, 2, float("nan"), torch.tensor(True)])
+def test_what_is_neither_right_nor_wrong_is_refused(verdict, tmp_path):
+    """A score with a bonus for the format, and a judge's text, would count as right."""
+
+    def judge(text, problem):
+        return verdict
+
+    with pytest.raises(ValueError, match="judge must find an answer right or wrong, True or False, got "):
+        evaluation.evaluate(scripted(TEXTS), PROBLEMS, Checkpoint(tmp_path / "rows"), judge, decoded)
+
+
+@pytest.mark.parametrize("kind", [bool, int, float, np.bool_, np.float32])
+def test_a_verdict_may_be_any_0_or_1(kind, tmp_path):
+    made = [
+        evaluation.evaluate(scripted(TEXTS), PROBLEMS, Checkpoint(tmp_path / name), judge, decoded)
+        for name, judge in (("own", is_right), ("kind", lambda *given: kind(is_right(*given))))
+    ]
+    assert made[0] == made[1]
+
+
 def test_a_summary_against_all_subsets():
     correct, ks = (0, 1, 5, 2, 2, 3), (1, 2, 5)
     rows = [row_of(place, each) for place, each in enumerate(correct)]

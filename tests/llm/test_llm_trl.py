@@ -431,6 +431,7 @@ class TestRewards:
             (0.5, "rewards must be 0 or 1 (right or wrong), got 0.5"),
             (float("inf"), "rewards must be 0 or 1 (right or wrong), got inf"),
             (None, f"every rollout needs a reward of 0 or 1, got None from all reward functions at 7; {LEAVE_OUT}"),
+            ("1", "the reward function 'Wrong' must return numbers or None, got '1' at 7"),
         ],
     )
     def test_other_than_0_and_1_end_the_training(self, reward, message, tmp_path, refuses):
@@ -445,6 +446,22 @@ class TestRewards:
         assert len(trainer.gradients) == 1  # the second step is not made
         assert [each.name for each in tmp_path.glob("checkpoint-*")] == ["checkpoint-1"]
         assert trl.last_checkpoint(tmp_path) == tmp_path / "checkpoint-1"
+
+    def test_of_a_function_that_is_awaited_are_taken(self, tmp_path):
+        class Awaited(Parity):
+            async def __call__(self, prompts, completion_ids, **others):
+                return Parity.__call__(self, prompts, completion_ids, **others)
+
+        trainer = small_trainer(tmp_path, reward=Awaited())
+        trainer.train()
+        assert len(trainer.gradients) == 1
+
+    def test_of_fewer_prompts_than_a_step_takes_are_an_error(self, tmp_path, refuses):
+        """TRL says so in its log alone, and ends after 0 steps."""
+        trainer = small_trainer(tmp_path)
+        trainer.train_dataset = trainer.train_dataset.select(range(1))
+        with refuses("nothing was trained: a generation takes 3 prompts, more than the data set has"):
+            trainer.train()
 
 
 class TestLogs:

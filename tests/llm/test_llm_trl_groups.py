@@ -139,8 +139,22 @@ class TestCombine:
 
     def test_rewards_are_weighted(self, refuses):
         assert groups.combine(torch.ones(1, 2), torch.tensor([0.25, 0.75]))[0].tolist() == [1.0]
-        with refuses("rewards must be 0 or 1 (right or wrong), got 2.0"):
+        with refuses(
+            "rewards must be 0 or 1 (right or wrong), got 2.0: it is the sum of 2 reward functions, times their "
+            "reward_weights; an estimator takes one function that says right or wrong, "
+            "or weights with which the sum does"
+        ):
             groups.combine(torch.ones(1, 2), torch.ones(2))
+
+    @pytest.mark.parametrize("functions", [3, 7, 10, 49])
+    def test_weights_that_sum_to_one_up_to_rounding_give_one(self, functions):
+        rewards, _ = groups.combine(torch.ones(4, functions), torch.full((functions,), 1 / functions))
+        assert rewards.tolist() == [1.0] * 4
+        assert rewards.dtype == torch.float32
+
+    def test_what_is_further_from_one_than_rounding_is_refused(self, refuses):
+        with refuses("rewards must be 0 or 1 (right or wrong), got 0.9999"):
+            groups.combine(torch.tensor([[0.9999]]), torch.ones(1))
 
 
 def test_the_mean_over_lost_rollouts_is_the_mixture_of_weights():

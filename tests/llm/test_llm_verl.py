@@ -111,6 +111,30 @@ def test_verl_padding_is_no_group(default_config):
     assert not only.any()
 
 
+def test_a_rejected_rollout_counts_neither_in_k_nor_in_n(default_config):
+    """verl empties the mask of a rollout that it rejects: here of a success, and of a failure of the other group."""
+    data = ([1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0], ["a"] * 4 + ["b"] * 4, [3, 0, 2, 1, 3, 2, 0, 4])
+    got = advantages(batch(*data), "maxrl", default_config.algorithm)
+    assert got[:, 0].tolist() == [2, 0, -1, -1, 2, -1, 0, -1]  # K = 1 of 3: 3/1 - 1
+    with pytest.raises(ValueError, match="got 3 of prompt 'a' and 4 of prompt 'b': did rollouts fail"):
+        advantages(batch(*data[:2], [3, 0, 2, 1, 3, 2, 1, 4]), "maxrl", default_config.algorithm)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.float64, torch.bfloat16])
+def test_rewards_of_any_type(dtype):
+    rewards = torch.tensor([[0, 1], [0, 0]]).to(dtype)
+    got, _ = lab.GroupAdvantages("maxrl")(rewards, torch.ones(2, 2, dtype=torch.long), index=np.zeros(2))
+    assert got.tolist() == [[1, 1], [-1, -1]]
+    assert got.is_floating_point()
+
+
+def test_rows_with_a_uid_each_are_refused_where_nothing_could_be_learnt(default_config):
+    alone = batch([1.0, 0.0, 1.0], ["a", "b", "c"])
+    with pytest.raises(ValueError, match=r"every prompt has one rollout, from which maxrl learns nothing: .* a uid of"):
+        advantages(alone, "maxrl", default_config.algorithm)
+    assert advantages(alone, "reinforce", default_config.algorithm)[:, 0].tolist() == [1, 0, 1]
+
+
 def test_groups_of_different_sizes_by_choice(default_config):
     """Sizes 3 and 1, 2 on average: 2/3 and 2 times the tables at N = 3 and N = 1, whatever the order of the rows."""
     data = ([1.0, 0.0, 0.0, 1.0], [-3, 10**12, 10**12, 10**12])

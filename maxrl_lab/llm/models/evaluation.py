@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from numbers import Real
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,6 +20,7 @@ from maxrl_lab.errors import InputError
 from maxrl_lab.llm.models.engines import Engine
 from maxrl_lab.llm.models.sampling import Completion
 from maxrl_lab.llm.problems import rewards
+from maxrl_lab.probe import name_of
 from maxrl_lab.rows import Row
 from maxrl_lab.runs.checkpoint import Checkpoint
 from maxrl_lab.runs.files import first_difference
@@ -101,7 +103,7 @@ def _saved_rows(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> list[Row
 def _judged(completions: Sequence[Completion], problem: Problem, is_right: IsRight, decode: Decode) -> Row:
     """Return the columns of a problem's row that its completions decide; equal texts are verified once."""
     texts = [completion.text for completion in completions]
-    right = {text: bool(is_right(text, problem)) for text in dict.fromkeys(texts)}
+    right = {text: _verdict(is_right, text, problem) for text in dict.fromkeys(texts)}
     answers = {text: decode(text, problem) for text in right}
     (vote_right,) = metrics.majority_right([[answers[text] for text in texts]], [[right[text] for text in texts]])
     return {
@@ -111,6 +113,14 @@ def _judged(completions: Sequence[Completion], problem: Problem, is_right: IsRig
         "tokens_mean": sum(completion.tokens for completion in completions) / len(texts),
         "cut_off": sum(not completion.ended for completion in completions) / len(texts),
     }
+
+
+def _verdict(is_right: IsRight, text: str, problem: Problem) -> bool:
+    """Return the verdict on an answer; raise `InputError` for a score between wrong and right, and for a text."""
+    verdict: object = is_right(text, problem)
+    if not isinstance(verdict, Real | np.bool_) or verdict not in (0, 1):
+        raise InputError(f"{name_of(is_right)} must find an answer right or wrong, True or False, got {verdict!r}")
+    return bool(verdict)
 
 
 def summary(rows: Sequence[Row], samples: int, ks: Iterable[int], confidence: float = 0.95) -> list[Row]:

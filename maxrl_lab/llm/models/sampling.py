@@ -10,6 +10,7 @@ from typing import Annotated, Any, NamedTuple, TypeAlias
 from torch import Tensor
 
 from maxrl_lab.errors import InputError
+from maxrl_lab.llm.models import templates
 from maxrl_lab.settings import Count, CountOrZero, Interval, Settings
 from maxrl_lab.tokens.distributions import nucleus, pick
 
@@ -56,7 +57,7 @@ def encode(tokenizer: Any, prompt: Prompt) -> list[int]:
     if isinstance(prompt, str):
         ids = tokenizer(prompt)["input_ids"]
     else:
-        text = tokenizer.apply_chat_template(list(prompt), tokenize=False, add_generation_prompt=True)
+        text = templates.render(tokenizer, prompt)
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]  # the template has written the special tokens
     if not ids:
         raise InputError(f"a prompt needs at least one token, got {prompt!r}")

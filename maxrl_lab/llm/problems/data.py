@@ -17,7 +17,7 @@ from maxrl_lab import specs
 from maxrl_lab.errors import InputError
 from maxrl_lab.llm import need
 from maxrl_lab.llm.problems import equality, rewards, tasks
-from maxrl_lab.llm.problems.sources import SOURCES, fetch, read
+from maxrl_lab.llm.problems.sources import SOURCES, Source, fetch, read
 from maxrl_lab.runs.files import write_atomically
 from maxrl_lab.sampling import sample_enough
 
@@ -133,19 +133,27 @@ def _collection(source: str, count: int | None, seed: int, split: str, path: str
         if count > len(table):
             raise InputError(f"{source} has only {len(table)} {split} problems, not {count}")
         table = table.shuffle(seed=seed).select(range(count))
-    rows = [
+    place = str(path or known.repository)
+    return [
         {
             "question": str(question),
-            "answer": known.reference("" if answer is None else str(answer)),
+            "answer": _reference(known, answer, f"problem {number} of {place}"),
             "source": source,
             "entry": "",
         }
-        for question, answer in zip(table[known.question], table[known.answer], strict=True)
+        for number, (question, answer) in enumerate(zip(table[known.question], table[known.answer], strict=True))
     ]
-    for number, row in enumerate(rows):
-        if not equality.canonical(row["answer"]):
-            raise InputError(f"problem {number} of {path or known.repository} has no reference answer")
-    return rows
+
+
+def _reference(known: Source, answer: object, place: str) -> str:
+    """Return a problem's reference answer; raise `InputError`, which names the problem, if there is none."""
+    try:
+        text = "" if answer is None else known.reference(equality.reference_text(answer))
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from None
+    if not equality.canonical(text):
+        raise InputError(f"{place} has no reference answer")
+    return text
 
 
 def _dataset(rows: list[dict[str, str]], template: str, chat: bool, extraction: str) -> Any:

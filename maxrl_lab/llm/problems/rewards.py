@@ -6,7 +6,6 @@ function for TRL, `compute_score` the one for verl (`custom_reward_function.path
 Both work in any thread.
 """
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,18 +18,26 @@ from maxrl_lab.llm.problems.equality import MAX_ANSWER
 Completion = str | Sequence[Mapping[str, Any]]
 """A text, or the messages of a conversation, whose last one counts."""
 
-_BOX = "\\boxed{"
-_NUMBER = re.compile(r"(?:(?<![0-9.)])-)?(?:[0-9]+(?:,[0-9]{3})*(?![0-9])(?:\.[0-9]+)?|(?<![0-9])\.[0-9]+)(?:/[0-9]+)?")
+_BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*(\{?)")
+_WORD = re.compile(r"(?:(?!\\[)\]])[^\s$])*")
+_SIGN = r"(?:(?:(?<![0-9.)])-|(?<=[=:(]) ?- )(?:\\?\$)?)?"
+_NUMBER = re.compile(_SIGN + r"(?:[0-9]+(?:,[0-9]{3})*(?![0-9])(?:\.[0-9]+)?|(?<![0-9])\.[0-9]+)(?:/[0-9]+)?")
+_HASHES = re.compile(rf"####[\s$\\]*({_NUMBER.pattern})(?![.):][ \t]*\S)")
 
 
 def boxed(text: str) -> str | None:
-    r"""Return the content of the last \boxed{...}, braces balanced; None if there is none or it does not close.
+    r"""Return the content of the last \boxed{...} or \fbox{...}; None if there is none or it does not close.
 
-    \{ and \} are not braces. Content beyond `MAX_ANSWER` characters counts as not closed, so that no text is slow.
+    Braces are balanced, \{ and \} are none. Without braces, as in \boxed 4, the content is the next word. Content
+    beyond `MAX_ANSWER` characters counts as not closed, so that no text is slow.
     """
-    start = text.rfind(_BOX) + len(_BOX)
-    if start < len(_BOX):
+    box = _last(_BOX, text)
+    if box is None:
         return None
+    if not box[1]:
+        word = _WORD.match(text, box.end())
+        return (word[0].rstrip(".,;:") or None) if word else None
+    start = box.end()
     depth, position, end = 1, start, min(len(text), start + MAX_ANSWER + 1)
     while position < end:
         character = text[position]
@@ -55,11 +62,22 @@ def tagged(text: str) -> str | None:
 
 
 def last_number(text: str) -> str | None:
-    """Return the last number: 12, -3.5, 1,000 or 3/4; or None. A minus after a digit is a subtraction."""
+    """Return the number after the first ####, as GSM8K has it, or else the last one: 12, -3.5, 1,000 or 3/4; or None.
+
+    A model that runs on after #### 12 begins another problem. #### 1. is a heading. A minus after a digit is a
+    subtraction.
+    """
+    text = equality.with_minus(text)
+    hashes = _HASHES.search(text)
+    last = None if hashes else _last(_NUMBER, text)
+    return hashes[1] if hashes else last[0] if last else None
+
+
+def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
     last = None
-    for last in _NUMBER.finditer(text):  # noqa: B007 - only the last one is used
+    for last in pattern.finditer(text):  # noqa: B007 - only the last one is used
         pass
-    return last.group() if last else None
+    return last
 
 
 EXTRACTIONS: Mapping[str, Callable[[str], str | None]] = {
@@ -96,16 +114,17 @@ def is_right(text: str, problem: Mapping[str, Any]) -> bool:
         task = source.removeprefix(tasks.PREFIX)
         tasks.check(task)
         return answer is not None and tasks.is_right(task, answer, problem["entry"])
-    if not equality.canonical(problem["answer"]):
-        raise InputError(f"a problem of {source!r} has no reference answer: {problem['answer']!r}")
-    return answer is not None and equality.matches(answer, problem["answer"])
+    reference = equality.reference_text(problem["answer"])
+    if not equality.canonical(reference):
+        raise InputError(f"a problem of {source!r} has no reference answer: {reference!r}")
+    return answer is not None and equality.matches(answer, reference)
 
 
 def correct(
     prompts: Sequence[Any] | None = None,  # noqa: ARG001 - TRL names its arguments
     *,
     completions: Sequence[Completion],
-    answer: Sequence[str],
+    answer: Sequence[str | float],
     source: Sequence[str],
     entry: Sequence[str],
     extraction: Sequence[str],
@@ -120,7 +139,11 @@ def correct(
 
 
 def compute_score(
-    data_source: str, solution_str: str, ground_truth: str, extra_info: Mapping[str, Any] | None = None, **_: Any
+    data_source: str,
+    solution_str: str,
+    ground_truth: str | float,
+    extra_info: Mapping[str, Any] | None = None,
+    **_: Any,
 ) -> float:
     """Return 1.0 or 0.0: a reward function for verl, on problems that `data.to_verl` has written."""
     info = extra_info or {}
@@ -134,8 +157,12 @@ def compute_score(
 
 
 def _text(completion: Completion) -> str:
-    """Return the text of a completion; the last message's content if it is a conversation."""
+    """Return the text of a completion: of a conversation, the content of the last message, whose parts are joined.
+
+    A message that only calls tools has no content, and a part that is a picture has no text.
+    """
     if isinstance(completion, str):
         return completion
-    content = completion[-1]["content"] if completion else ""
-    return content if isinstance(content, str) else json.dumps(content)
+    content = completion[-1].get("content") if completion else None
+    parts = [content] if isinstance(content, str | Mapping) else content or []
+    return "".join(part if isinstance(part, str) else str(part.get("text") or "") for part in parts)

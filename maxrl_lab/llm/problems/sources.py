@@ -13,6 +13,7 @@ from typing import Any
 from maxrl_lab import specs
 from maxrl_lab.errors import InputError
 from maxrl_lab.llm import need
+from maxrl_lab.llm.problems import equality
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,14 @@ class Source:
 
 
 def after_hashes(text: str) -> str:
-    """Return GSM8K's reference: the text after the last ####, without commas."""
-    return text.rpartition("####")[2].replace(",", "").strip()
+    """Return GSM8K's reference: the text after the last ####, without commas, or a number alone.
+
+    Raises `InputError` for a solution without ####, which would be a reference that nothing equals.
+    """
+    _, hashes, answer = text.rpartition("####")
+    if not hashes and text.strip() and equality.number(text) is None:
+        raise InputError(f"expected #### before the reference answer, got a text that ends in {text.strip()[-40:]!r}")
+    return answer.replace(",", "").strip()
 
 
 _ONLY_TEST = {"test": "test"}
@@ -92,8 +99,8 @@ def read(path: Path) -> Any:
         raise InputError(f"no such file: {path}")
     pandas = need("pandas")
     as_they_are: Mapping[str, dict[str, Any]] = {  # no guessed types: 007 and NA are texts
-        "json": {"lines": path.suffix.lower() == ".jsonl", "dtype": False},
-        "csv": {"dtype": str, "keep_default_na": False},
+        "json": {"lines": path.suffix.lower() == ".jsonl", "dtype": False, "encoding": "utf-8-sig"},
+        "csv": {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"},
         "parquet": {},
     }
     try:

@@ -3,11 +3,13 @@
 reasoning-gym gives partial credit; here an answer is right if its score is exactly 1 and wrong otherwise. Its scoring
 was read task by task. Refused are tasks whose `score_answer` hands the model's text to `eval` or to sympy's
 `parse_expr` (which is `eval`), or can be made to run for ever, and tasks where a wrong answer scores 1. Where only the
-score is at fault and there is one right answer, the answer is compared to it instead ("number", "text").
+score is at fault and there is one right answer, the answer is compared to it instead ("number", "ratio", "text").
+Where the score passes over words or signs that it does not know, an answer that has any is wrong (`_FORMS`).
 """
 
 import functools
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,7 +23,7 @@ PREFIX = "reasoning_gym/"
 
 _SCORE = """
     basic_arithmetic calendar_arithmetic chain_sum count_bits decimal_arithmetic decimal_chain_sum dice
-    fraction_simplification gcd lcm leg_counting number_format power_function prime_factorization products
+    gcd lcm leg_counting number_format power_function prime_factorization products
     time_intervals simple_equations ab arc_1d base_conversion binary_alternation caesar_cipher count_primes cryptarithm
     group_anagrams isomorphic_strings jugs letter_counting manipulate_matrix number_filtering
     palindrome_generation ransom_note rotate_matrix rotten_oranges sentence_reordering
@@ -33,6 +35,7 @@ _SCORE = """
 """.split()  # noqa: SIM905 - a list has one line for each
 TASKS: Mapping[str, str] = {
     **dict.fromkeys(_SCORE, "score"),  # score_answer(...) == 1
+    "fraction_simplification": "ratio",  # its score ignores what follows a \\frac{1}{2}
     "gsm_symbolic": "number",  # its score drops the sign: -12 would be right for 12
     "game_of_life_halting": "text",  # its score finds any text right
     "figlet_font": "text",  # its score gives 0.1 for each right letter: ten of eleven would be right
@@ -40,6 +43,14 @@ TASKS: Mapping[str, str] = {
     "word_sorting": "text",  # its score ignores further words
     "spell_backward": "text",  # its score adds 1/n n times, which can round to more than 1
 }
+_FORMS = {
+    "kakurasu": r"[01\s,\[\]]*",
+    "quantum_lock": r"[A-C\s,→>-]*",
+    "sokoban": r"[UDLR\s,]*",
+    "survo": r"[-\d\s]*",
+    "time_intervals": r"\s*(?:\d+(?: days?)?)?(?:,?\s*\d+:\d+(?::\d+(?:\.\d+)?)?)?\s*",
+}
+"""Task to the form of its answers."""
 _EVAL = "its score_answer hands the answer to eval"
 _SYMPY = "its score_answer hands the answer to sympy's parse_expr, which is eval"
 _NO_REFERENCE = "its problems have no reference answer"
@@ -76,7 +87,7 @@ REFUSED: Mapping[str, str] = {
 
 
 def check(task: str) -> str:
-    """Return how the task is scored: score, number or text; `InputError` says why it is refused."""
+    """Return how the task is scored: score, number, ratio or text; `InputError` says why it is refused."""
     if task in REFUSED:
         raise InputError(f"the reasoning_gym task {task!r} is not scored here: {REFUSED[task]}")
     return specs.lookup(TASKS, "reasoning_gym task", task)
@@ -107,8 +118,12 @@ def is_right(task: str, answer: str, entry: str) -> bool:
     if how == "number":
         value = equality.number(plain)
         return value is not None and value == equality.number(problem["answer"])
+    if how == "ratio":
+        return equality.ratio(answer) == equality.ratio(problem["answer"])
     if how == "text":
         return plain.lower() == equality.canonical(problem["answer"]).lower()
+    if task in _FORMS and not re.fullmatch(_FORMS[task], plain):
+        return False
     scorer = _scorer(task, json.dumps(problem.get("config", {}), sort_keys=True))
     return any(_score(scorer, text, problem) == 1 for text in dict.fromkeys((answer, plain)))
 

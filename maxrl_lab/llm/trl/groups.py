@@ -5,14 +5,22 @@ length, where the settings say so. It then counts neither in K nor in N: the tab
 left, and a group's estimate is divided by its own n. TRL's loss divides by N, hence the factor N/n.
 """
 
+import functools
+import inspect
 from collections.abc import Callable
+from numbers import Real
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from maxrl_lab import estimators, exact
 from maxrl_lab.errors import InputError
 from maxrl_lab.estimators import CountEstimator, GroupTooSmallError, counted
+
+ROUNDING = 1e-6
+"""A weighted sum of rewards this near to 0 or 1 is 0 or 1: ten rewards of weight 0.1 sum to a little more than 1."""
 
 
 class Tables:
@@ -47,8 +55,8 @@ def combine(per_function: Tensor, weights: Tensor, *, may_be_lost: bool = False)
     """Return (rewards, left), both (B N,): the weighted sum of every function's reward, and whether there is one.
 
     `per_function` is (B N, functions); NaN stands for a function that has returned None. Where all have, the rollout is
-    lost: it has the reward 0 and is not left. Raises `InputError` unless every other reward is 0 or 1, and for a lost
-    rollout unless it `may_be_lost`.
+    lost: it has the reward 0 and is not left. Raises `InputError` unless every other reward is 0 or 1 (up to
+    `ROUNDING`), and for a lost rollout unless it `may_be_lost`.
     """
     rewards = (per_function * weights.to(per_function)).nansum(1)
     lost = per_function.isnan().all(1)
@@ -58,7 +66,36 @@ def combine(per_function: Tensor, weights: Tensor, *, may_be_lost: bool = False)
             f"every rollout needs a reward of 0 or 1, got None from all reward functions at {index}; "
             "lost='leave_out' takes such rollouts out of their groups"
         )
-    return estimators.check_rewards(rewards), ~lost
+    try:
+        return estimators.check_rewards(rewards), ~lost
+    except InputError as error:
+        functions = per_function.shape[1]
+        if functions == 1:
+            raise
+        raise InputError(
+            f"{error}: it is the sum of {functions} reward functions, times their reward_weights; an estimator takes "
+            "one function that says right or wrong, or weights with which the sum does"
+        ) from None
+
+
+def check_answers(function: Any, name: str) -> Any:
+    """Return a reward function that raises `InputError`, with its name and the value, for what is no number or None.
+
+    A model, and a function that is awaited, are returned as they are: TRL calls them in ways of its own.
+    """
+    awaited = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+    if awaited or isinstance(function, torch.nn.Module):
+        return function
+
+    @functools.wraps(function)
+    def checked(*args: Any, **kwargs: Any) -> list[Any]:
+        answers = list(function(*args, **kwargs))
+        for index, answer in enumerate(answers):
+            if answer is not None and not isinstance(answer, Real | np.bool_ | Tensor):
+                raise InputError(f"the reward function {name!r} must return numbers or None, got {answer!r} at {index}")
+        return answers
+
+    return checked
 
 
 def advantages(tables: Tables, rewards: Tensor, left: Tensor) -> Tensor:

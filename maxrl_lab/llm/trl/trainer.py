@@ -77,6 +77,8 @@ class EstimatorTrainer(GRPOTrainer):  # type: ignore[misc]
         if isinstance(model, str):
             args.model_init_kwargs = {"use_safetensors": True, **(args.model_init_kwargs or {})}
         super().__init__(model=model, reward_funcs=reward_funcs, args=args, **others)
+        named: Any = zip(self.reward_funcs, self.reward_func_names, strict=True)
+        self.reward_funcs: list[Any] = [groups.check_answers(function, name) for function, name in named]
         if self.aux_loss_enabled and "router_aux_loss_coef" not in allow:
             raise InputError(refusal("router_aux_loss_coef", self.router_aux_loss_coef))
         if "generation_kwargs" not in allow:
@@ -128,7 +130,7 @@ class EstimatorTrainer(GRPOTrainer):  # type: ignore[misc]
     def train(self, resume_from_checkpoint: str | Path | bool | None = None, **others: Any) -> Any:
         """Train as `GRPOTrainer.train`; True resumes from the last complete checkpoint, or starts if there is none.
 
-        Raises `InputError` for a checkpoint of another estimator, N or loss.
+        Raises `InputError` for a checkpoint of another estimator, N or loss, and where not one step was trained.
         """
         checkpoint: Any = resume_from_checkpoint
         if checkpoint is True:
@@ -137,7 +139,11 @@ class EstimatorTrainer(GRPOTrainer):  # type: ignore[misc]
         if checkpoint:
             refuse_other_record(Path(checkpoint), self._record)
             self._updates_before = int(json.loads((Path(checkpoint) / "trainer_state.json").read_text())["global_step"])
-        return super().train(resume_from_checkpoint=str(checkpoint) if checkpoint else None, **others)
+        result = super().train(resume_from_checkpoint=str(checkpoint) if checkpoint else None, **others)
+        if not self.state.global_step:
+            prompts = self.args.generation_batch_size // self.num_generations
+            raise InputError(f"nothing was trained: a generation takes {prompts} prompts, more than the data set has")
+        return result
 
 
 def record(name: str, table: tuple[Tensor, Tensor], args: GRPOConfig, allow: Collection[str]) -> dict[str, Any]:

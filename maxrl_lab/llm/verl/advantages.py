@@ -59,14 +59,16 @@ class GroupAdvantages:
         """Return (advantages, returns), one tensor twice, (rows, T): a rollout's advantage on each of its tokens.
 
         `token_level_rewards` (rows, T), summed over T, must be 0 or 1; `response_mask` (rows, T); `index` (rows,) names
-        the prompt (verl's uid): rollouts with the same name, in any order, are a group. A group without any response
-        token is verl's padding and gets zeros. `config` is verl's `algorithm` section.
+        the prompt (verl's uid): rollouts with the same name, in any order, are a group. A row without any response
+        token is padding or a rejected rollout: it gets zeros, and counts neither in K nor in N. `config` is verl's
+        `algorithm` section.
 
         Groups of different sizes are refused, unless `algorithm.maxrl_lab.ragged` is `look_up` (each group by the table
         of its own n) or `zero` (the same, and zeros where n is too small for the estimator).
 
-        Raises `InputError` for other rewards, groups of different sizes, groups too small for the estimator, missing
-        or unknown options, and settings in `config` that change the objective (`verl.config`).
+        Raises `InputError` for other rewards, groups of different sizes, groups too small for the estimator, a batch of
+        groups of one if they teach it nothing, missing or unknown options, and settings in `config` that change the
+        objective (`verl.config`).
         """
         if index is None:
             raise InputError(
@@ -90,7 +92,7 @@ class GroupAdvantages:
         Every group's estimate is divided by its own n and all groups count alike. verl divides by the number of rows,
         which is the number of groups times their mean size, hence the factor mean size / n.
         """
-        advantages = torch.zeros_like(rewards)
+        advantages = torch.zeros_like(rewards, dtype=rewards.dtype if rewards.is_floating_point() else torch.float32)
         sizes = sorted({len(rows) for rows in groups.values()})
         mean_size = sum(map(len, groups.values())) / max(len(groups), 1)
         for size in sizes:
@@ -103,27 +105,31 @@ class GroupAdvantages:
                     continue
                 raise GroupTooSmallError(f"{error} of prompt {labels[0]!r}") from None
             verl_config.check_algorithm(estimator, config, size)
-            advantages[rows] = estimator(rewards[rows]) * (mean_size / size)
+            if sizes == [1] and ragged == "refuse" and not estimator.coefficients(1)[0].any():
+                raise InputError(
+                    f"every prompt has one rollout, from which {estimator} learns nothing: "
+                    "is rollout.n 1, or has every row a uid of its own?"
+                )
+            advantages[rows] = estimator(rewards[rows]).to(advantages) * (mean_size / size)
         return advantages
 
 
 def rows_of_prompts(index: Any, response_mask: Tensor) -> dict[Any, list[int]]:
-    """Return the row numbers of each prompt's rollouts, without verl's padding: prompts without any response token.
+    """Return the row numbers of each prompt's rollouts, without rows that have no response token to learn from.
 
-    Raises `InputError` for a row with a response whose prompt is None or NaN: such rows would be groups of one.
+    Those are verl's padding, and rollouts that it has rejected. Raises `InputError` for a row with a response whose
+    prompt is None or NaN: such rows would be groups of one.
     """
     labels = np.asarray(index).tolist()
     if len(labels) != len(response_mask):
         raise InputError(f"index must name the prompt of all {len(response_mask)} rollouts, got {len(labels)} names")
-    answered = response_mask.bool().any(-1).tolist()
     groups: dict[Any, list[int]] = {}
-    for row, label in enumerate(labels):
+    for row in response_mask.bool().any(-1).nonzero()[:, 0].tolist():
+        label = labels[row]
         if label is None or label != label:  # NaN
-            if answered[row]:
-                raise InputError(f"index must name the prompt of every rollout, got {label} at row {row}")
-            continue
+            raise InputError(f"index must name the prompt of every rollout, got {label} at row {row}")
         groups.setdefault(label, []).append(row)
-    return {label: rows for label, rows in groups.items() if any(answered[row] for row in rows)}
+    return groups
 
 
 def check_equal_sizes(groups: Mapping[Any, list[int]]) -> None:
@@ -132,7 +138,7 @@ def check_equal_sizes(groups: Mapping[Any, list[int]]) -> None:
         small, large = (extreme(groups, key=lambda label: len(groups[label])) for extreme in (min, max))
         raise InputError(
             f"every prompt must have the same number of rollouts, got {len(groups[small])} of prompt {small!r} and "
-            f"{len(groups[large])} of prompt {large!r}: did rollouts fail, or did one give several outputs? "
+            f"{len(groups[large])} of prompt {large!r}: did rollouts fail, were some rejected, did one give several? "
             f"+algorithm.{verl_config.SECTION}.ragged=look_up takes every group at its own size"
         )
 

@@ -60,7 +60,7 @@ RULES = (
     Rule(
         "algorithm.rollout_correction.rollout_rs",
         _off,
-        "rejected rollouts count as successes or failures but give no gradient",
+        "rejected rollouts are left out of their groups, rejected tokens of their rollouts' scores",
     ),
     Rule(
         "algorithm.rollout_correction.rollout_is",
