@@ -119,9 +119,10 @@ class Inner:
         if nominal is not None and penalty is not None:
             check_penalty(penalty)
             self._prepare(nominal.double().reshape(-1, width), penalty.double().flatten())
-        self.rest = (1 - self.low.sum(-1)).clamp(min=0)
         room = self.high - self.low
         self.closed = room <= 0
+        rest = (1 - self.low.sum(-1)).clamp(min=0)
+        self.rest = torch.where(self.closed.all(-1), 0.0, rest)  # a point whose sum is 1 up to rounding has no rest
         # the mass that the lower limits leave fits into any single column that has room at all
         self.fits = bool((self.closed | (room >= self.rest[:, None] - 1e-12)).all())
 
