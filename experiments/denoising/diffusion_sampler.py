@@ -5,8 +5,8 @@ a learnt sampler. Its text was not at hand: what is here is a reconstruction fro
 summaries. On answers of a few digits all that it approximates is exact, and two questions of its reviewers have
 answers: how far the surrogate is from the full likelihood, and why there are two anchors.
 
-1. Pass rate against the number of evaluations of the network, both exact, for entropy-bounded decoding of held-out
-   prompts: the pretrained policy, the model trained by its path's score at one bound, a distribution q(bound | prompt)
+1. Pass rate against the number of evaluations of the network, both exact, for entropy-bounded decoding: the
+   pretrained policy, the model trained by its path's score at one bound, a distribution q(bound | prompt)
    trained alone, and both. Where bounds are learnt, an answer counts as right if it comes within a budget.
 2. Bias and noise of the surrogate with m anchors: d1 at m = 1, DiFFPO's two at m = 2, the exact path at m = L.
 3. The same with importance weights per token, capped at C; and of d1 where the sampler fills several places at once.
@@ -18,7 +18,7 @@ often each is taken), `anchors` (a row per seed, verifier, m and kind of weights
 step), `sets` (the bias of d1 under each bound).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
@@ -32,11 +32,11 @@ from maxrl_lab.denoising.lattice import Lattice
 from maxrl_lab.denoising.moments import tabulate
 from maxrl_lab.denoising.pretraining import Pretraining, pretrain
 from maxrl_lab.errors import InputError
-from maxrl_lab.policies.masked import MaskedPolicy
+from maxrl_lab.policies.masked import SMALL, MaskedPolicy
 from maxrl_lab.policies.stack import Stack
 from maxrl_lab.rows import Row, Tables, append
 from maxrl_lab.runs.context import Context
-from maxrl_lab.settings import Count, Counts, Each, Interval, Rate
+from maxrl_lab.settings import Count, Counts, Each, Interval, Probability, Rate
 from maxrl_lab.settings import Settings as Group
 from maxrl_lab.training.fit import Optimisation, fit
 from maxrl_lab.training.methods import Sampled
@@ -44,6 +44,8 @@ from maxrl_lab.training.methods import Sampled
 ESTIMATOR = "maxrl"
 TRAINED = {"model": (MODEL,), "sampler": (CHOOSER,), "joint": (MODEL, CHOOSER)}
 """What each method trains: the model at one bound, the distribution over bounds, or both."""
+UNTIED, START = replace(SMALL, tied=False), 5.0
+"""The transformer, and the factor on its first matrices."""
 EVERY = "all"
 """Stands for the mean over all verifiers."""
 
@@ -54,28 +56,32 @@ class Decoding(Group):
 
     rollouts: Counts = (4, 16)
     """Numbers N of rollouts in a group."""
-    bounds: Annotated[tuple[float, ...], Each(Interval(closed_low=True))] = (0.0, 0.1, 0.3, 1.0)
+    bounds: Annotated[tuple[float, ...], Each(Interval(closed_low=True))] = (0.0, 0.5, 1.0, 2.0, 4.0)
     """Entropy bounds in nats, rising; infinity, which fills all places at once, is always one more."""
-    model_bound: Annotated[float, Interval(closed_low=True)] = 0.1
+    model_bound: Annotated[float, Interval(closed_low=True)] = 0.5
     """Entropy bound in nats at which the model alone is trained; it is one of the bounds."""
     budget: Count = 2
     """Most evaluations of the network with which an answer counts as right where bounds are learnt."""
-    steps: Count = 150
+    steps: Count = 100
     """Number of updates of each training."""
-    prompts: Count = 12
-    """Number of prompts in each update."""
+    prompts: Count = 9
+    """Number of prompts, on which policies are pretrained, trained and measured; all are in every update."""
     learning_rate: Rate = 0.003
     """Learning rate of Adam for the model."""
     sampler_rate: Rate = 0.05
     """Learning rate of Adam for the distribution over bounds."""
-    held_out: Count = 24
-    """Number of held-out prompts on which pass rates are exact."""
 
 
 @dataclass(frozen=True)
 class Settings(_anchors.Surrogates, Decoding, Pretraining, Canvas):
     """Problems, pretraining, decoding and surrogates."""
 
+    pretrain_steps: Count = 400
+    """Number of updates of the pretraining."""
+    pretrain_rate: Rate = 0.007
+    """Learning rate of Adam in the pretraining."""
+    noise: Probability = 0.1
+    """Probability with which a digit of a solution is replaced by a random one."""
     seeds: Count = 3
     """Number of seeds; a seed redraws policies, problems and rollouts."""
 
@@ -94,11 +100,11 @@ class Settings(_anchors.Surrogates, Decoding, Pretraining, Canvas):
 
 PRESETS = {
     "smoke": Settings(
-        length=2, base=3, seeds=1, rollouts=(4,), steps=3, pretrain_steps=5, pretrain_batch=12, held_out=3, budget=1
+        length=2, base=3, digits=3, seeds=1, rollouts=(4,), steps=3, prompts=3, pretrain_steps=5, budget=1
     ),
     "quick": Settings(seeds=2),
-    "standard": Settings(seeds=8, steps=300, held_out=48),
-    "full": Settings(seeds=16, rollouts=(4, 16, 64), steps=600, held_out=96),
+    "standard": Settings(seeds=4, steps=150),
+    "full": Settings(seeds=16, rollouts=(4, 16, 64), steps=600, prompts=24),
 }
 
 
@@ -115,7 +121,8 @@ def _train_and_measure(settings: Settings, context: Context, seed: int) -> Table
     """Return the rows of one seed's policies: pretrained, and trained by every method at every N."""
     checkpoint = context.checkpoint.stage(f"seed-{seed}")
     start = _policy(settings, seed)
-    pretrain(start, settings, settings, seed, checkpoint.stage("pretrained"))
+    prompts = settings.problems(settings.prompts, seed=seed)
+    pretrain(start, settings, prompts, settings, seed, checkpoint.stage("pretrained"))
     tables = _measure(settings, start, None, {"seed": seed, "method": "base", "rollouts": None})
     for method, parts in TRAINED.items():
         for rollouts in settings.rollouts:
@@ -141,12 +148,11 @@ def _train(
     rates = {MODEL: settings.learning_rate, CHOOSER: settings.sampler_rate}
 
     def batch(step: int) -> DecodingBatch:
-        prompts = settings.problems(settings.prompts, seed=seed, step=step)
         return DecodingBatch(
             policy,
             chooser,
             settings.every_bound,
-            prompts,
+            settings.problems(settings.prompts, seed=seed),
             settings.right,
             settings.length,
             settings.base,
@@ -167,9 +173,9 @@ def _train(
 
 
 def _measure(settings: Settings, policy: nn.Module, chooser: nn.Module | None, head: Row) -> Tables:
-    """Return exact pass rates and costs on the held-out prompts, at every bound and at the learnt distribution."""
+    """Return exact pass rates and costs at every bound, and of the learnt distribution over them."""
     lattice = Lattice(settings.length, settings.base)
-    prompts = settings.problems(settings.held_out, split="test")
+    prompts = settings.problems(settings.prompts, seed=head["seed"])
     right = settings.right(prompts, lattice.answers.expand(len(prompts), -1, -1))
     decoded = decoding.decode(lattice, tabulate(policy, prompts, lattice), right, settings.every_bound, settings.budget)
     names = settings.verifier_of(prompts)
@@ -207,7 +213,7 @@ def _by_verifier(names: list[str]) -> dict[str, list[int]]:
 
 
 def _policy(settings: Settings, seed: int) -> MaskedPolicy:
-    return MaskedPolicy(base=settings.base, words=settings.words, seed=seed)
+    return MaskedPolicy(UNTIED, base=settings.base, words=settings.words, seed=seed, start=START)
 
 
 def _chooser(settings: Settings, method: str) -> nn.Module:

@@ -24,12 +24,21 @@ class MaskedPolicy(nn.Module):
 
     The prompt is read once, by itself, and shared by all answers to it; LLaDA (arXiv:2502.09992) lets a prompt's words
     see the answer too. The empty place can be read and never written: it has no logit. Parameters start as those of
-    `Transformer` do, or from `seed` alone if it is given.
+    `Transformer` do, or from `seed` alone if it is given; `start` multiplies the matrices. At width 32 digits that
+    depend on each other are learnt far sooner from matrices that are 5 times as large.
 
     words: the number of words that prompts are written in; V + 1 by default, digits and the empty place.
     """
 
-    def __init__(self, shape: Shape = SMALL, *, base: int, words: int | None = None, seed: int | None = None) -> None:
+    def __init__(
+        self,
+        shape: Shape = SMALL,
+        *,
+        base: int,
+        words: int | None = None,
+        seed: int | None = None,
+        start: float = 1.0,
+    ) -> None:
         super().__init__()
         self.base = base
         vocabulary = base + 1 if words is None else words
@@ -39,6 +48,10 @@ class MaskedPolicy(nn.Module):
             if seed is not None:
                 torch.manual_seed(seed)
             self.transformer = Transformer(replace(shape, vocabulary=vocabulary))
+        with torch.no_grad():
+            for parameter in self.parameters():
+                if parameter.ndim == 2:
+                    parameter.mul_(start)
 
     def log_probs(self, prompts: Tensor, states: Tensor) -> Tensor:
         """Return log-probabilities in nats of each digit at each place, (B, M, L, V), in the parameters' type.
