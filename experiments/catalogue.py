@@ -92,6 +92,8 @@ EXPERIMENTS: dict[str, Entry] = {
         Entry("tokens", "maze_trajectories", "Fig. 10"),
         Entry("tokens", "data_scarce", "Fig. 4 and Table 4"),
         Entry("exact", "length_bias", "App. F"),
+        Entry("denoising", "diffusion_likelihood", "Sec. 4"),
+        Entry("feedback", "feedback", "(ours)"),
         Entry("llm", "llm", "Fig. 4 and 5", extra="llm"),
     )
 }

@@ -109,7 +109,8 @@ def score(policy: Denoiser, prompts: Tensor, answers: Tensor, empty: Tensor, bas
     states = torch.where(empty, base, answers[:, :, None])
     log_probs = policy.log_probs(prompts, states.flatten(1, 2)).unflatten(1, states.shape[1:3])
     digits = answers[:, :, None, :, None].expand(*states.shape, 1)
-    return log_probs.gather(-1, digits)[..., 0]
+    tokens: Tensor = log_probs.gather(-1, digits)[..., 0]
+    return tokens
 
 
 def _check_runs(runs: Sequence[int]) -> None:

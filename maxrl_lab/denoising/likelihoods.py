@@ -76,7 +76,8 @@ def elbo_coefficients(length: int, block: int | None = None) -> Tensor:
     empty_after = torch.stack([(counts[:, index + 1 :] == 0).all(1) for index in blocks], 1)
     values = torch.tensor([1 / (comb(size, a) * (size - a)) for a in range(size)] + [0.0], dtype=torch.float64)
     weights = torch.where(clean_before & empty_after, values[counts], 0.0)
-    return (weights[..., None] * ~visible).flatten(1)
+    coefficients: Tensor = (weights[..., None] * ~visible).flatten(1)
+    return coefficients
 
 
 def anchor_coefficients(length: int, anchors: int) -> Tensor:

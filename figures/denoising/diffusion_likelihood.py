@@ -1,0 +1,182 @@
+"""What stands for an answer's likelihood: bias, noise, memory, off-policy objectives, training, the bound's gap."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures import style
+
+Frames = Mapping[str, pd.DataFrame]
+COLUMNS = {
+    "moments": ("seed", "prompt", "surrogate", "passes", "estimator", "relative_bias", "noise"),
+    "off_policy": ("seed", "steps", "objective", "value"),
+    "bytes": ("objective", "samples", "bytes"),
+    "gaps": ("seed", "prompt", "verifier", "sampler", "block", "gap"),
+    "training": ("seed", "method", "rollouts", "share", "updates", "pass_rate"),
+}
+LOOKS = {
+    "path": ("#000000", "o", "path"),
+    "own_step": ("#777777", "s", "one own step × L"),
+    "elbo": ("#0072B2", "o", "bound (ELBO)"),
+    "two_times": ("#E69F00", "^", "two-times mean field"),
+    "mean_field": ("#D55E00", "v", "mean field"),
+    "coupled": ("#009E73", "D", "coupled"),
+    "spg": ("#CC79A7", "P", "SPG"),
+}
+"""Colour, marker and name of every surrogate, whatever its number of masks."""
+VERIFIERS = {"sum": ("#0072B2", "o"), "pairs": ("#D55E00", "s"), "running": ("#009E73", "^")}
+
+
+@style.styled
+def plot(tables: Frames, settings: Any) -> Figure:
+    """Return bias, noise, off-policy objectives, memory, training and the bound's gap."""
+    style.check_tables(tables, COLUMNS)
+    figure = Figure(figsize=(16, 9.4))
+    (bias, noise, off), (memory, training, gaps) = figure.subplots(2, 3)
+    _bias(bias, tables["moments"])
+    _noise(noise, tables["moments"], settings)
+    _off_policy(off, tables["off_policy"])
+    _bytes(memory, tables["bytes"])
+    _training(training, tables["training"], settings)
+    _gaps(gaps, tables["gaps"])
+    figure.suptitle(
+        f"What may stand for the likelihood of a denoised answer? {settings.length} digits base {settings.base}, "
+        f"{settings.base**settings.length} answers; {style.seeds_text(settings.seeds)}"
+    )
+    return figure
+
+
+def summarise(tables: Frames, settings: Any) -> pd.DataFrame:  # noqa: ARG001
+    """Return bias and noise of every surrogate and estimator, averaged over prompts, with intervals over seeds."""
+    averaged = means_over_prompts(tables["moments"], ["relative_bias", "noise", "cosine"])
+    return style.final_table(averaged, ["surrogate", "estimator"], ["relative_bias", "noise", "cosine"])
+
+
+def means_over_prompts(rows: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
+    """Return a seed's mean over prompts for every surrogate and estimator."""
+    keys = ["surrogate", "estimator", "seed", "passes"]
+    return rows.groupby(keys, sort=False)[metrics].mean().reset_index()
+
+
+def _look(surrogate: str) -> tuple[str, str, str]:
+    name, _, options = surrogate.partition(":")
+    colour, marker, label = LOOKS.get(name, ("#444444", "x", name))
+    count = options.partition("samples=")[2]
+    return colour, marker, f"{label}, {count} masks" if count else label
+
+
+def _bias(ax: Axes, rows: pd.DataFrame) -> None:
+    """Plot the relative bias of every surrogate, one mark an estimator."""
+    averaged = means_over_prompts(rows, ["relative_bias"])
+    names = [name for name in dict.fromkeys(averaged.surrogate) if "samples" not in name]
+    estimators = list(dict.fromkeys(averaged.estimator))
+    for index, estimator in enumerate(estimators):
+        shift = (index - (len(estimators) - 1) / 2) * 0.11
+        for place, name in enumerate(names):
+            values = averaged[(averaged.surrogate == name) & (averaged.estimator == estimator)].relative_bias
+            interval = style.interval_over_seeds(values.to_numpy())
+            at = place + shift
+            ax.plot([at, at], [interval.low, interval.high], color=style.colour(estimator), linewidth=1.5)
+            label = style.label(estimator) if place == 0 else None
+            ax.plot(at, interval.mean, "o", color=style.colour(estimator), markersize=5, label=label)
+    ax.set_xticks(range(len(names)), [_look(name)[2].replace(" ", "\n", 1) for name in names], fontsize=9)
+    ax.set_ylim(bottom=0)
+    ax.set(
+        ylabel="|bias| / |mean of the path's estimate|", title="bias: which surrogate, under which estimator (exact)"
+    )
+    style.legend_above_curves(ax, columns=2, fontsize=8.5)
+
+
+def _noise(ax: Axes, rows: pd.DataFrame, settings: Any) -> None:
+    """Plot noise against backward passes for Algorithm 1, or the first estimator."""
+    estimator = "maxrl" if "maxrl" in settings.estimators else settings.estimators[0]
+    averaged = means_over_prompts(rows[rows.estimator == estimator], ["noise"])
+    for name, of_name in averaged.groupby(averaged.surrogate.str.partition(":")[0], sort=False):
+        colour, marker, label = _look(str(name))
+        x, interval = style.over_seeds(of_name, "passes", "noise")
+        errors = np.nan_to_num(np.stack([interval.mean - interval.low, interval.high - interval.mean]))
+        ax.errorbar(x, interval.mean, errors, color=colour, marker=marker, markersize=7, capsize=2, label=label)
+    ax.set(xscale="log", yscale="log", xlabel="backward passes for an answer", ylabel="noise / |mean of the path's|")
+    ax.set_title(f"noise of one group's estimate: {style.label(estimator)}, N = {settings.group} (exact)")
+    style.plain_x(ax, averaged.passes)
+    style.plain_ticks(ax)
+    style.legend_above_curves(ax, columns=2)
+
+
+def _off_policy(ax: Axes, rows: pd.DataFrame) -> None:
+    """Plot what every objective is worth while the policy moves away from its rollouts."""
+    names = list(dict.fromkeys(rows.objective))
+    masks = [name for name in names if name.startswith("vrpo")]
+    for name in names:
+        of_name = rows[rows.objective == name]
+        if name in masks:
+            shade = colormaps["Oranges"](0.45 + 0.5 * masks.index(name) / max(1, len(masks) - 1))
+            look = {"color": shade, "label": f"VRPO, n = {name.partition('=')[2]}", "linewidth": 1.4}
+        else:
+            colour, label = {"true": ("#000000", "true ratio"), "bgpo": ("#0072B2", "BGPO, any n")}.get(
+                name, ("#777777", "ratio of exact bounds")
+            )
+            look = {"color": colour, "label": label, "dashes": (4, 2) if name == "bound" else (None, None)}
+        style.band(ax, of_name, "steps", "value", name, **look)
+    ax.set(xlabel="updates on the same rollouts", ylabel="objective on the old rollouts")
+    ax.set_title("off-policy: the true objective and its estimates (exact)")
+    style.legend_above_curves(ax, columns=2)
+
+
+def _bytes(ax: Axes, rows: pd.DataFrame) -> None:
+    for name, colour, marker, label in (
+        ("vrpo", "#D55E00", "o", "VRPO: all masks in one graph"),
+        ("bgpo", "#0072B2", "s", "BGPO: one mask after another"),
+    ):
+        of_name = rows[rows.objective == name].sort_values("samples")
+        ax.plot(of_name.samples, of_name.bytes / 2**20, marker=marker, color=colour, label=label)
+    ax.set(xscale="log", yscale="log", xlabel="masks n for an answer", ylabel="MiB kept for backward")
+    ax.set_title("memory of one backward pass")
+    style.plain_x(ax, rows.samples)
+    style.plain_ticks(ax)
+    ax.legend(loc="upper left")
+
+
+def _training(ax: Axes, rows: pd.DataFrame, settings: Any) -> None:
+    """Plot the exact pass rate at the end against N."""
+    last = rows[rows.share == 1]
+    for name in dict.fromkeys(last.method):
+        colour, marker, label = _look(name)
+        dashes = (2, 1) if "samples" in name else (None, None)
+        style.band(
+            ax,
+            last[last.method == name],
+            "rollouts",
+            "pass_rate",
+            name,
+            color=colour,
+            marker=marker,
+            label=label,
+            dashes=dashes,
+        )
+    start = rows[rows.share == 0].pass_rate.mean()
+    ax.axhline(start, color="#444444", linewidth=1, dashes=(1, 2), label="base")
+    ax.set(xscale="log", xlabel="rollouts N", ylabel="mean exact pass rate after training")
+    passes = settings.path_updates * settings.length
+    ax.set_title(f"training: MaxRL, {passes} backward passes for each rollout of a group")
+    style.plain_x(ax, last.rollouts)
+    style.legend_above_curves(ax, columns=2)
+
+
+def _gaps(ax: Axes, rows: pd.DataFrame) -> None:
+    blocks = rows[rows.block.notna()]
+    for name, (colour, marker) in VERIFIERS.items():
+        of_name = blocks[blocks.verifier == name]
+        if not of_name.empty:
+            averaged = of_name.groupby(["seed", "block"]).gap.mean().reset_index()
+            style.band(ax, averaged, "block", "gap", name, color=colour, marker=marker, label=name)
+    ax.set_xticks(sorted(blocks.block.unique()))
+    ax.set_ylim(bottom=0)
+    ax.set(xlabel="places in a block (1: left to right; all: any order)", ylabel="E[log p(x) − bound], nats")
+    ax.set_title("gap of the bound, by block length (exact)")
+    ax.legend(title="verifier", loc="upper left")
