@@ -93,7 +93,9 @@ EXPERIMENTS: dict[str, Entry] = {
         Entry("tokens", "data_scarce", "Fig. 4 and Table 4"),
         Entry("exact", "length_bias", "App. F"),
         Entry("denoising", "diffusion_likelihood", "Sec. 4"),
+        Entry("denoising", "diffusion_sampler", "Sec. 4"),
         Entry("feedback", "feedback", "(ours)"),
+        Entry("exploration", "nonlinear_bandit", "(ours)"),
         Entry("llm", "llm", "Fig. 4 and 5", extra="llm"),
     )
 }
