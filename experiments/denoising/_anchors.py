@@ -15,7 +15,7 @@ from maxrl_lab.denoising.moments import Problem, ScoreMoments
 from maxrl_lab.denoising.samplers import EntropyBounded
 from maxrl_lab.policies.masked import PairwiseDenoiser
 from maxrl_lab.rows import Row, Tables
-from maxrl_lab.settings import Count, Each, Interval, Positive, Settings
+from maxrl_lab.settings import Count, Each, Interval, Positive, Settings, Whole
 
 ESTIMATOR = "maxrl"
 
@@ -26,7 +26,7 @@ class Surrogates(Settings):
 
     scale: Positive = 1.0
     """Standard deviation of the denoisers' parameters."""
-    digits: Annotated[int, Interval(2)] = 4
+    digits: Annotated[int, Whole(2)] = 4
     """Number of digits of the denoisers, the base of their answers."""
     group: Count = 16
     """Number N of rollouts in the groups whose noise is measured."""

@@ -5,24 +5,25 @@ a learnt sampler. Its text was not at hand: what is here is a reconstruction fro
 summaries. On answers of a few digits all that it approximates is exact, and two questions of its reviewers have
 answers: how far the surrogate is from the full likelihood, and why there are two anchors.
 
-1. Pass rate against the number of evaluations of the network, both exact, for entropy-bounded decoding: the
-   pretrained policy, the model trained by its path's score at one bound, a distribution q(bound | prompt)
-   trained alone, and both. Where bounds are learnt, an answer counts as right if it comes within a budget.
+1. Pass rate against the number of evaluations of the network, both exact, for entropy-bounded decoding: the pretrained
+   policy, the model trained by its path's score at one bound, a distribution q(bound | prompt) trained alone, and both.
+   Where bounds are learnt, an answer counts as right if it comes within a budget.
 2. Bias and noise of the surrogate with m anchors: d1 at m = 1, DiFFPO's two at m = 2, the exact path at m = L.
 3. The same with importance weights per token, capped at C; and of d1 where the sampler fills several places at once.
 
     maxrl-lab run diffusion_sampler        (half a minute)
 
-Tables: `decoding` (a row per seed, method, N, verifier and bound; the bound is empty where it is learnt), `bounds` (how
-often each is taken), `anchors` (a row per seed, verifier, m and kind of weights), `steps` (the divergence of each
-step), `sets` (the bias of d1 under each bound).
+Tables: `decoding` (a row per seed, method, N, verifier and bound; the bound is empty where it is learnt, and where it
+is the best for each prompt), `training` (now and then in training), `bounds` (how often each is taken), `anchors` (a
+row per seed, verifier, m and kind of weights), `steps` (the divergence of each step), `sets` (the bias of d1 under each
+bound).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from envs.canvas import Canvas
 from experiments.denoising import _anchors
@@ -31,21 +32,19 @@ from maxrl_lab.denoising.decoding import CHOOSER, MODEL, Chooser, DecodingBatch,
 from maxrl_lab.denoising.lattice import Lattice
 from maxrl_lab.denoising.moments import tabulate
 from maxrl_lab.denoising.pretraining import Pretraining, pretrain
+from maxrl_lab.denoising.study import Network
 from maxrl_lab.errors import InputError
-from maxrl_lab.policies.masked import SMALL, MaskedPolicy
 from maxrl_lab.policies.stack import Stack
 from maxrl_lab.rows import Row, Tables, append
 from maxrl_lab.runs.context import Context
 from maxrl_lab.settings import Count, Counts, Each, Interval, Probability, Rate
 from maxrl_lab.settings import Settings as Group
-from maxrl_lab.training.fit import Optimisation, fit
+from maxrl_lab.training.fit import Checkpoint, Optimisation, fit
 from maxrl_lab.training.methods import Sampled
 
 ESTIMATOR = "maxrl"
 TRAINED = {"model": (MODEL,), "sampler": (CHOOSER,), "joint": (MODEL, CHOOSER)}
 """What each method trains: the model at one bound, the distribution over bounds, or both."""
-UNTIED, START = replace(SMALL, tied=False), 5.0
-"""The transformer, and the factor on its first matrices."""
 EVERY = "all"
 """Stands for the mean over all verifiers."""
 
@@ -62,25 +61,23 @@ class Decoding(Group):
     """Entropy bound in nats at which the model alone is trained; it is one of the bounds."""
     budget: Count = 2
     """Most evaluations of the network with which an answer counts as right where bounds are learnt."""
-    steps: Count = 100
+    steps: Count = 60
     """Number of updates of each training."""
-    prompts: Count = 9
+    measurements: Count = 6
+    """Number of measurements in a training, beside the one before it."""
+    prompts: Count = 12
     """Number of prompts, on which policies are pretrained, trained and measured; all are in every update."""
-    learning_rate: Rate = 0.003
+    learning_rate: Rate = 0.005
     """Learning rate of Adam for the model."""
-    sampler_rate: Rate = 0.05
+    sampler_rate: Rate = 0.1
     """Learning rate of Adam for the distribution over bounds."""
 
 
 @dataclass(frozen=True)
-class Settings(_anchors.Surrogates, Decoding, Pretraining, Canvas):
+class Settings(_anchors.Surrogates, Decoding, Pretraining, Network, Canvas):
     """Problems, pretraining, decoding and surrogates."""
 
-    pretrain_steps: Count = 400
-    """Number of updates of the pretraining."""
-    pretrain_rate: Rate = 0.007
-    """Learning rate of Adam in the pretraining."""
-    noise: Probability = 0.1
+    noise: Probability = 0.2
     """Probability with which a digit of a solution is replaced by a random one."""
     seeds: Count = 3
     """Number of seeds; a seed redraws policies, problems and rollouts."""
@@ -103,8 +100,8 @@ PRESETS = {
         length=2, base=3, digits=3, seeds=1, rollouts=(4,), steps=3, prompts=3, pretrain_steps=5, budget=1
     ),
     "quick": Settings(seeds=2),
-    "standard": Settings(seeds=4, steps=150),
-    "full": Settings(seeds=16, rollouts=(4, 16, 64), steps=600, prompts=24),
+    "standard": Settings(seeds=8),
+    "full": Settings(seeds=16, rollouts=(4, 16, 64), prompts=24),
 }
 
 
@@ -124,67 +121,63 @@ def _train_and_measure(settings: Settings, context: Context, seed: int) -> Table
     prompts = settings.problems(settings.prompts, seed=seed)
     pretrain(start, settings, prompts, settings, seed, checkpoint.stage("pretrained"))
     tables = _measure(settings, start, None, {"seed": seed, "method": "base", "rollouts": None})
+    append(tables, {"decoding": _best(settings, start, seed)})
     for method, parts in TRAINED.items():
         for rollouts in settings.rollouts:
             policy, chooser = _policy(settings, seed), _chooser(settings, method)
             policy.load_state_dict(start.state_dict())
+            head = {"seed": seed, "method": method, "rollouts": rollouts}
             stage = checkpoint.stage(f"{method}-{rollouts}")
-            _train(settings, (policy, chooser), parts, rollouts, seed, stage)
-            learnt = chooser if CHOOSER in parts else None
-            append(tables, _measure(settings, policy, learnt, {"seed": seed, "method": method, "rollouts": rollouts}))
+            append(tables, _train(settings, (policy, chooser), head, stage))
+            append(tables, _measure(settings, policy, chooser if CHOOSER in parts else None, head))
     return tables
 
 
-def _train(
-    settings: Settings,
-    networks: tuple[nn.Module, nn.Module],
-    parts: tuple[int, ...],
-    rollouts: int,
-    seed: int,
-    checkpoint: object,
-) -> None:
-    """Train the model, the distribution over bounds, or both, in place."""
-    policy, chooser = networks
+def _train(settings: Settings, networks: tuple[nn.Module, nn.Module], head: Row, checkpoint: Checkpoint) -> Tables:
+    """Train what the method trains, in place; return its exact pass rate and cost now and then."""
+    parts, prompts = TRAINED[head["method"]], settings.problems(settings.prompts, seed=head["seed"])
     rates = {MODEL: settings.learning_rate, CHOOSER: settings.sampler_rate}
 
     def batch(step: int) -> DecodingBatch:
         return DecodingBatch(
-            policy,
-            chooser,
+            *networks,
             settings.every_bound,
-            settings.problems(settings.prompts, seed=seed),
+            prompts,
             settings.right,
             settings.length,
             settings.base,
             parts=parts,
             budget=settings.budget if CHOOSER in parts else None,
-            seed=seed,
+            seed=head["seed"],
             step=step,
         )
 
-    fit(
+    def measure(step: int) -> Tables:
+        decoded = _decoded(settings, networks[0], prompts).mixed(_log_q(networks[1], prompts))
+        (row,) = _rows([EVERY] * len(prompts), decoded, 0, {**head, "updates": step})
+        return {"training": [row]}
+
+    return fit(
         Stack([networks[part] for part in parts]),
-        [Sampled(ESTIMATOR, rollouts)] * len(parts),
+        [Sampled(ESTIMATOR, head["rollouts"])] * len(parts),
         [rates[part] for part in parts],
-        Optimisation(settings.steps, "adam"),
+        Optimisation(settings.steps, "adam", measure_every=max(1, settings.steps // settings.measurements)),
         batch=batch,
-        checkpoint=checkpoint,  # type: ignore[arg-type]
+        checkpoint=checkpoint,
+        measure=measure,
     )
 
 
 def _measure(settings: Settings, policy: nn.Module, chooser: nn.Module | None, head: Row) -> Tables:
     """Return exact pass rates and costs at every bound, and of the learnt distribution over them."""
-    lattice = Lattice(settings.length, settings.base)
     prompts = settings.problems(settings.prompts, seed=head["seed"])
-    right = settings.right(prompts, lattice.answers.expand(len(prompts), -1, -1))
-    decoded = decoding.decode(lattice, tabulate(policy, prompts, lattice), right, settings.every_bound, settings.budget)
+    decoded = _decoded(settings, policy, prompts)
     names = settings.verifier_of(prompts)
     chances = [(bound, column) for column, bound in enumerate(settings.every_bound)]
     rows = [row for bound, column in chances for row in _rows(names, decoded, column, {**head, "bound": bound})]
     if chooser is None:
         return {"decoding": rows}
-    with torch.no_grad():
-        log_q = chooser(prompts)
+    log_q = _log_q(chooser, prompts)
     rows += _rows(names, decoded.mixed(log_q), 0, {**head, "bound": None})
     shares = log_q.exp().double()
     return {
@@ -197,6 +190,29 @@ def _measure(settings: Settings, policy: nn.Module, chooser: nn.Module | None, h
     }
 
 
+def _best(settings: Settings, policy: nn.Module, seed: int) -> list[Row]:
+    """Return what the bound that is best within the budget for each prompt would give: no distribution has more."""
+    prompts = settings.problems(settings.prompts, seed=seed)
+    decoded = _decoded(settings, policy, prompts)
+    best = decoded.in_time.argmax(1, keepdim=True)
+    taken = decoding.Decoded(*(values.gather(1, best) for values in decoded))
+    head = {"seed": seed, "method": "best bound", "rollouts": None, "bound": None}
+    return _rows(settings.verifier_of(prompts), taken, 0, head)
+
+
+def _decoded(settings: Settings, policy: nn.Module, prompts: Tensor) -> decoding.Decoded:
+    """Return exact pass rates and costs of every bound, (B, G)."""
+    lattice = Lattice(settings.length, settings.base)
+    right = settings.right(prompts, lattice.answers.expand(len(prompts), -1, -1))
+    return decoding.decode(lattice, tabulate(policy, prompts, lattice), right, settings.every_bound, settings.budget)
+
+
+def _log_q(chooser: nn.Module, prompts: Tensor) -> Tensor:
+    with torch.no_grad():
+        values: Tensor = chooser(prompts)
+    return values
+
+
 def _rows(names: list[str], decoded: decoding.Decoded, column: int, head: Row) -> list[Row]:
     """Return a row per verifier and one for all."""
     measured = dict(zip(("pass_rate", "in_time", "evaluations"), decoded, strict=True))
@@ -207,13 +223,13 @@ def _rows(names: list[str], decoded: decoding.Decoded, column: int, head: Row) -
 
 
 def _by_verifier(names: list[str]) -> dict[str, list[int]]:
-    """Return the rows of the prompts of each verifier, and of all."""
+    """Return the rows of the prompts of each verifier, after all of them."""
     groups = {name: [row for row, other in enumerate(names) if other == name] for name in dict.fromkeys(names)}
     return {EVERY: list(range(len(names))), **groups}
 
 
-def _policy(settings: Settings, seed: int) -> MaskedPolicy:
-    return MaskedPolicy(UNTIED, base=settings.base, words=settings.words, seed=seed, start=START)
+def _policy(settings: Settings, seed: int) -> nn.Module:
+    return settings.make(settings, settings.words, settings.prompt_length, seed)
 
 
 def _chooser(settings: Settings, method: str) -> nn.Module:
