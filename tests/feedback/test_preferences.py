@@ -1,5 +1,6 @@
 """Preferences: fair coins between equal outcomes, rewards by maximum likelihood, DPO's loss."""
 
+import math
 from itertools import pairwise
 
 import pytest
@@ -51,7 +52,7 @@ class TestRankings:
 class TestDpo:
     def test_by_hand(self):
         loss = dpo_loss(*(torch.tensor(value) for value in (-1.0, -3.0, -2.0, -2.0)), beta=0.5)
-        assert float(loss) == pytest.approx(torch.tensor(1 + torch.exp(torch.tensor(-1.0))).log())
+        assert float(loss) == pytest.approx(math.log(1 + math.exp(-1.0)))
 
     def test_at_the_reference_its_gradient_is_half_beta_of_the_difference_of_scores(self):
         values = torch.tensor([-1.0, -2.0], dtype=torch.float64, requires_grad=True)
@@ -66,9 +67,7 @@ class TestFit:
     def test_two_items_by_hand(self):
         # with weights 3 : 1 and a vanishing ridge the difference of rewards is log 3
         theta = fit_rewards(torch.tensor([[0.0, 3.0], [1.0, 0.0]]), 1e-9)
-        assert theta.tolist() == pytest.approx(
-            [0.5 * torch.tensor(3.0).log(), -0.5 * torch.tensor(3.0).log()], abs=1e-6
-        )
+        assert theta.tolist() == pytest.approx([math.log(3) / 2, -math.log(3) / 2], abs=1e-6)
 
     @pytest.mark.parametrize("ridge", [0.01, 0.25, 1.0])
     def test_it_is_the_maximum(self, ridge):
