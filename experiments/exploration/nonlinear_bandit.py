@@ -214,9 +214,11 @@ def _ends(named: Sequence[Row], case: Case, trace: Trace) -> list[Row]:
     truths = case.truths[: len(named)]
     ends = sphere.ascend(case.rewards, trace.weights, case.actions[trace.actions[:, -1]])
     gradient, eigenvalue = sphere.steepness_at(case.rewards, truths, ends)
+    best = case.chances[: len(named)].amax(1)
     columns = {
-        "best": case.chances[: len(named)].amax(1),
+        "best": best,
         "final": trace.values[:, -1],
+        "pulls_to_half": _pulls_to_half(trace.values, best, int(trace.pulls[0])),
         "mean_reward": trace.mean_reward,
         "mixture_loss": trace.mixture_loss,
         "truth_loss": trace.truth_loss,
@@ -225,6 +227,16 @@ def _ends(named: Sequence[Row], case: Case, trace: Trace) -> list[Row]:
         "eigenvalue": eigenvalue,
     }
     return [{**row, **{name: float(column[run]) for name, column in columns.items()}} for run, row in enumerate(named)]
+
+
+def _pulls_to_half(values: Tensor, best: Tensor, per_round: int) -> Tensor:
+    """Return the pull (R,) at which runs first play what has half the best chance of success; NaN if they never do.
+
+    values: (R, T) in rounds of `per_round` pulls; best: (R,).
+    """
+    good = values >= best[:, None] / 2
+    first = good.double().argmax(1) * per_round + 1.0
+    return torch.where(good.any(1), first, torch.nan)
 
 
 def _policies(settings: Settings, case: Case) -> Tables:
@@ -240,11 +252,15 @@ def _policies(settings: Settings, case: Case) -> Tables:
 
     def report(runs: Sequence[Run]) -> Tables:
         tables: Tables = {}
-        best = case.chances.amax(1)
         for run, values in zip(runs, climb(case, runs, budget, max(settings.rollouts)), strict=True):
             row = {**_named(case), "method": run.method.name, "rollouts": run.method.rollouts, "seed": run.seed}
-            per_update = run.method.rollouts or max(settings.rollouts)
-            end = {"best": float(best[run.seed]), "final": float(values[-1]), "mean_reward": float(values.mean())}
+            per_update, best = run.method.rollouts or max(settings.rollouts), case.chances[[run.seed]].amax(1)
+            end = {
+                "best": float(best),
+                "final": float(values[-1]),
+                "pulls_to_half": float(_pulls_to_half(values[None], best, per_update)),
+                "mean_reward": float(values.mean()),
+            }
             append(tables, {"curves": _curves([row], values[None], per_update, budget), "runs": [{**row, **end}]})
         return tables
 
