@@ -26,7 +26,6 @@ from maxrl_lab.training import fit
 from maxrl_lab.training.groups import DivergedError
 from maxrl_lab.training.methods import Sampled
 
-
 _START = 5.0
 """Factor on the transformer's first weights, which are otherwise too flat to learn digits that depend on each other."""
 

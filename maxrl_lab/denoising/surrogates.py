@@ -115,7 +115,7 @@ def coupled(length: int) -> Law:
 
 
 def spg(length: int, *, beta: Annotated[float, Interval()] = 1.5) -> Law:  # noqa: ARG001
-    """The bound for right answers and Rényi's upper bound of order `beta` for wrong ones, from the same masks (SPG)."""
+    """The bound for right answers and Rényi's of order `beta` for wrong ones, from the same masks (SPG)."""
     return elbo(length)
 
 
@@ -196,12 +196,13 @@ def sample(law: Law, orders: Tensor, samples: int, stream: torch.Generator) -> t
 
 
 def renyi_bound(log_probs: Tensor, empty: Tensor, beta: float) -> Tensor:
-    """Return SPG's upper bound (...) of log p(x), estimated from J masks: pushed down, it pushes log p(x) down.
+    """Return SPG's upper bound (...) of log p(x), estimated from J masks; it stands for wrong answers.
 
         (1/beta) sum_i log( (1/J) sum_j pi(x_i | x outside mask j)^beta (L/k_j) 1{i in mask j} )
 
     log_probs (..., J, L) of each token in each pass, and the empty places, of which k_j are in mask j. A token that no
-    mask holds counts 0. The mean over masks inside the logarithm is a bound; an estimate of few masks is biased.
+    mask holds counts 0. With the mean over masks inside the logarithm it is above log p(x) for beta >= L, by Hölder's
+    inequality [lab]; SPG's code takes 1 to 2, where it need not be, and few masks estimate it with a bias.
     """
     share = empty.sum(-1, keepdim=True).to(log_probs) / empty.shape[-1]
     terms = torch.where(empty, beta * log_probs - share.clamp(min=1e-12).log(), -torch.inf)
