@@ -95,6 +95,7 @@ EXPERIMENTS: dict[str, Entry] = {
         Entry("denoising", "diffusion_likelihood", "Sec. 4"),
         Entry("denoising", "diffusion_sampler", "Sec. 4"),
         Entry("feedback", "feedback", "(ours)"),
+        Entry("exploration", "first_success", "(ours)"),
         Entry("exploration", "nonlinear_bandit", "(ours)"),
         Entry("llm", "llm", "Fig. 4 and 5", extra="llm"),
     )

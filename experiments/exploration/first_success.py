@@ -52,7 +52,6 @@ class Worlds(Group):
         "maze 7:8:16",
         "maze 9:12:24",
         "maze 11:16:32",
-        "maze 11:20:40",
         "maze 11:24:36",
         "lake 4x4",
         "lake 8x8",
@@ -60,7 +59,7 @@ class Worlds(Group):
     """Worlds, written `maze SIZE:MOVES:HORIZON`, `lake 4x4` or `lake 8x8`."""
     shown: Annotated[str, Readable(_worlds.read)] = "maze 11:16:32"
     """World whose curves are shown, and where MEX hands its first success to MaxRL; it need not be among the worlds."""
-    seeds: Count = 20
+    seeds: Count = 12
     """Number of mazes of each kind; every seed has its own."""
     lake_seeds: Count = 5
     """Number of runs on each lake."""
@@ -78,11 +77,11 @@ class Gradients(Group):
     """Numbers N of rollouts in a group."""
     push: Positive = 2.0
     """How far the only success of a group moves the logits along its path; this sets every learning rate."""
-    updates: Count = 300
+    updates: Count = 120
     """Most groups with a success in them of one run."""
     spoken: Count = 16
     """Number N of rollouts in a group of the two methods that learn from silent groups as well."""
-    spoken_updates: Count = 300
+    spoken_updates: Count = 150
     """Most groups of one run of these two methods, all of which are sampled."""
     bonus: Positive = 1.0
     """Factor of the count bonus, which is added to the advantages of MaxRL."""
@@ -98,9 +97,9 @@ class Explorers(Group):
     """Strength of BUMEX's regularisation; 5 is that of its official code."""
     decay: Positive = 10.0
     """Number of episodes after which BUMEX explores with half of its moves."""
-    episodes: Count = 1000
+    episodes: Count = 400
     """Most episodes of an explorer."""
-    growth: Annotated[float, Interval(0, 1, closed_low=True)] = 0.1
+    growth: Annotated[float, Interval(0, 1, closed_low=True)] = 0.25
     """Share by which the episodes on a lake must grow before an explorer plans anew; in mazes it plans every one."""
     ascent_world: Annotated[str, Readable(_worlds.read)] = "maze 7:8:16"
     """World on which MEX's objective is also climbed by gradient ascent."""
@@ -159,15 +158,27 @@ PRESETS = {
         bounds_seeds=2,
     ),
     "quick": Settings(
-        worlds=("maze 7:4:8", "maze 7:8:16", "maze 9:12:24", "maze 11:16:32", "maze 11:24:36", "lake 4x4"),
-        seeds=10,
-        spoken_updates=100,
-        episodes=400,
+        worlds=("maze 7:4:8", "maze 7:8:16", "maze 9:12:24", "maze 11:16:32", "lake 4x4"),
+        seeds=6,
+        updates=80,
+        spoken_updates=60,
+        episodes=250,
         bounds_episodes=2000,
-        ascent_seeds=3,
+        bounds_seeds=2,
+        ascent_seeds=2,
+        ascent_steps=20,
     ),
     "standard": Settings(),
-    "full": Settings(seeds=50, lake_seeds=20, spoken_updates=3000, episodes=10_000, bounds_episodes=500_000),
+    "full": Settings(
+        worlds=(*Settings().worlds, "maze 11:20:40", "maze 11:28:42"),
+        seeds=50,
+        lake_seeds=20,
+        updates=1000,
+        spoken_updates=3000,
+        episodes=10_000,
+        bounds_episodes=500_000,
+        growth=0.02,
+    ),
 }
 
 

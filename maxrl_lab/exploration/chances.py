@@ -6,7 +6,8 @@ Over all p with low <= p <= high and sum p = 1:
 
 Without a penalty (lambda = 0) this is a linear programme, which is filled like basins with water: the mass that the
 lower limits leave goes to the values in falling order, as far as the upper limits allow. With a penalty the solution is
-p_i = clip(lambda nominal_i / (nu - V_i), low_i, high_i), and nu is found by bisection. The box alone is what bounds
+p_i = clip(lambda nominal_i / (nu - V_i), low_i, high_i), and nu is found by bisection, or by Newton's method where
+nothing is clipped. The box alone is what bounds
 need (van Hulst et al. 2025, arXiv:2504.05978, whose official code solves the same two problems); the penalty alone is
 the log-likelihood of what was seen, as in MEX (Liu et al. 2023, arXiv:2305.18258). The worst distribution is the best
 one of -V.
@@ -21,6 +22,8 @@ ITERATIONS = 60
 """Halvings of the bracket around nu. The value is flat at its maximum, so that an error in nu counts squared."""
 COARSE = 16
 """Halvings while a policy is planned: the value is then off by less than 1e-6."""
+NEWTON = 8
+"""Newton's steps where the limits are 0 and 1."""
 _TOLERANCE = 1e-9
 
 
@@ -90,6 +93,25 @@ def _masses(mu: Tensor, behind: Tensor, low: Tensor, high: Tensor, nominal: Tens
     return torch.where(nominal > 0, seen, torch.where(gap < 0, high, low))
 
 
+def newton(values: Tensor, is_open: Tensor, nominal: Tensor, penalty: Tensor, iterations: int = NEWTON) -> Tensor:
+    """Return what `bisect` returns where every limit is 0 to 1, or closed (0 to 0), in fewer steps, (..., C).
+
+    The sum of nominal_i / (mu + behind_i) is convex and falls with mu, so Newton's steps from the left never pass the
+    solution. If the sum is below 1 at mu = 0 already, the rest goes to the best column, which was never seen then.
+    """
+    best, column = values.masked_fill(~is_open, -torch.inf).max(-1, keepdim=True)
+    behind = (best - values) / penalty[..., None]
+    mu = torch.where(nominal > 0, nominal - behind, 0.0).amax(-1, keepdim=True).clamp(min=0)
+    for _ in range(iterations):
+        gap = (mu + behind).clamp(min=1e-300)
+        share = nominal / gap
+        mu = (mu + (share.sum(-1, keepdim=True) - 1) / (share / gap).sum(-1, keepdim=True)).clamp(min=0)
+    chances = nominal / (mu + behind).clamp(min=1e-300)
+    total = chances.sum(-1, keepdim=True)
+    chances = chances / total.clamp(min=1)
+    return chances.scatter_add(-1, column, (1 - total).clamp(min=0))
+
+
 def divergence(nominal: Tensor, chances: Tensor) -> Tensor:
     """Return KL(nominal || chances) in nats, (...): infinite where something seen has no chance."""
     return (torch.xlogy(nominal, nominal) - torch.xlogy(nominal, chances)).sum(-1)
@@ -130,13 +152,17 @@ class Inner:
         """Turn rows of infinite penalty into points, and remember the rows whose problem is not linear."""
         trusted = penalty.isinf()
         if bool(trusted.any()):
-            arguments = (self.low[trusted], self.high[trusted], nominal[trusted], penalty[trusted])
-            nearest = bisect(torch.zeros_like(self.low[trusted]), *arguments)
-            self.low, self.high = self.low.clone(), self.high.clone()
-            self.low[trusted] = self.high[trusted] = nearest
+            inside = ((nominal >= self.low) & (nominal <= self.high)).all(-1)
+            nearest, outside = nominal.clone(), trusted & ~inside
+            if bool(outside.any()):
+                arguments = (self.low[outside], self.high[outside], nominal[outside], penalty[outside])
+                nearest[outside] = bisect(torch.zeros_like(self.low[outside]), *arguments)
+            self.low, self.high = (torch.where(trusted[:, None], nearest, part) for part in (self.low, self.high))
         self.curved = ((penalty > 0) & ~trusted).nonzero().flatten()
         self.nominal, self.penalty = nominal[self.curved], penalty[self.curved]
         self.curved_low, self.curved_high = self.low[self.curved], self.high[self.curved]
+        self.is_open = self.curved_high > 0
+        self.free = bool((self.curved_low == 0).all()) and bool(((self.curved_high == 1) | ~self.is_open).all())
 
     def best(self, values: Tensor) -> Tensor:
         """Return max_p p V - lambda KL(nominal || p), (...), of values (..., C)."""
@@ -148,7 +174,7 @@ class Inner:
             result = (water_fill(flat, self.low, self.high) * flat).sum(-1)
         if len(self.curved):
             part = flat[self.curved]
-            chances = self._bisected(part)
+            chances = self._solved(part)
             result[self.curved] = (chances * part).sum(-1) - self.penalty * divergence(self.nominal, chances)
         return result.view(self.shape)
 
@@ -157,9 +183,11 @@ class Inner:
         flat = values.reshape(-1, values.shape[-1])
         result = water_fill(flat, self.low, self.high)
         if len(self.curved):
-            result[self.curved] = self._bisected(flat[self.curved])
+            result[self.curved] = self._solved(flat[self.curved])
         return result.view(*self.shape, -1)
 
-    def _bisected(self, values: Tensor) -> Tensor:
+    def _solved(self, values: Tensor) -> Tensor:
+        if self.free:
+            return newton(values, self.is_open, self.nominal, self.penalty)
         limits = self.curved_low, self.curved_high
         return bisect(values, *limits, self.nominal, self.penalty, self.iterations)

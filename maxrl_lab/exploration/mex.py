@@ -91,9 +91,14 @@ def greedy(moves: Tensor, second: Tensor | None = None) -> Tensor:
     return (best.double() / best.sum(-1, keepdim=True)).log()
 
 
-def mex_policy(tables: Tables, experience: Experience, eta: float, iterations: int = COARSE) -> Tensor:
-    """Return the policy that the relaxation plays in the next episode, (H, B, S, A) log-probabilities."""
-    return greedy(plan(tables, experience, eta, iterations).moves, pessimistic_moves(tables, experience))
+def mex_policy(tables: Tables, experience: Experience, eta: float, *, settle: bool = True) -> Tensor:
+    """Return the policy that the relaxation plays in the next episode, (H, B, S, A) log-probabilities.
+
+    settle: of moves that promise the same, those are preferred whose promise is kept by what was seen alone; the formula
+    leaves that open, and ties at random keep exploring after the goal was found. It makes even eta = 0 learn.
+    """
+    known = pessimistic_moves(tables, experience) if settle else None
+    return greedy(plan(tables, experience, eta).moves, known)
 
 
 def best_pass_rate(tables: Tables) -> Tensor:
@@ -201,7 +206,7 @@ def _evaluated(tables: Tables, chances: Tensor, candidates: Tensor, active: Tens
     for _ in range(tables.horizon):
         seen = torch.cat([value, promise], 1).gather(1, at).view(tasks, states, actions, -1)
         after = (chances * seen).sum(-1)
-        value = torch.where(active, after.amax(-1), value)
+        value = torch.where(active, after.max(-1).values, value)  # unlike amax, its gradient breaks ties
         moves.append(after)
         values.append(value)
     return torch.stack(values[::-1]), torch.stack(moves[::-1])

@@ -39,7 +39,9 @@ def best_values(tasks):
                 moves = []
                 for action in range(actions):
                     nexts = tasks.successors[task, state, action].reshape(-1).tolist()
-                    chances = [1.0] if tasks.probabilities is None else tasks.probabilities[task, state, action].tolist()
+                    chances = (
+                        [1.0] if tasks.probabilities is None else tasks.probabilities[task, state, action].tolist()
+                    )
                     moves.append(sum(chance * after[task][to] for chance, to in zip(chances, nexts, strict=True)))
                 row.append(max(moves))
             rows.append(row)
@@ -188,7 +190,9 @@ class TestExploringWeights:
     def test_the_formula_is_the_expected_improvement(self):
         """A draw of 200,000 comes within 5 standard errors, at most 0.0014."""
         draws = 0.2 + 0.6 * torch.rand(200_000, generator=torch.Generator().manual_seed(0))
-        assert self.weights([0.2, 0.4], [0.8, 0.6])[0] == pytest.approx(float((draws - 0.4).clamp(min=0).mean()), abs=0.0014)
+        assert self.weights([0.2, 0.4], [0.8, 0.6])[0] == pytest.approx(
+            float((draws - 0.4).clamp(min=0).mean()), abs=0.0014
+        )
 
     def test_a_certainly_best_move_weighs_1_and_a_hopeless_one_nothing(self):
         assert self.weights([0.7, 0.1], [0.9, 0.5]) == pytest.approx([1.0, UNDECIDED_FLOOR])
@@ -270,5 +274,7 @@ class TestBoxes:
         box = boxes.among(torch.zeros(*tasks.shape, 1, dtype=torch.long))
         with pytest.raises(InputError, match="the box names no candidate 1 for state 0, move 1 of task 0"):
             boxes.in_columns(box, tasks)
-        with pytest.raises(InputError, match="names no candidate 1 for state 0, move 1 of task 0, which a path went to"):
+        with pytest.raises(
+            InputError, match="names no candidate 1 for state 0, move 1 of task 0, which a path went to"
+        ):
             Experience(box).add(Paths(torch.tensor([[[0, 1]]]), torch.tensor([[[1]]])))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from maxrl_lab.errors import InputError
-from maxrl_lab.exploration.chances import Inner, bisect, check_box, check_penalty, divergence, water_fill
+from maxrl_lab.exploration.chances import Inner, bisect, check_box, check_penalty, divergence, newton, water_fill
 
 
 def random_boxes(count, width, seed=0):
@@ -86,6 +86,26 @@ def test_bisection_nears_water_filling_as_the_penalty_vanishes():
     assert float((chances - linear).abs().max()) < 1e-6
 
 
+@pytest.mark.parametrize("penalty", [0.01, 0.1, 1.0, 30.0])
+def test_newtons_method_finds_what_bisection_finds(penalty):
+    """Also where some columns are closed, some were never seen, and the best of all is among these."""
+    values, _, _, nominal = random_boxes(300, 4, seed=6)
+    random = torch.Generator().manual_seed(7)
+    is_open = torch.rand(300, 4, generator=random) < 0.8
+    is_open[:, 0] = True
+    seen = is_open & (torch.rand(300, 4, generator=random) < 0.6)
+    seen[:, 0] = True
+    nominal = torch.where(seen, nominal, 0.0)
+    nominal = nominal / nominal.sum(-1, keepdim=True)
+    scale = torch.full((300,), penalty, dtype=torch.float64)
+    fast = newton(values, is_open, nominal, scale)
+    slow = bisect(values, torch.zeros_like(values), is_open.double(), nominal, scale)
+    assert float((fast.sum(-1) - 1).abs().max()) < 1e-12
+    scores = [(chances * values).sum(-1) - scale * divergence(nominal, chances) for chances in (fast, slow)]
+    assert float((scores[0] - scores[1]).abs().max()) < 1e-9
+    assert float((fast - slow).abs().max()) < 1e-6
+
+
 def test_mass_goes_to_what_was_never_seen_only_if_it_pays():
     """Values 0 and 1, only 0 was seen: V = max_e e + lambda log(1-e), which is 1 - lambda + lambda log(lambda)."""
     values = torch.tensor([[0.0, 1.0]] * 4, dtype=torch.float64)
@@ -114,9 +134,8 @@ def test_infinite_trust_within_limits_takes_the_nearest_distribution():
 def test_coarse_bisection_is_off_by_less_than_a_millionth():
     values, low, high, nominal = random_boxes(200, 4, seed=5)
     for penalty in (0.1, 1.0, 10.0):
-        fine, coarse = (
-            Inner(low, high, nominal, torch.full((200,), penalty), iterations=count).best(values) for count in (60, 16)
-        )
+        scale = torch.full((200,), penalty, dtype=torch.float64)
+        fine, coarse = (Inner(low, high, nominal, scale, iterations=count).best(values) for count in (60, 16))
         assert float((fine - coarse).abs().max()) < 1e-6
 
 
