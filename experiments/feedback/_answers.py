@@ -5,6 +5,7 @@ are trained together, and everything that is reported is a sum over all V^L answ
 digits, so that prompts differ in pass rate by orders of magnitude.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -54,16 +55,18 @@ class Answers(Settings):
     """Scale s of the preferences between a right answer and a wrong one."""
     beta: Positive = 0.1
     """Weight beta of the log-probability ratio in DPO."""
-    alphas: Annotated[tuple[float, ...], Each(Interval())] = (0.01, 0.1, 1.0)
+    alphas: Annotated[tuple[float, ...], Each(Interval())] = (0.003, 0.03, 0.3)
     """Weights alpha of the bonus, swept with the learning rates."""
     too_much: Positive = 10.0
     """Weight alpha of a run that shows too large a bonus."""
-    answer_rates: Rates = (0.001, 0.003, 0.01)
+    answer_rates: Rates = (0.003, 0.01, 0.03)
     """Learning rates of Adam, swept alike for every method."""
     answer_seeds: Count = 8
     """Number of reported runs of each method."""
     answer_sweep_seeds: Count = 2
     """Number of seeds of the sweep; none of them is reported."""
+    coin_width: Count = 32
+    """Width of the hidden layer of the coin-flip network; 32 is the published one."""
     coin_steps: Count = 10
     """Number of updates of the coin-flip network in each round."""
     coin_batch: Count = 256
@@ -108,19 +111,21 @@ class Writers:
     @staticmethod
     def _sampled(seeds: Sequence[int], layer: int, size: tuple[int, int]) -> Tensor:
         """Return the weights (R, *size) of a layer, small in the last one: the untrained policy has its skew alone."""
-        scale = size[0] ** -0.5 * (0.1 if layer == 2 else 1.0)
+        scale = (0.1 if layer == 2 else 1.0) / math.sqrt(size[0])
         normal = {seed: torch.randn(size, generator=generator("writer", seed, layer)) for seed in set(seeds)}
         return scale * torch.stack([normal[seed] for seed in seeds])
 
     def logits(self, rows: Tensor) -> Tensor:
         """Return the logits (R, M, V) of rows (M, F), differentiable."""
-        return torch.baddbmm(self.biases[2], self.hidden(rows, slice(None)), self.weights[2])
+        logits: Tensor = torch.baddbmm(self.biases[2], self.hidden(rows, slice(None)), self.weights[2])
+        return logits
 
     def hidden(self, rows: Tensor, runs: slice | list[int]) -> Tensor:
         """Return the last hidden states (r, M, width) of rows (M, F) or (r, M, F) for some runs."""
         wide = rows.expand(len(self.weights[0][runs]), -1, -1)
         first = torch.baddbmm(self.biases[0][runs], wide, self.weights[0][runs]).relu()
-        return torch.baddbmm(self.biases[1][runs], first, self.weights[1][runs]).relu()
+        second: Tensor = torch.baddbmm(self.biases[1][runs], first, self.weights[1][runs]).relu()
+        return second
 
     @torch.no_grad()
     def step(self, losses: Tensor, rates: Tensor, active: Tensor) -> None:
@@ -167,7 +172,7 @@ class World:
         base = self.settings.digits
         outputs = writers.logits(self.rows.flatten(0, 1)).log_softmax(-1)
         nodes = outputs.view(len(outputs), self.settings.prompts, -1, base).split(self.sizes, 2)
-        total = nodes[0].flatten(2)
+        total: Tensor = nodes[0].flatten(2)
         for node in nodes[1:]:
             total = (total[..., None] + node).flatten(2)
         return total
@@ -195,8 +200,11 @@ class Coins:
     """The coin-flip networks of some runs, fitted to all visits so far, each visit with a coin vector of its own."""
 
     def __init__(self, settings: Answers, runs: list[int], seeds: Sequence[int], prior: bool) -> None:
-        self.settings, self.runs = settings, runs
-        self.made = [seeded(lambda: CoinHead(settings.width, prior=prior), "coins", seed) for seed in seeds]
+        self.settings, self.runs, self.seeds = settings, runs, list(seeds)
+        self.made = [
+            seeded(lambda: CoinHead(settings.width, hidden=settings.coin_width, prior=prior), "coins", seed)
+            for seed in seeds
+        ]
         self.heads = Stack(self.made)
         trained = [parameter for parameter in self.heads.parameters() if parameter.requires_grad]
         self.optimiser = torch.optim.Adam(trained, 0.003)
@@ -210,9 +218,10 @@ class Coins:
 
     def fit(self, world: World, writers: Writers, answers: Tensor, step: int) -> None:
         """Flip coins for answers (R, B, N) of all runs, keep them, and take the round's updates."""
-        written, stream = answers[self.runs], generator("coins", step)
+        written, stream = answers[self.runs], generator("coin batches", step)
         self.visits = torch.cat([written, self.visits], 2)
-        fresh = flip(written.numel(), FLIPS, stream).view(*written.shape, FLIPS)
+        coins = [flip(written[0].numel(), FLIPS, generator("coins", seed, step)) for seed in self.seeds]
+        fresh = torch.stack(coins).view(*written.shape, FLIPS)
         kept = self.coins.view(len(fresh), self.settings.prompts, -1, FLIPS)
         self.coins = torch.cat([fresh, kept], 2).flatten(1, 2)
         features = world.hidden(writers, self.runs, self.visits)
@@ -310,7 +319,7 @@ class _Training:
         for coins in self.coins:
             coins.fit(self.world, self.writers, answers, step)
         bonuses = self._bonuses(answers)
-        ranked = best_and_worst(rewards, settings.ranking_scale, generator("ranking", step))
+        ranked = self._ranked(rewards, step)
         reference = log_probs.detach().gather(2, answers)
         for inner in range(settings.inner_steps):
             if inner:
@@ -330,6 +339,14 @@ class _Training:
         sampled = torch.searchsorted(cumulative, stacked * cumulative[..., -1:], right=True)
         return sampled.clamp(max=cumulative.shape[-1] - 1)
 
+    def _ranked(self, rewards: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Return the best and the worst answers (R, B) of every run, whatever other runs are trained beside it."""
+        scale = self.settings.ranking_scale
+        streams = [generator("ranking", trial.seed, step) for trial in self.trials]
+        pairs = [best_and_worst(group, scale, stream) for group, stream in zip(rewards, streams, strict=True)]
+        best, worst = map(torch.stack, zip(*pairs, strict=True))
+        return best, worst
+
     def _bonuses(self, answers: Tensor) -> Tensor:
         """Return what each run's method pays for its answers, (R, B, N)."""
         bonuses = self.counts.bonus().gather(2, answers).float()
@@ -347,8 +364,9 @@ class _Training:
         inner: int,
     ) -> Tensor:
         """Return every run's loss (R,)."""
-        pairs = [values.gather(2, index[..., None])[..., 0] for values in (log_probs, reference) for index in ranked]
-        losses = dpo_loss(*pairs, self.settings.beta).mean(-1)
+        best, worst = ranked
+        now, then = (_of_pairs(values, best, worst) for values in (log_probs, reference))
+        losses = dpo_loss(*now, *then, beta=self.settings.beta).mean(-1)
         for name in ("copo_exact", "copo_coins", "copo_coins_prior"):
             runs = self.runs[name]
             term = bonus_loss(log_probs[runs], bonuses[runs], 1.0, reference=reference[runs])
@@ -401,6 +419,11 @@ class _Training:
                     {**_named(self.trials[run], self.world.verifier), **row, "low": quantiles[0], "high": quantiles[1]}
                 )
         return made
+
+
+def _of_pairs(values: Tensor, best: Tensor, worst: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the values (R, B) of the best and of the worst answers, of values (R, B, N)."""
+    return values.gather(2, best[..., None])[..., 0], values.gather(2, worst[..., None])[..., 0]
 
 
 def _named(trial: Trial, verifier: str) -> Row:

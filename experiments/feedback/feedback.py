@@ -44,7 +44,7 @@ class Demonstrations(Group):
     """Weights lambda, from small to large, of the penalty for what the model has seen too seldom."""
     demo_updates: Count = 200
     """Number of updates of MaxRL on outcomes, in the maze and in the model."""
-    feedback_processes: Processes = 0
+    processes: Processes = 0
     """Number of processes that make the parts of the experiment side by side, or 0 for one a core."""
 
     def demonstration_rows(self) -> list[Row]:
@@ -89,7 +89,9 @@ PRESETS = {
         penalties=(0.0, 16.0),
         demo_updates=4,
     ),
-    "quick": Settings(mazes=10, answer_seeds=5, demo_mazes=6, transitions=(100, 1000), penalties=(0.0, 16.0)),
+    "quick": Settings(
+        mazes=10, answer_seeds=5, answer_sweep_seeds=1, demo_mazes=6, transitions=(100, 1000), penalties=(0.0, 16.0)
+    ),
     "standard": Settings(),
     "full": Settings(mazes=100, answer_seeds=20, answer_sweep_seeds=5, demo_mazes=50, distance=13, labels=4096),
 }
@@ -102,7 +104,7 @@ def run(settings: Settings, context: Context) -> Tables:
     names += [f"pairs explorer {name}" for name in EXPLORERS]
     jobs = [(settings, name, context.checkpoint.stage(name.replace(" ", "-"))) for name in names]
     tables: Tables = {}
-    for part in in_parallel(_kept, jobs, settings.feedback_processes, context.progress("feedback")):
+    for part in in_parallel(_kept, jobs, settings.processes, context.progress("feedback")):
         append(tables, part)
     return tables
 

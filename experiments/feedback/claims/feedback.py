@@ -28,7 +28,7 @@ def claims(tables: Frames, settings: Settings) -> list[Claim]:
 
 def _pairs(rows: pd.DataFrame, settings: Settings) -> list[Claim]:
     high, low = max(settings.scales), min(settings.scales)
-    needed = {
+    needed: dict[tuple[float | None, str], pd.Series[float]] = {
         (scale, method): _needed(select(rows, scale=scale, method=method, model="exact"))
         for scale in settings.scales
         for method in ("designed", "random", "adaptive", "passive")
@@ -155,7 +155,7 @@ def _answers(tables: Frames, settings: Settings) -> list[Claim]:
         _compared("a_prior_raises_coverage", at, "copo_coins_prior", "copo_coins", "coverage", "that share a prefix"),
         _compared("optimism_without_counts_helps", at, "selm", "dpo", "pass_rate", "that share a prefix"),
     ]
-    return [*made, _too_much(rows, settings), _walls(rows), *_coins(tables["coins"], settings)]
+    return [*made, _too_much(rows, settings), _solved(rows, settings), _walls(rows), *_coins(tables["coins"], settings)]
 
 
 METHODS = {
@@ -191,6 +191,19 @@ def _too_much(rows: pd.DataFrame, settings: Settings) -> Claim:
         f"{mean_text(large)}, at the swept alpha at {mean_text(best)}, a difference of {loss} ({seeds_text(loss)})."
     )
     return loss.claim("too_large_a_bonus_costs", "", sentence)
+
+
+def _solved(rows: pd.DataFrame, settings: Settings) -> Claim:
+    """A bonus that is too large for the pass rate explores all the same."""
+    at = select(rows, verifier="prefix", round=settings.rounds)
+    large = by_seed(select(at, method="copo_exact", alpha=settings.too_much), "prompts_with_a_success")
+    none = by_seed(select(at, method="dpo"), "prompts_with_a_success")
+    lead = difference(large, none)
+    sentence = (
+        f"A large bonus from exact counts finds a right answer to more prompts: at alpha = {settings.too_much:g} to a "
+        f"share of {mean_text(large)}, without one to {mean_text(none)}, a difference of {lead} ({seeds_text(lead)})."
+    )
+    return lead.claim("a_large_bonus_finds_more", "", sentence)
 
 
 def _walls(rows: pd.DataFrame) -> Claim:
