@@ -25,6 +25,7 @@ from experiments.catalogue import EXPERIMENTS, Entry
 from maxrl_lab import specs
 from maxrl_lab.errors import InputError
 from maxrl_lab.runs.command_line import Parser, add_settings, first_name, read_settings
+from maxrl_lab.terminal import importing
 
 
 def list_experiments(arguments: Sequence[str]) -> int:
@@ -182,8 +183,12 @@ def _files(tables: Iterable[str]) -> str:
 
 
 def _entry(command: str, arguments: Sequence[str]) -> Entry:
-    """The experiment that the first argument names."""
-    return specs.lookup(EXPERIMENTS, "experiment", first_name(command, EXPERIMENTS, arguments))
+    """The experiment that the first argument names, imported with its figure."""
+    entry = specs.lookup(EXPERIMENTS, "experiment", first_name(command, EXPERIMENTS, arguments))
+    with importing():
+        entry.load()
+        entry.figure()
+    return entry
 
 
 def _add_names(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,7 @@ from experiments.catalogue import Entry
 from maxrl_lab.errors import InputError
 from maxrl_lab.extras import CHECKOUT
 from maxrl_lab.runs.fingerprint import fingerprint, name_files
+from maxrl_lab.terminal import within_memory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +58,7 @@ class Run:
             nonlocal was_run
             was_run = True
             experiment = self.entry.load()
-            with contextlib.nullcontext() if self.entry.uses_all_cores else one_thread():
+            with within_memory(), contextlib.nullcontext() if self.entry.uses_all_cores else one_thread():
                 made: dict[str, pd.DataFrame] = experiment.run(self.settings, Context(device, checkpoint, flags.quiet))
             return made
 

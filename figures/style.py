@@ -6,6 +6,7 @@ before and after.
 
 import functools
 import io
+import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -14,7 +15,9 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from maxrl_lab.errors import InputError
@@ -148,14 +151,47 @@ LOOK: Any = {
 
 
 def styled(plot: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
-    """Return the plotting function with the lab's look; matplotlib's settings are the user's again when it returns."""
+    """Return the plotting function with the lab's look; matplotlib's settings are the user's again when it returns.
+
+    Titles that are too wide for their figure, which has as many panels as there is to see, are broken into lines.
+    """
 
     @functools.wraps(plot)
     def look(*arguments: Arguments.args, **options: Arguments.kwargs) -> Figure:
         with mpl.rc_context(LOOK):
-            return plot(*arguments, **options)
+            figure = plot(*arguments, **options)
+            break_titles(figure)
+        return figure
 
     return look
+
+
+def break_titles(figure: Figure) -> None:
+    """Break the lines of the figure's title that are wider than it, and of a panel's that are wider than its column."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    width = figure.bbox.width
+    if title := getattr(figure, "_suptitle", None):
+        _break_lines(title, 0.98 * width, renderer)
+    for ax in figure.axes:
+        if spec := ax.get_subplotspec():
+            ratios = np.array(spec.get_gridspec().get_width_ratios())
+            _break_lines(ax.title, 0.95 * width * ratios[spec.colspan].sum() / ratios.sum(), renderer)
+
+
+def _break_lines(text: Text, width: float, renderer: Any) -> None:
+    """Break the lines of a text, between words and never inside a formula, until it is no wider than `width` pixels."""
+    lines = text.get_text().split("\n")
+    for _ in range(5):
+        share = width / max(text.get_window_extent(renderer).width, 1.0)
+        if share >= 1 or not any(lines):
+            return
+        most = int(max(map(len, lines)) * share)
+        lines = [part for line in lines for part in (_wrapped(line, most) if "$" not in line else [line])]
+        text.set_text("\n".join(lines))
+
+
+def _wrapped(line: str, most: int) -> list[str]:
+    return textwrap.wrap(line, max(most, 1), break_long_words=False, break_on_hyphens=False) or [line]
 
 
 def base(spec: str) -> str:
@@ -318,6 +354,7 @@ def seeds_text(seeds: int) -> str:
 def save(figure: Figure, path: Path) -> None:
     """Write the figure as PNG of 256 colours, a third of the size, whole or not at all, without a date inside."""
     buffer, reduced = io.BytesIO(), io.BytesIO()
+    break_titles(figure)  # a note may have been added since
     with mpl.rc_context(LOOK):  # ticks are made when they are first seen
         figure.savefig(buffer, format="png", dpi=130)
     in_256_colours(Image.open(buffer).convert("RGB")).save(reduced, format="png", optimize=True)

@@ -5,13 +5,19 @@ fault of the lab in its traceback and status 1. Nothing large is imported before
 and `maxrl-lab list` answer at once.
 """
 
-import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 
-from maxrl_lab import extras, specs
-from maxrl_lab.errors import InputError
-from maxrl_lab.runs.command_line import guarded
+from maxrl_lab import terminal
+from maxrl_lab.terminal import importing
+
+with importing():
+    import importlib
+
+    from maxrl_lab import extras, specs
+    from maxrl_lab.errors import InputError
+    from maxrl_lab.runs.command_line import guarded
 
 USAGE = """usage: maxrl-lab COMMAND ...
 
@@ -37,7 +43,10 @@ USAGE = """usage: maxrl-lab COMMAND ...
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    return guarded(_dispatch, list(sys.argv[1:] if arguments is None else arguments))
+    os.environ["MPLBACKEND"] = "agg"  # pictures are files; a notebook's backend may not be installed here
+    given = sys.argv[1:] if arguments is None else arguments
+    with terminal.lasting_streams():
+        return guarded(_dispatch, list(map(terminal.with_home, given)))
 
 
 def _dispatch(given: Sequence[str]) -> int:
@@ -46,19 +55,22 @@ def _dispatch(given: Sequence[str]) -> int:
         return 0 if given else 2
     verb = specs.lookup(COMMANDS, "command", given[0])
     try:
-        return verb(given[1:])
+        with terminal.within_memory():
+            return verb(given[1:])
     except ModuleNotFoundError as error:
         raise extras.missing(error) or error from None
 
 
 def _audit(arguments: Sequence[str]) -> int:
-    from maxrl_lab.audit import verb
+    with importing():
+        from maxrl_lab.audit import verb
 
     return verb.main(arguments)
 
 
 def _estimators(arguments: Sequence[str]) -> int:
-    from maxrl_lab.published import verb
+    with importing():
+        from maxrl_lab.published import verb
 
     return verb.main(arguments)
 
@@ -71,7 +83,8 @@ def _recipe(arguments: Sequence[str]) -> int:
             raise
         print(f"usage: maxrl-lab recipe NAME [flags]; the names are listed once the extra is there: {error}")
         return 0
-    from maxrl_lab.llm.jobs import train
+    with importing():
+        from maxrl_lab.llm.jobs import train
 
     return train.main(arguments)
 
@@ -87,8 +100,9 @@ def _of_the_checkout(verb: str, package: str) -> Callable[[Sequence[str]], int]:
             )
         if sys.path[:1] != [str(extras.CHECKOUT)]:
             sys.path.insert(0, str(extras.CHECKOUT))  # before packages of the same names in the current folder
-        status: int = importlib.import_module(f"{package}.__main__").VERBS[verb](arguments)
-        return status
+        with importing():
+            verbs: dict[str, Callable[[Sequence[str]], int]] = importlib.import_module(f"{package}.__main__").VERBS
+        return verbs[verb](arguments)
 
     return command
 

@@ -59,7 +59,7 @@ def plot(tables: Mapping[str, pd.DataFrame], settings: Any) -> Figure:
     figure.legend(list(named.values()), list(named), loc="outside lower center", ncols=4, fontsize=9.5)
     figure.suptitle(
         "Distance to the maximum-likelihood gradient through a network that is learning to navigate\n"
-        f"exact; {rows.level.nunique()} mazes x {rows.step.nunique()} checkpoints x {settings.seeds} runs"
+        f"exact; mazes: {rows.level.nunique()}, checkpoints of each run: {rows.step.nunique()}, runs: {settings.seeds}"
     )
     return figure
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from maxrl_lab import calling
 from maxrl_lab.audit.traps import Trap, group, same
+from maxrl_lab.calling import PRECISION
 from maxrl_lab.errors import InputError
 from maxrl_lab.probe import Probe, short
 
@@ -74,6 +75,7 @@ def _only_shifts(alone: Probe, success: Tensor, failure: Tensor) -> bool:
     group: other groups that only shift advantages leave it as it is.
     """
     rollouts = len(success) - 1
+    alone = replace(alone, precision=max(alone.precision, PRECISION[torch.float32]))  # a mean may be of float32 numbers
     counts = range(rollouts) if rollouts <= EVERY_COUNT else {0, 1, rollouts // 4, rollouts // 2, rollouts - 1}
     differences = torch.stack([success[count + 1] - failure[count] for count in counts])
     size = differences.abs().max()

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from maxrl_lab.errors import InputError
 
 CRITIC = ("values", "dones", "next_value", "next_values", "last_value", "gamma", "lam", "terminated")
-COMPLETIONS = ("completions", "completion", "prompts", "solution_str", "ground_truth", "solution")
+COMPLETIONS = ("completions", "completion", "solution_str", "ground_truth", "solution")
 BATCHES = ("data", "batch", "samples", "sample", "trajectories", "trajectory_groups", "rollout_groups", "groups")
 _NOT_NUMBERS = ("has no attribute", "not subscriptable", "too many indices", "indices must be", "valid indices")
 """Words of errors that come from taking a number for an object or a dictionary."""
@@ -32,6 +32,8 @@ def hint(names: Iterable[str], error: InputError | None) -> str:
     if first in BATCHES or any(words in str(error) for words in _NOT_NUMBERS):
         return (
             "; if it takes a batch of a framework or rollouts with a reward, wrap it: "
-            "lambda rewards: f([Rollout(reward=r) for r in rewards])"
+            "lambda rewards: f([Rollout(reward=r) for r in rewards]), or f({'rewards': rewards})"
         )
+    if "expected advantages of shape" in str(error):
+        return "; if it returns several values, wrap it to return the advantages, as in lambda rewards: f(rewards)[1]"
     return ""

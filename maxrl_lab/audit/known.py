@@ -15,7 +15,7 @@ from maxrl_lab.audit import identify
 from maxrl_lab.errors import InputError
 from maxrl_lab.estimators import ESTIMATORS, Estimator
 
-EPSILONS = (0.0, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
+EPSILONS = (0.0, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 """What shipped code adds to GRPO's standard deviation."""
 ALL_SIZES = 64
 """Up to this N the tables of Pass@k Training are compared for every k, beyond it for the powers of two."""

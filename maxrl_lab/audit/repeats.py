@@ -17,8 +17,10 @@ NOISE = 1e-5
 """Differences up to this share of the largest advantage are noise on top of a table."""
 MARGIN = 10.0
 """The table is read to this many times the largest difference that was seen, which is still below the tolerance."""
+TRIED = 4
+"""How often each question is asked."""
 ASKED = 10
-"""How often the same question is asked once two answers differ."""
+"""How often the question is asked whose answers differ most."""
 Table = tuple[Tensor, Tensor]
 """a(K) and b(K), each (N+1,)."""
 
@@ -34,22 +36,31 @@ class Settled(NamedTuple):
 
 
 def settled(probe: Probe, rollouts: int) -> Settled:
-    """Return the coefficients of a function that answers the same when it is asked the same, or why there are none."""
-    mixed = group(max(1, rollouts // 2), rollouts)
+    """Return the coefficients of a function that answers the same when it is asked the same, or why there are none.
+
+    The question is a group of rights and wrongs, all wrong, or all right: noise on the rewards shows most where a
+    division by their deviation blows it up.
+    """
+    questions = [group(count, rollouts) for count in (max(1, rollouts // 2), 0, rollouts)]
     try:
-        first, second = probe.group(mixed), probe.group(mixed)
-        if same(probe, first, second) and all(same(probe, first, probe.group(mixed)) for _ in range(2)):
+        asked = [torch.stack([probe.group(rewards) for _ in range(TRIED)]) for rewards in questions]
+        if all(same(probe, answers[0], answer) for answers in asked for answer in answers[1:]):
             return _read(probe, rollouts)
-        answers = torch.stack([first, second, *(probe.group(mixed) for _ in range(ASKED - 2))])
+        worst = max(range(len(questions)), key=lambda index: _spread(asked[index]))
+        answers = [*asked[worst], *(probe.group(questions[worst]) for _ in range(ASKED - TRIED))]
     except RaisedError as error:
         return Settled(probe, None, (Trap("raises", True, str(error)),))
-    return _unsettled(probe, answers, mixed, rollouts)
+    return _unsettled(probe, torch.stack(answers), questions[worst], rollouts)
 
 
-def _unsettled(probe: Probe, answers: Tensor, mixed: Tensor, rollouts: int) -> Settled:
+def _spread(answers: Tensor) -> float:
+    return float((answers - answers[0]).abs().nan_to_num(nan=torch.inf).max())
+
+
+def _unsettled(probe: Probe, answers: Tensor, rewards: Tensor, rollouts: int) -> Settled:
     """Return the same for a function whose answers to one question differ."""
-    spread = float((answers - answers[0]).abs().max())
-    shown = f"{ASKED} calls with rewards {short(mixed)} gave"
+    spread = _spread(answers)
+    shown = f"{ASKED} calls with rewards {short(rewards)} gave"
     if _drifts(answers):
         message = (
             f"{shown} advantages that drift, from {short(answers[0])} to {short(answers[-1])}: the function keeps "

@@ -255,3 +255,47 @@ def test_a_picture_in_256_colours_keeps_areas_exactly_and_thin_lines_nearly():
     assert (reduced[:160] == pixels[:160]).all()
     for line in (190, 192):
         assert np.abs(reduced[line, :20].astype(int) - pixels[line, :20]).max() <= 8
+
+
+class TestTitles:
+    """Titles fit into their picture, which is as wide as it has panels."""
+
+    LONG = "every point is exact, no evaluation noise; " * 4
+
+    def drawn(self, columns=1, **titles):
+        @style.styled
+        def plot():
+            figure = Figure(figsize=(4 * columns, 3))
+            axes = figure.subplots(1, columns, squeeze=False)
+            figure.suptitle(titles.get("figure", ""), fontsize=13)
+            axes[0, -1].set_title(titles.get("panel", ""))
+            return figure
+
+        figure = plot()
+        figure.draw_without_rendering()
+        return figure
+
+    def test_a_long_one_is_broken_between_words(self):
+        figure = self.drawn(figure=f"Short\n{self.LONG}", panel=self.LONG)
+        for title in (figure._suptitle, figure.axes[0].title):
+            box = title.get_window_extent()
+            assert box.x0 >= 0
+            assert box.x1 <= figure.bbox.width
+            assert title.get_text().replace("\n", " ").split() == title.get_text().split()
+        assert figure.get_suptitle().startswith("Short\n")
+        assert " ".join(figure.get_suptitle().split()) == f"Short {self.LONG.strip()}"
+
+    def test_a_panel_has_its_column_for_its_title(self):
+        figure = self.drawn(columns=3, panel=self.LONG)
+        box = figure.axes[-1].title.get_window_extent()
+        assert box.width <= figure.bbox.width / 3
+        assert box.x1 <= figure.bbox.width
+
+    def test_what_fits_and_formulas_stay(self):
+        short, formula = "pass@1 and\npass@64", "$w_N(p)$ " * 20 + "and $a (K)$"
+        figure = self.drawn(figure=short, panel=formula)
+        assert figure.get_suptitle() == short
+        assert figure.axes[0].get_title() == formula
+
+    def test_one_word_that_is_too_long_stays_whole(self):
+        assert self.drawn(figure="pass" * 60).get_suptitle() == "pass" * 60
