@@ -14,6 +14,7 @@ ALLOWED = {"maxrl_lab", "torch", "numpy", "gymnasium", "pytest", "datasets", "to
 def test_the_programs_are_these():
     assert [program.stem for program in PROGRAMS] == [
         "audit_mine",
+        "masked_diffusion",
         "maxrl_in_one_file",
         "my_own_token_task",
         "tabulate_my_environment",
@@ -92,3 +93,13 @@ def test_the_token_task_is_learnt_on_held_out_problems(tmp_path):
     assert len(rates) == 6
     assert rates[0] < 0.02
     assert rates[-1] > 0.5
+
+
+def test_the_surrogates_of_a_denoised_answer_are_compared_with_its_path(tmp_path):
+    text = printed(tmp_path, EXAMPLES / "masked_diffusion.py")
+    rows = re.findall(r"^(path|elbo|anchors:count=2|mean_field) +([\d.]+) +([\d.]+)$", text, re.M)
+    biases = {name: float(bias) for name, bias, _ in rows}
+    assert biases["path"] == 0
+    assert 0.1 < biases["anchors:count=2"] < biases["mean_field"] < 1
+    assert all(float(noise) > 0 for *_, noise in rows)
+    assert 0 < float(re.search(r"its bound, on average ([\d.]+) nats", text).group(1))
