@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -575,6 +576,19 @@ class TestCheckpoints:
             trainer.train(resume_from_checkpoint=checkpoint)
         assert not trainer.gradients
         assert all(torch.equal(each, before[name]) for name, each in small_state(trainer).items())
+
+    @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "trainer_state.json", "rng_state.pth"])
+    @pytest.mark.parametrize("damage", ["a bit", "cut off", "removed"])
+    def test_a_damaged_file_is_named_and_not_trusted(self, finished, tmp_path, name, damage):
+        checkpoint = shutil.copytree(finished[0] / "checkpoint-2", tmp_path / "checkpoint-2")
+        content = bytearray((checkpoint / name).read_bytes())
+        content[len(content) // 2] ^= 2
+        (checkpoint / name).write_bytes(content if damage == "a bit" else content[: len(content) // 2])
+        if damage == "removed":
+            (checkpoint / name).unlink()
+        with pytest.raises(ValueError, match=rf"checkpoint-2 is damaged \({name}\): remove it to go on") as error:
+            trl.refuse_other_record(checkpoint, {})
+        assert "\n" not in str(error.value)
 
     def test_a_function_of_the_same_name_is_another_estimator(self, tmp_path):
         def same(rewards):

@@ -53,9 +53,13 @@ class Completion(NamedTuple):
 
 
 def encode(tokenizer: Any, prompt: Prompt) -> list[int]:
-    """Return the token ids of a prompt; chat messages end where the assistant's answer begins."""
+    """Return the token ids of a prompt; chat messages end where the assistant's answer begins.
+
+    The end token that some tokenizers write behind every text is left out: nothing would follow it.
+    """
     if isinstance(prompt, str):
         ids = tokenizer(prompt)["input_ids"]
+        ids = ids[:-1] if ids[-1:] == [tokenizer.eos_token_id] else ids
     else:
         text = templates.render(tokenizer, prompt)
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]  # the template has written the special tokens

@@ -40,7 +40,8 @@ from maxrl_lab.runs.files import first_difference, write_json
 from trl import GRPOConfig, GRPOTrainer  # after `config`, which says how to install it
 
 RECORD = "maxrl_lab.json"
-"""A file that is written last into every checkpoint, with its estimator; a checkpoint without it is not complete."""
+"""A file that is written last into every checkpoint, with its estimator and a digest of each other file; a checkpoint
+without it is not complete."""
 
 
 class EstimatorTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -124,13 +125,15 @@ class EstimatorTrainer(GRPOTrainer):  # type: ignore[misc]
         if self.args.should_save:
             file.unlink(missing_ok=True)  # left by an older checkpoint with the same number
         super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # each process writes the state of its random numbers
         if self.args.should_save:
-            write_json(file, self._record)
+            write_json(file, self._record | {"files": digests(file.parent)})
 
     def train(self, resume_from_checkpoint: str | Path | bool | None = None, **others: Any) -> Any:
         """Train as `GRPOTrainer.train`; True resumes from the last complete checkpoint, or starts if there is none.
 
-        Raises `InputError` for a checkpoint of another estimator, N or loss, and where not one step was trained.
+        Raises `InputError` for a checkpoint of another estimator, N or loss, for one with a damaged file, and where not
+        one step was trained.
         """
         checkpoint: Any = resume_from_checkpoint
         if checkpoint is True:
@@ -175,8 +178,19 @@ def last_checkpoint(folder: Path) -> Path | None:
     return max(complete, key=lambda checkpoint: int(checkpoint.name.rpartition("-")[2]), default=None)
 
 
+def digests(checkpoint: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file of a checkpoint but the record, by its path in it."""
+    names = sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != RECORD)
+    return {path.relative_to(checkpoint).as_posix(): _sha256(path) for path in names}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def refuse_other_record(checkpoint: Path, wanted: dict[str, Any]) -> None:
-    """Raise `InputError` unless the checkpoint was written by a trainer with the same record."""
+    """Raise `InputError` unless the checkpoint, whole, was written by a trainer with the same record."""
     file = checkpoint / RECORD
     try:
         written = json.loads(file.read_text())
@@ -185,3 +199,7 @@ def refuse_other_record(checkpoint: Path, wanted: dict[str, Any]) -> None:
     plain = json.loads(json.dumps(wanted))
     if name := first_difference(written, plain):
         raise InputError(f"{checkpoint} was trained with {name} = {written.get(name)!r}, now it is {plain[name]!r}")
+    if name := first_difference(digests(checkpoint), written.get("files") or {"its digests": ""}):
+        raise InputError(
+            f"{checkpoint} is damaged ({name}): remove it to go on from the one before, or all to start anew"
+        )
