@@ -94,8 +94,8 @@ def greedy(moves: Tensor, second: Tensor | None = None) -> Tensor:
 def mex_policy(tables: Tables, experience: Experience, eta: float, *, settle: bool = True) -> Tensor:
     """Return the policy that the relaxation plays in the next episode, (H, B, S, A) log-probabilities.
 
-    settle: of moves that promise the same, those are preferred whose promise is kept by what was seen alone; the formula
-    leaves that open, and ties at random keep exploring after the goal was found. It makes even eta = 0 learn.
+    settle: of moves that promise the same, those are preferred whose promise is kept by what was seen alone. The
+    formula leaves that open, and ties at random keep exploring after the goal was found; even eta = 0 learns so.
     """
     known = pessimistic_moves(tables, experience) if settle else None
     return greedy(plan(tables, experience, eta).moves, known)

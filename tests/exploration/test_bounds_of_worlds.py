@@ -1,4 +1,4 @@
-"""Bounds on the best pass rate, what they rule out, boxes of chances and what is seen: on worlds small enough to check."""
+"""Bounds on the best pass rate, what they rule out, boxes of chances, what is seen: on worlds small enough to check."""
 
 import pytest
 import torch
@@ -115,7 +115,7 @@ class TestBounds:
         assert few.upper.shape == many.upper.shape
 
     def test_a_failure_that_was_never_seen_is_not_given_away(self):
-        """One move to one of two states: a pit, and a running state beside the goal. The map is known, the pit is not."""
+        """The pit of a random graph, before anybody has stood on it and after."""
         tasks = graphs(4, (4,), 2, seed=1)
         pit = int(tasks.failure[0].nonzero()[0])
         seen = torch.zeros(1, 4, dtype=torch.bool)
@@ -134,7 +134,7 @@ class TestBounds:
         assert len(pass_rate_bounds(bounds)) == 2
 
     def test_regularised_bounds_near_the_truth_as_visits_grow(self):
-        """With 60,000 rollouts the shares are within 0.02 of the chances (a false alarm below 1e-9), and so are bounds."""
+        """With 60,000 rollouts the shares are within 0.02 of the chances (a false alarm below 1e-9). So are bounds."""
         tasks = slippery()
         bounds = regularised_bounds(tasks, walked(tasks, boxes.anything(tasks), 60_000), strength=50.0, iterations=40)
         best = (tasks.start.double() * best_values(tasks)[0]).sum(-1)
@@ -184,7 +184,7 @@ class TestExploringWeights:
         return exploring_weights(Bounds(*values, low, high, start, certified=True)).flatten().tolist()
 
     def test_undecided_moves_weigh_what_a_uniform_draw_would_gain(self):
-        """V = 0.4. The mean of max(0, q - V) for q uniform in [0.2, 0.8] is 0.4^2 / (2 * 0.6); in [0.4, 0.6] it is 0.1."""
+        """V = 0.4: the mean of (q - V)+, q uniform in [0.2, 0.8], is 0.4^2 / (2 * 0.6); in [0.4, 0.6] it is 0.1."""
         assert self.weights([0.2, 0.4], [0.8, 0.6]) == pytest.approx([0.16 / 1.2, 0.1])
 
     def test_the_formula_is_the_expected_improvement(self):
@@ -260,11 +260,11 @@ class TestBoxes:
 
     def test_bad_boxes_are_refused_in_one_line(self):
         nexts = torch.zeros(1, 2, 1, 2, dtype=torch.long)
-        with pytest.raises(InputError, match="contains no distribution: its lower limits sum to 1.2"):
+        with pytest.raises(InputError, match=r"contains no distribution: its lower limits sum to 1\.2"):
             boxes.among(torch.tensor([[[[0, 1]]]]), torch.tensor([[[[0.6, 0.6]]]]))
         with pytest.raises(InputError, match=r"must have one shape \(B, S, A, C\), got"):
             Box(nexts, torch.zeros(1, 2, 1, 1), torch.ones(1, 2, 1, 1))
-        with pytest.raises(InputError, match="candidates must lie in 0..2, where 2 stands for any state"):
+        with pytest.raises(InputError, match=r"candidates must lie in 0\.\.2, where 2 stands for any state"):
             boxes.among(nexts + 3)
         with pytest.raises(InputError, match=r"expected a box of \(1, 4, 2\) tasks, states and moves, got"):
             value_bounds(corridor(), boxes.anything(WORLDS["graphs"]))

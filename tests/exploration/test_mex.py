@@ -253,7 +253,7 @@ class TestAscent:
     def test_bad_input_is_one_line(self, monkeypatch):
         tasks = corridor()
         experience = Experience(boxes.anything(tasks))
-        with pytest.raises(InputError, match="eta must be finite and not negative, got -0.5"):
+        with pytest.raises(InputError, match=r"eta must be finite and not negative, got -0\.5"):
             mex.ascend(tasks, experience, -0.5)
         with pytest.raises(InputError, match="limits are 0 and 1, got others"):
             mex.ascend(slippery(), Experience(boxes.point(slippery())), 0.1)

@@ -46,8 +46,10 @@ def test_conditioned_paths_have_their_outcome_and_follow_the_table(name, reward)
 
 
 def test_conditioned_paths_are_as_frequent_as_bayes_says():
-    """20,000 successes of each slippery task against plain rollouts that succeed: visits of every cell within 5 standard
-    errors, 40 cells, so a correct walk fails with a chance of about 40 * 6e-7."""
+    """20,000 successes of each slippery task against plain rollouts that succeed: visits of 20 cells.
+
+    All are within 5 standard errors, so that a correct walk fails with a chance of about 20 * 6e-7.
+    """
     tasks, count = slippery(), 20_000
     moves, policy = Moves(tasks), policy_of(tasks)
     made = moves.walk(policy, torch.ones(2, count), moves.outcomes(policy), generator("bayes", 1))

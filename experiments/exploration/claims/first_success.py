@@ -38,10 +38,11 @@ def _slopes(mazes: pd.DataFrame, settings: Settings) -> list[Claim]:
     count, made = _nearest(settings), []
     if "maxrl" in settings.estimators:
         slope = over_seeds(_slope(select(mazes, method="maxrl", rollouts=count)) - 1)
+        ends = [number(1 / rate) for rate in (mazes.untrained.max(), mazes.untrained.min())]
         sentence = (
-            f"Policy gradients need episodes in proportion to 1/p: over mazes whose 1/p goes from "
-            f"{number(1 / mazes.untrained.max())} to {number(1 / mazes.untrained.min())}, those of MaxRL at N = {count} "
-            f"grow as (1/p) to the power of 1 plus {slope} ({seeds_text(slope)})."
+            f"Policy gradients need episodes in proportion to 1/p: over mazes whose 1/p goes from {ends[0]} to {ends[1]} "
+            f"those of MaxRL at N = {count} grow as a power of 1/p whose exponent is off 1 by {slope} "
+            f"({seeds_text(slope)})."
         )
         made.append(slope.claim("gradients_need_one_over_p", "", sentence, direction="within", boundary=0.2))
     slope = over_seeds(_slope(mazes[mazes.method == "mex"]))
@@ -58,7 +59,7 @@ def _slopes(mazes: pd.DataFrame, settings: Settings) -> list[Claim]:
 
 
 def _slope(rows: pd.DataFrame) -> "pd.Series[float]":
-    """Return by seed the slope of log episodes on log 1/p; runs that gave up count with the episodes that they spent."""
+    """Return by seed the slope of log episodes on log 1/p; runs that gave up count with what they spent."""
     made = {}
     for seed, runs in rows.groupby("seed"):
         x, y = -np.log(runs.untrained), np.log(runs.episodes.clip(lower=1))
@@ -80,7 +81,7 @@ def _first_success(mazes: pd.DataFrame, settings: Settings) -> list[Claim]:
 
 
 def _spoken(mazes: pd.DataFrame) -> list[Claim]:
-    """Learning from silent groups does not shorten the wait on the hardest mazes within the groups that were sampled."""
+    """Learning from silent groups does not end the wait on the hardest mazes within the groups that were sampled."""
     hardest = mazes.groupby("world").untrained.median().idxmin()
     made = []
     for method, name, key in (
@@ -101,7 +102,10 @@ def _cheaper(mazes: pd.DataFrame) -> Claim:
     """What knowing that a move leads to the neighbour or stays saves MEX."""
     ours, theirs = (mazes[mazes.method == name].groupby("seed").episodes for name in ("mex_neighbours", "mex"))
     saved = ratio(ours.sum().clip(lower=1), theirs.sum())
-    sentence = f"Knowing how cells lie saves episodes: MEX that knows that a move leads to the neighbour or stays takes {saved} times the episodes of MEX that knows nothing, over all mazes ({seeds_text(saved)})."
+    sentence = (
+        f"Knowing how cells lie saves episodes: MEX that knows that a move leads to the neighbour or stays takes "
+        f"{saved} times the episodes of MEX that knows nothing, over all mazes ({seeds_text(saved)})."
+    )
     return saved.claim("knowing_the_neighbours_saves", "", sentence, direction="below", boundary=0.5)
 
 
@@ -132,8 +136,8 @@ def _bounds(rows: pd.DataFrame, settings: Settings) -> list[Claim]:
     certified, leaning = (rows[rows.kind == kind] for kind in ("certified", "regularised"))
     outside = exact(certified.outside.max())
     sentence = (
-        f"Certified bounds held: of all states, times and looks of {certified.seed.nunique()} runs the largest share of "
-        f"values outside of them is {outside} (each run's bounds hold with probability {number(settings.confidence)}; "
+        f"Certified bounds held: of the states and times of {certified.seed.nunique()} runs the largest share at any "
+        f"look outside of them is {outside} (each run's bounds hold with probability {number(settings.confidence)}; "
         "compared with dynamic programming)."
     )
     made = [outside.claim("certified_bounds_held", "", sentence, direction="below", boundary=1e-9)]
@@ -154,8 +158,8 @@ def _bounds(rows: pd.DataFrame, settings: Settings) -> list[Claim]:
     end = certified[certified.episodes == last].set_index("seed")
     gain = ratio(end.masked, end.untrained)
     sentence = (
-        f"Masking moves that are certainly wrong lifts the untrained pass rate on {settings.bounds_world} by a factor of "
-        f"{gain} after {number(last)} episodes ({seeds_text(gain)}; {number(100 * end.ruled_out.mean())}% of moves are "
+        f"Masking moves that are certainly wrong lifts the untrained pass rate on {settings.bounds_world} by "
+        f"a factor of {gain} after {number(last)} episodes ({seeds_text(gain)}; {number(100 * end.ruled_out.mean())}% of moves are "
         "ruled out)."
     )
     return [*made, gain.claim("masking_lifts_the_untrained", "", sentence, boundary=1.0)]
@@ -168,8 +172,8 @@ def _handed(rows: pd.DataFrame, settings: Settings) -> Claim:
     both = ours.index.intersection(theirs.index)
     saved = ratio(ours[both], theirs[both]) if len(both) else Estimate(np.nan, np.nan, np.nan, 0)
     sentence = (
-        f"A first success is worth handing over: on {settings.shown} MaxRL that takes one step on MEX's first successful "
-        f"path reaches the target after {saved} times the episodes of MaxRL from nothing, MEX's own included ("
+        f"A first success is worth handing over: on {settings.shown} MaxRL that takes one step on MEX's first success "
+        f"reaches the target after {saved} times the episodes of MaxRL from nothing, MEX's own included ("
         f"{seeds_text(saved)})."
     )
     return saved.claim("a_first_success_is_worth_handing_over", "", sentence, direction="below", boundary=1.0)
