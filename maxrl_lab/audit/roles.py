@@ -40,14 +40,18 @@ TOKEN_REWARDS = ("token_level_rewards", "token_level_scores", "token_rewards", "
 """Names of rewards (rollouts, tokens), as verl has them."""
 GROUPS = (
     "index", "uid", "uids", "group_ids", "group_id", "group_index", "group_indices", "groups", "ids", "prompt_ids",
-    "prompt_id", "prompt_index", "prompt_indices", "prompt_uids", "problem_ids", "question_ids", "task_ids",
+    "prompt_id", "prompt_index", "prompt_indices", "prompt_uid", "prompt_uids", "problem_id", "problem_ids",
+    "question_id", "question_ids", "qids", "example_ids", "task_id", "task_ids", "group_uids", "group_idx",
 )  # fmt: skip
 """Names of the ids that say which rollouts form a group."""
 SIZES = (
     "group_size", "num_generations", "n_generations", "num_rollouts", "n_rollouts", "rollouts", "n_samples",
     "num_samples", "n_samples_per_prompt", "num_samples_per_prompt", "samples_per_prompt", "samples_per_problem",
     "rollouts_per_prompt", "rollouts_per_example", "generations_per_prompt", "num_generations_per_prompt",
-    "num_return_sequences", "rollout_n", "G",
+    "num_return_sequences", "rollout_n", "G", "rollouts_per_group", "samples_per_group", "rollout_per_prompt",
+    "num_rollouts_per_prompt", "n_rollouts_per_prompt", "n_rollouts_per_example", "responses_per_prompt",
+    "num_responses_per_prompt", "n_resp_per_prompt", "num_samples_per_prompt_rollout", "completions_per_prompt",
+    "num_completions", "num_responses", "n_responses", "num_repeats", "group_n",
 )  # fmt: skip
 """Names of the number N of rollouts in a group."""
 BATCHES = ("num_prompts", "n_prompts", "num_groups", "n_groups", "num_problems")
@@ -59,7 +63,7 @@ TOKEN_MASKS = (
 """Names of a mask (rollouts, tokens)."""
 MASKS = ("mask", "masks", "valid", "valid_mask", "is_valid", "keep", "keep_mask", "sample_mask", "rollout_mask")
 """Names of a mask (rollouts,): what is 0 or False is left out."""
-EPSILONS = ("eps", "epsilon", "advantage_eps", "adv_eps", "eps_std", "std_eps")
+EPSILONS = ("eps", "epsilon", "advantage_eps", "adv_eps", "eps_std", "std_eps", "norm_eps", "std_epsilon")
 """Names of what is added to a denominator."""
 EPSILON = 1e-6
 """What the audit gives for it where the function has no default."""

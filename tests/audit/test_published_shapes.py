@@ -158,6 +158,19 @@ def pooled_deviation(rewards):
     return (rewards - rewards.mean(-1, keepdim=True)) / (rewards.std() + 1e-6)
 
 
+def pooled_mean_of_single_precision(rewards):
+    return rewards - rewards.float().mean()
+
+
+def flat_with_a_long_name(scores, num_samples_per_prompt_rollout):
+    grouped = np.array(scores).reshape(-1, num_samples_per_prompt_rollout)
+    return (grouped - grouped.mean(1, keepdims=True)).flatten()
+
+
+def a_large_epsilon(rewards):
+    return (rewards - rewards.mean(-1, keepdim=True)) / (rewards.std(-1, keepdim=True) + 1e-2)
+
+
 @pytest.mark.parametrize(
     ("function", "arguments", "objective", "estimator"),
     [
@@ -178,6 +191,9 @@ def pooled_deviation(rewards):
         (half_precision, {}, ORDER_7, "maxrl"),
         (jittered, {}, RL, "rloo"),
         (pooled_mean, {}, RL, "mean_centred"),
+        (pooled_mean_of_single_precision, {}, RL, "mean_centred"),
+        (flat_with_a_long_name, {}, RL, "mean_centred"),
+        (a_large_epsilon, {}, None, "grpo:ddof=1,epsilon=0.01"),
     ],
 )
 def test_it_is_named(function, arguments, objective, estimator):
@@ -217,6 +233,20 @@ def test_chance_is_told_with_its_size():
     assert "by up to 0.0" in trap.message
 
 
+def test_noise_on_rewards_is_chance_where_a_deviation_blows_it_up():
+    """1e-6 on rewards is 0.01 on the advantages of a group without success, whose deviation is that of the noise."""
+    chance = np.random.default_rng(0)
+
+    def advantages(rewards):
+        noisy = np.asarray(rewards, dtype=float) + chance.normal(0, 1e-6, np.shape(rewards))
+        return (noisy - noisy.mean()) / (noisy.std() + 1e-4)
+
+    (trap,) = audit.audit(advantages, rollouts=8, batched=False).traps
+    assert trap.name == "random"
+    assert "10 calls with rewards [" in trap.message
+    assert "[0, 0, 0, 0" in trap.message or "[1, 1, 1, 1, 1, 1, 1, 1]" in trap.message
+
+
 def test_noise_that_could_hide_a_deviation_is_chance():
     def advantages(rewards):
         return rewards + torch.tensor(np.random.default_rng().normal(0, 1e-4, rewards.shape))
@@ -237,6 +267,12 @@ REFUSED = [
     (lambda prompts, completions: [1.0], r"needs 'completions': it makes rewards out of completions"),
     (lambda data: data.batch["rewards"], r"has no attribute 'batch'; if it takes a batch of a framework .* wrap it"),
     (lambda rollouts: [r.episode_reward for r in rollouts], r"if it takes .* rollouts with a reward, wrap it"),
+    (lambda prompts, rewards: rewards, r"needs 'prompts', which the audit cannot guess: --set prompts=VALUE"),
+    (lambda batch: batch["rewards"], r"wrap it: .* or f\({'rewards': rewards}\)"),
+    (
+        lambda rewards: (rewards.mean(), rewards),
+        r"wrap it to return the advantages, as in lambda rewards: f\(rewards\)",
+    ),
     (lambda rewards: [r["score"] for r in rewards], r"if it takes .* rollouts with a reward, wrap it"),
 ]
 
