@@ -84,6 +84,7 @@ def _plane(ax: Axes, tables: Mapping[str, pd.DataFrame], settings: Any, rollouts
     ax.set(xlabel="evaluations of the network for an answer", ylabel="pass rate", ylim=(0, None))
     ax.set_title(f"what {settings.steps} updates of training move, N = {rollouts}")
     style.legend_above_curves(ax, columns=1, fontsize=8.5)
+    ax.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1])
 
 
 def _bound(bound: float) -> str:
