@@ -41,7 +41,7 @@ def lasting_streams() -> Iterator[None]:
     """
     before = sys.stdout, sys.stderr
     streams = [stream and _Lasting(stream) for stream in before]
-    sys.stdout, sys.stderr = streams  # type: ignore[assignment]
+    sys.stdout, sys.stderr = streams
     try:
         yield
     finally:

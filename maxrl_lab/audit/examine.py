@@ -17,7 +17,11 @@ from maxrl_lab.audit.signature import describe, probe_call
 from maxrl_lab.audit.singleton import singleton
 from maxrl_lab.audit.tasks import Listed, Tasks
 from maxrl_lab.audit.traps import Trap
+from maxrl_lab.errors import InputError
 from maxrl_lab.probe import Probe, name_of
+
+MOST_CALLED = 10_000
+"""Largest N at which a function is called, several times for each number of successes; a table of the lab is read."""
 
 
 def audit(
@@ -34,10 +38,13 @@ def audit(
     are known by their names, such as group ids, a mask, or those of verl and TRL (`roles`); `arguments` gives values to
     others. An estimator's name stands for that estimator. `batched` says that the function is only ever called with
     (B, N) (True) or with one group (N,) (False); by default both are tried. `pass_rates`, a list or a `tasks.Beta`,
-    adds what the function does over tasks. Raises `InputError` if the function cannot be called at this N.
+    adds what the function does over tasks. Raises `InputError` if the function cannot be called at this N, which is at
+    most `MOST_CALLED`.
     """
     specs.check_rollouts(rollouts)
     called = estimators.resolve(function, rollouts)
+    if rollouts > MOST_CALLED and not isinstance(called, estimators.CountEstimator):
+        raise InputError(f"rollouts must be at most {MOST_CALLED} for a function that is called, got {rollouts}")
     tasks = Listed(tuple(pass_rates)) if isinstance(pass_rates, Sequence) else pass_rates
     probed, table, repeated = repeats.settled(probe_call(called, rollouts, batched, arguments or {}), rollouts)
     report = Report(name_of(called), rollouts, (), (), (), (), None, (), repeated, asked=describe(probed))

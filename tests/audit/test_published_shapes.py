@@ -293,6 +293,11 @@ def test_the_advice_works():
     assert partial.nearest.scale == pytest.approx(3)
 
 
+def test_a_group_that_would_take_days_is_refused():
+    with pytest.raises(ValueError, match=r"rollouts must be at most 10000 for a function that is called, got 10001"):
+        audit.audit(pooled_mean, rollouts=10_001)
+
+
 def test_an_argument_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match=r"flat_with_size has no argument 'beta'; its arguments: rewards, num_gen"):
         audit.audit(flat_with_size, rollouts=4, arguments={"beta": 1})
