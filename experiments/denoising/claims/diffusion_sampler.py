@@ -110,20 +110,30 @@ def _exact_ends(tables: Frames) -> list[Claim]:
 
 def _weights(tables: Frames, settings: Settings) -> list[Claim]:
     """What importance weights per token do to DiFFPO's surrogate: bias, and noise."""
-    made = []
     cap = min(settings.caps)
-    for value, name, words in (
-        ("relative_bias", "weights_reduce_bias", "the relative bias"),
-        ("noise", "weights_keep_the_noise", "the noise of a group"),
-    ):
-        times = _ratio_of(tables, value, {"anchors": 2, "weights": "uncapped"}, {"anchors": 2, "weights": "none"})
-        capped = _ratio_of(tables, value, {"anchors": 2, "weights": f"cap {cap:g}"}, {"anchors": 2, "weights": "none"})
-        sentence = (
-            f"Importance weights per token reduce {words} of DiFFPO's surrogate: without a cap it is {times} "
-            f"times what it is without weights, and with C = {cap:g} {capped} times ({seeds_text(times)})."
-        )
-        made.append(times.claim(name, "", sentence, direction="below", boundary=1.0))
-    return made
+
+    def times(value: str, kind: str) -> Estimate:
+        return _ratio_of(tables, value, {"anchors": 2, "weights": kind}, {"anchors": 2})
+
+    bias, noise = times("relative_bias", "uncapped"), times("noise", "uncapped")
+    less, quieter = (times(value, f"cap {cap:g}") for value in ("relative_bias", "noise"))
+    return [
+        bias.claim(
+            "weights_reduce_bias",
+            "",
+            f"Importance weights per token reduce the relative bias of DiFFPO's surrogate: without a cap it is {bias} "
+            f"times what it is without weights, and {less} times with C = {cap:g} ({seeds_text(bias)}).",
+            direction="below",
+            boundary=1.0,
+        ),
+        noise.claim(
+            "weights_add_noise",
+            "",
+            f"Importance weights per token add noise: without a cap that of a group is {noise} times what it is without "
+            f"weights, and {quieter} times with C = {cap:g} ({seeds_text(noise)}).",
+            boundary=1.0,
+        ),
+    ]
 
 
 def _steps(tables: Frames, settings: Settings) -> Claim:
