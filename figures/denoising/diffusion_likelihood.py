@@ -13,7 +13,7 @@ from figures import style
 
 Frames = Mapping[str, pd.DataFrame]
 COLUMNS = {
-    "moments": ("seed", "prompt", "surrogate", "passes", "estimator", "relative_bias", "noise"),
+    "moments": ("seed", "surrogate", "passes", "estimator", "pass_rate", "relative_bias", "noise", "drift", "cosine"),
     "off_policy": ("seed", "steps", "objective", "value"),
     "bytes": ("objective", "samples", "bytes"),
     "gaps": ("seed", "prompt", "verifier", "sampler", "block", "gap"),
@@ -29,6 +29,8 @@ LOOKS = {
     "spg": ("#CC79A7", "P", "SPG"),
 }
 """Colour, marker and name of every surrogate, whatever its number of masks."""
+_NO_DRIFT = 1e-9
+"""Below it the second term of an estimate's mean is rounding."""
 VERIFIERS = {"sum": ("#0072B2", "o"), "pairs": ("#D55E00", "s"), "running": ("#009E73", "^")}
 
 
@@ -71,25 +73,44 @@ def _look(surrogate: str) -> tuple[str, str, str]:
 
 
 def _bias(ax: Axes, rows: pd.DataFrame) -> None:
-    """Plot the relative bias of every surrogate, one mark an estimator."""
-    averaged = means_over_prompts(rows, ["relative_bias"])
-    names = [name for name in dict.fromkeys(averaged.surrogate) if "samples" not in name]
-    estimators = list(dict.fromkeys(averaged.estimator))
-    for index, estimator in enumerate(estimators):
-        shift = (index - (len(estimators) - 1) / 2) * 0.11
-        for place, name in enumerate(names):
-            values = averaged[(averaged.surrogate == name) & (averaged.estimator == estimator)].relative_bias
-            interval = style.interval_over_seeds(values.to_numpy())
-            at = place + shift
-            ax.plot([at, at], [interval.low, interval.high], color=style.colour(estimator), linewidth=1.5)
-            label = style.label(estimator) if place == 0 else None
-            ax.plot(at, interval.mean, "o", color=style.colour(estimator), markersize=5, label=label)
+    """Plot the relative bias of every surrogate: a colour a kind of table, filled for hard prompts, open for others."""
+    names = [name for name in dict.fromkeys(rows.surrogate) if "samples" not in name]
+    kinds = _kinds(rows)
+    border = rows.pass_rate.median()
+    hard = rows.pass_rate <= border
+    shifts = np.linspace(-0.3, 0.3, 2 * len(kinds))
+    for index, (estimator, (label, colour)) in enumerate(kinds.items()):
+        for easy, (part, words) in enumerate(((hard, f"p ≤ {border:.2f}"), (~hard, f"p > {border:.2f}"))):
+            look = {"color": colour, "markerfacecolor": "white" if easy else colour, "label": f"{label}, {words}"}
+            of_kind = rows[part & (rows.estimator == estimator)]
+            for place, name in enumerate(names):
+                by_seed = of_kind[of_kind.surrogate == name].groupby("seed").relative_bias.mean()
+                if not by_seed.empty:
+                    at = place + shifts[2 * index + easy]
+                    interval = style.interval_over_seeds(by_seed.to_numpy())
+                    ax.plot([at, at], [interval.low, interval.high], color=colour, linewidth=1.5)
+                    ax.plot(at, interval.mean, "o", markersize=5.5, **look)
+                    look = {**look, "label": None}
     ax.set_xticks(range(len(names)), [_look(name)[2].replace(" ", "\n", 1) for name in names], fontsize=9)
     ax.set_ylim(bottom=0)
     ax.set(
-        ylabel="|bias| / |mean of the path's estimate|", title="bias: which surrogate, under which estimator (exact)"
+        ylabel="|bias| / |mean of the path's estimate|", title="bias, by surrogate, kind of table and pass rate (exact)"
     )
     style.legend_above_curves(ax, columns=2, fontsize=8.5)
+
+
+def _kinds(rows: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """Return the name and colour of each kind of table by one estimator; those that sum to zero have the same bias."""
+    kinds: dict[str, tuple[str, str]] = {}
+    centred = False
+    for name, drift in rows.groupby("estimator", sort=False).drift.max().items():
+        estimator = str(name)
+        if drift < _NO_DRIFT and not centred:
+            kinds[estimator] = "tables that sum to zero", style.colour("maxrl")
+            centred = True
+        elif drift >= _NO_DRIFT:
+            kinds[estimator] = style.label(estimator), style.colour(estimator)
+    return kinds
 
 
 def _noise(ax: Axes, rows: pd.DataFrame, settings: Any) -> None:
@@ -102,7 +123,7 @@ def _noise(ax: Axes, rows: pd.DataFrame, settings: Any) -> None:
         errors = np.nan_to_num(np.stack([interval.mean - interval.low, interval.high - interval.mean]))
         ax.errorbar(x, interval.mean, errors, color=colour, marker=marker, markersize=7, capsize=2, label=label)
     ax.set(xscale="log", yscale="log", xlabel="backward passes for an answer", ylabel="noise / |mean of the path's|")
-    ax.set_title(f"noise of one group's estimate: {style.label(estimator)}, N = {settings.group} (exact)")
+    ax.set_title(f"noise: {style.label(estimator)}, N = {settings.group} (exact)")
     style.plain_x(ax, averaged.passes)
     style.plain_ticks(ax)
     style.legend_above_curves(ax, columns=2)
@@ -123,6 +144,7 @@ def _off_policy(ax: Axes, rows: pd.DataFrame) -> None:
             )
             look = {"color": colour, "label": label, "dashes": (4, 2) if name == "bound" else (None, None)}
         style.band(ax, of_name, "steps", "value", name, **look)
+    ax.set_xticks(sorted(rows.steps.unique()))
     ax.set(xlabel="updates on the same rollouts", ylabel="objective on the old rollouts")
     ax.set_title("off-policy: the true objective and its estimates (exact)")
     style.legend_above_curves(ax, columns=2)
@@ -134,8 +156,8 @@ def _bytes(ax: Axes, rows: pd.DataFrame) -> None:
         ("bgpo", "#0072B2", "s", "BGPO: one mask after another"),
     ):
         of_name = rows[rows.objective == name].sort_values("samples")
-        ax.plot(of_name.samples, of_name.bytes / 2**20, marker=marker, color=colour, label=label)
-    ax.set(xscale="log", yscale="log", xlabel="masks n for an answer", ylabel="MiB kept for backward")
+        ax.plot(of_name.samples, of_name.bytes / 2**10, marker=marker, color=colour, label=label)
+    ax.set(xscale="log", yscale="log", xlabel="masks n for an answer", ylabel="KiB kept for backward")
     ax.set_title("memory of one backward pass")
     style.plain_x(ax, rows.samples)
     style.plain_ticks(ax)
