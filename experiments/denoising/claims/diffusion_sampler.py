@@ -129,8 +129,8 @@ def _weights(tables: Frames, settings: Settings) -> list[Claim]:
         noise.claim(
             "weights_add_noise",
             "",
-            f"Importance weights per token add noise: without a cap that of a group is {noise} times what it is without "
-            f"weights, and {quieter} times with C = {cap:g} ({seeds_text(noise)}).",
+            f"Importance weights per token add noise: without a cap that of a group is {noise} times what it is "
+            f"without weights, and {quieter} times with C = {cap:g} ({seeds_text(noise)}).",
             boundary=1.0,
         ),
     ]
