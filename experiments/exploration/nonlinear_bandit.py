@@ -43,7 +43,7 @@ from maxrl_lab.training.sweep import Run, compare
 
 Dimensions = Annotated[tuple[int, ...], Each(Whole(2))]
 CLOSED_FORM = (2, 3, 4, 6, 8, 12, 16, 24, 32)
-"""Dimensions in which the chance of a uniform action to be within the needle is computed."""
+"""Dimensions in which, besides those played, the chance of a uniform action to be within the needle is computed."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Climbing(Base):
     """Estimators that are compared."""
     rollouts: Counts = (4, 64)
     """Numbers N of pulls in each update."""
-    learning_rates: Rates = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+    learning_rates: Rates = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
     """Learning rates that are swept alike for every method."""
 
 
@@ -138,7 +138,7 @@ PRESETS = {
         sweep_seeds=1,
     ),
     "quick": Settings(),
-    "standard": Settings(budget=4096, needle_budget=1024),
+    "standard": Settings(needle_budget=1024, sweep_seeds=8),
     "full": Settings(
         needle_dimensions=(3, 4, 6, 8),
         needle_budget=4096,
@@ -155,7 +155,8 @@ PRESETS = {
 
 def run(settings: Settings, context: Context) -> Tables:
     """Return the closed-form chances, the sweep of learning rates, the curves, and the ends of all runs."""
-    tables: Tables = {"needles": [_closed_form(settings, dimension) for dimension in CLOSED_FORM]}
+    dimensions = sorted({*CLOSED_FORM, *settings.needle_dimensions})
+    tables: Tables = {"needles": [_closed_form(settings, dimension) for dimension in dimensions]}
     with one_thread():
         for case in context.progress("nonlinear_bandit")(settings.cases()):
             append(tables, _players(settings, case))
