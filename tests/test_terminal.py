@@ -54,12 +54,12 @@ def test_the_way_to_handle_an_interrupt_is_the_one_before():
     thread = threading.Thread(target=check, args=(signal.getsignal(signal.SIGINT),))
     thread.start()
     thread.join()
-    own = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a command in the background is not interrupted
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a command in the background is not interrupted
     try:
         with terminal.importing():
             assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
-        signal.signal(signal.SIGINT, own)
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])

@@ -133,11 +133,11 @@ def _collection(source: str, count: int | None, seed: int, split: str, path: str
         if count > len(table):
             raise InputError(f"{source} has only {len(table)} {split} problems, not {count}")
         table = table.shuffle(seed=seed).select(range(count))
-    place = str(path or known.repository)
+    where = path or known.repository
     return [
         {
             "question": str(question),
-            "answer": _reference(known, answer, f"problem {number} of {place}"),
+            "answer": _reference(known, answer, f"problem {number} of {where}"),
             "source": source,
             "entry": "",
         }
@@ -145,14 +145,14 @@ def _collection(source: str, count: int | None, seed: int, split: str, path: str
     ]
 
 
-def _reference(known: Source, answer: object, place: str) -> str:
+def _reference(known: Source, answer: object, problem: str) -> str:
     """Return a problem's reference answer; raise `InputError`, which names the problem, if there is none."""
     try:
         text = "" if answer is None else known.reference(equality.reference_text(answer))
     except InputError as error:
-        raise InputError(f"{place}: {error}") from None
+        raise InputError(f"{problem}: {error}") from None
     if not equality.canonical(text):
-        raise InputError(f"{place} has no reference answer")
+        raise InputError(f"{problem} has no reference answer")
     return text
 
 
