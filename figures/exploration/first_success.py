@@ -106,9 +106,9 @@ def _episodes(ax: Axes, tables: Mapping[str, pd.DataFrame], settings: Any) -> No
     shown = min(settings.rollouts, key=lambda count: abs(count - 16))
     rows = rows[(rows.rollouts == shown) | ~rows.method.isin(settings.estimators)]
     present = [method for method in LOOKS if method in set(rows.method)]
-    for place, method in enumerate(present):
+    for index, method in enumerate(present):
         look, points = LOOKS[method], []
-        shift = _WIDTH ** (place - len(present) / 2)
+        shift = _WIDTH ** (index - len(present) / 2)
         for world, runs in rows[rows.method == method].groupby("world"):
             points.append(
                 (hardness[world] * shift, *median_interval(_uncensored(runs).to_numpy()), runs.episodes.max())
@@ -141,14 +141,14 @@ def _group_sizes(ax: Axes, tables: Mapping[str, pd.DataFrame], settings: Any) ->
     """Plot episodes times p over the mazes: 1 is what a success costs on average."""
     rows = tables["reached"].merge(tables["worlds"], on=["world", "seed"])
     rows = rows[rows.world.str.startswith("maze")]
-    for place, method in enumerate(settings.estimators):
+    for index, method in enumerate(settings.estimators):
         runs, look = (
             rows[rows.method == method],
             LOOKS.get(method, Look(style.label(method), style.colour(method), "o")),
         )
         for rollouts, group in runs.groupby("rollouts"):
             median, low, high = median_interval((_uncensored(group) * group.untrained).to_numpy())
-            x = rollouts * 1.12 ** (place - 1)
+            x = rollouts * 1.12 ** (index - 1)
             ax.plot([x, x], [low, min(high, 100)], color=look.colour, linewidth=1.2)
             ax.plot(x, min(median, 100), look.marker, color=look.colour, markersize=7)
     ax.axhline(1, color="#444444", dashes=(4, 2), linewidth=1.2)

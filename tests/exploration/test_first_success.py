@@ -129,7 +129,7 @@ def test_curves_hold_the_last_pass_rate_at_common_episodes():
     curves = Curves("maze 5:2:4", world.tasks, spent=1.0)
     record = curves.recorder([{"method": "m", "rollouts": 4, "seed": 0}])
     for episodes, rate in ((0.0, 0.1), (4.0, 0.2), (40.0, 0.6)):
-        record(torch.tensor([0]), torch.tensor([episodes]), torch.tensor([rate]))
+        record(torch.tensor([0]), torch.tensor([episodes]).double(), torch.tensor([rate], dtype=torch.float64))
     rows = {round(row["episodes"], 2): row["pass_rate"] for row in curves.rows()}
     assert rows[1.0] == 0.1
     assert rows[4.64] == 0.1
@@ -145,11 +145,12 @@ def test_the_interval_of_a_median_is_between_order_statistics():
     assert figure.median_interval(np.arange(5.0)) == (2.0, 0.0, 4.0)
 
 
-class TestFigure:
-    @pytest.fixture(scope="class")
-    def smoke(self, tmp_path_factory):
-        return smoke_tables(first_success, tmp_path_factory.mktemp("first_success"))
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    return smoke_tables(first_success, tmp_path_factory.mktemp("first_success"))
 
+
+class TestFigure:
     def test_panels(self, smoke):
         made = figure.plot(*smoke)
         assert len(drawn(made)) == 5

@@ -40,8 +40,8 @@ def _slopes(mazes: pd.DataFrame, settings: Settings) -> list[Claim]:
         slope = over_seeds(_slope(select(mazes, method="maxrl", rollouts=count)) - 1)
         ends = [number(1 / rate) for rate in (mazes.untrained.max(), mazes.untrained.min())]
         sentence = (
-            f"Policy gradients need episodes in proportion to 1/p: over mazes whose 1/p goes from {ends[0]} to {ends[1]} "
-            f"those of MaxRL at N = {count} grow as a power of 1/p whose exponent is off 1 by {slope} "
+            f"Policy gradients need episodes in proportion to 1/p: over mazes whose 1/p goes from {ends[0]} to "
+            f"{ends[1]} those of MaxRL at N = {count} grow as a power of 1/p whose exponent is off 1 by {slope} "
             f"({seeds_text(slope)})."
         )
         made.append(slope.claim("gradients_need_one_over_p", "", sentence, direction="within", boundary=0.2))
@@ -159,8 +159,8 @@ def _bounds(rows: pd.DataFrame, settings: Settings) -> list[Claim]:
     gain = ratio(end.masked, end.untrained)
     sentence = (
         f"Masking moves that are certainly wrong lifts the untrained pass rate on {settings.bounds_world} by "
-        f"a factor of {gain} after {number(last)} episodes ({seeds_text(gain)}; {number(100 * end.ruled_out.mean())}% of moves are "
-        "ruled out)."
+        f"a factor of {gain} after {number(last)} episodes ({seeds_text(gain)}; "
+        f"{number(100 * end.ruled_out.mean())}% of moves are ruled out)."
     )
     return [*made, gain.claim("masking_lifts_the_untrained", "", sentence, boundary=1.0)]
 
