@@ -81,12 +81,12 @@ def _bias(ax: Axes, rows: pd.DataFrame) -> None:
     shifts = np.linspace(-0.3, 0.3, 2 * len(kinds))
     for index, (estimator, (label, colour)) in enumerate(kinds.items()):
         for easy, (part, words) in enumerate(((hard, f"p ≤ {border:.2f}"), (~hard, f"p > {border:.2f}"))):
-            look = {"color": colour, "markerfacecolor": "white" if easy else colour, "label": f"{label}, {words}"}
+            look: dict[str, Any] = {"color": colour, "markerfacecolor": "white" if easy else colour, "label": f"{label}, {words}"}
             of_kind = rows[part & (rows.estimator == estimator)]
-            for place, name in enumerate(names):
+            for column, name in enumerate(names):
                 by_seed = of_kind[of_kind.surrogate == name].groupby("seed").relative_bias.mean()
                 if not by_seed.empty:
-                    at = place + shifts[2 * index + easy]
+                    at = column + shifts[2 * index + easy]
                     interval = style.interval_over_seeds(by_seed.to_numpy())
                     ax.plot([at, at], [interval.low, interval.high], color=colour, linewidth=1.5)
                     ax.plot(at, interval.mean, "o", markersize=5.5, **look)

@@ -58,8 +58,8 @@ class Forms:
 
     def tokens(self, lattice: Lattice, table: Tensor) -> Tensor:
         """Return the log-probabilities (B, X, F) of the cells of all answers, from a table (B, S, L, V)."""
-        form, place = self.cells.T
-        return lattice.token_log_probs(table)[..., form, place]
+        form, column = self.cells.T
+        return lattice.token_log_probs(table)[..., form, column]
 
     def states(self, lattice: Lattice) -> Tensor:
         """Return the state (X, F) of the lattice in which each cell of each answer is."""

@@ -92,9 +92,9 @@ class Problem:
     @cached_property
     def slopes(self) -> tuple[Tensor, Tensor]:
         """The number (X, F) of each cell among the n different ones, and the slopes (n, d) of these."""
-        lattice, place = self.lattice, self.forms.cells[:, 1]
-        digits = lattice.answers[:, place]
-        keys = (self.forms.states(lattice) * lattice.length + place) * lattice.base + digits
+        lattice, columns = self.lattice, self.forms.cells[:, 1]
+        digits = lattice.answers[:, columns]
+        keys = (self.forms.states(lattice) * lattice.length + columns) * lattice.base + digits
         different, numbers = keys.unique(return_inverse=True)
         states = lattice.states[different // (lattice.length * lattice.base)]
         places = different // lattice.base % lattice.length
@@ -162,8 +162,8 @@ def slopes(policy: nn.Module, prompt: Tensor, states: Tensor, places: Tensor, di
         raise InputError(f"the slopes of all cells have at most {MOST_SLOPES} numbers, {got}")
     cell = _Cell(policy)
 
-    def log_prob(values: dict[str, Tensor], state: Tensor, place: Tensor, digit: Tensor) -> Tensor:
-        value: Tensor = functional_call(cell, values, (prompt, state, place, digit))
+    def log_prob(values: dict[str, Tensor], state: Tensor, column: Tensor, digit: Tensor) -> Tensor:
+        value: Tensor = functional_call(cell, values, (prompt, state, column, digit))
         return value
 
     at_once = max(1, _AT_ONCE // size)
@@ -181,10 +181,10 @@ class _Cell(nn.Module):
         super().__init__()
         self.policy = policy
 
-    def forward(self, prompt: Tensor, state: Tensor, place: Tensor, digit: Tensor) -> Tensor:
+    def forward(self, prompt: Tensor, state: Tensor, column: Tensor, digit: Tensor) -> Tensor:
         """Return log pi(digit | state, place), ()."""
         values = cast(Denoiser, self.policy).log_probs(prompt[None], state[None])[0, 0]
-        is_asked = (torch.arange(values.shape[0]) == place)[:, None] & (torch.arange(values.shape[1]) == digit)
+        is_asked = (torch.arange(values.shape[0]) == column)[:, None] & (torch.arange(values.shape[1]) == digit)
         return (values * is_asked).sum()
 
 
