@@ -55,6 +55,8 @@ def plot(tables: Mapping[str, pd.DataFrame], settings: Any) -> Figure:
     search, name = axes[0].get_legend_handles_labels()
     axes[5].axis("off")
     axes[5].legend([*handles, search[-1]], [*labels, name[-1]], loc="center", fontsize=10.5, handlelength=3.2)
+    told = f"The exact gradient makes an update every {max(settings.rollouts)} pulls, and pulls nothing."
+    axes[5].text(0.5, 0.1, told, ha="center", fontsize=9.5, color="#555555")
     figure.suptitle(
         "What is played after so many pulls: is the wall information, or the estimator? "
         f"({style.seeds_text(settings.seeds)})"
