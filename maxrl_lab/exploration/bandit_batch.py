@@ -28,9 +28,9 @@ class BanditBatch:
 
     def rollout(self, runs: Sequence[int], rollouts: int) -> Group:
         """Return N pulls for each of the named runs, (len(runs), 1, N)."""
-        chosen = [self.seeds[run] for run in runs]
-        drawn = {seed: self._uniforms(seed, rollouts) for seed in dict.fromkeys(chosen)}
-        uniforms = torch.stack([drawn[seed] for seed in chosen])
+        run_seeds = [self.seeds[run] for run in runs]
+        drawn = {seed: self._uniforms(seed, rollouts) for seed in dict.fromkeys(run_seeds)}
+        uniforms = torch.stack([drawn[seed] for seed in run_seeds])
         log_policy, chances = self.log_policy[list(runs)], self.chances[list(runs)]
         reached = log_policy.detach().exp().cumsum(1)
         threshold = uniforms[:, 0] * reached[:, -1:]

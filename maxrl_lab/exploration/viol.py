@@ -92,7 +92,7 @@ def derivative_loss(values: Tensor, rates: Tensor, pulls: int, derivatives: Deri
     loss = torch.zeros(values.shape[:2], dtype=torch.float64)
     step = derivatives.step
     spreads = (8 * step**2 * pulls) ** -0.5, (16 * step**4 * pulls) ** -0.5
-    for own, seen, spread in zip(differences(values, step), differences(rates, step), spreads, strict=True):
-        error = (own - seen[:, None]).abs() / spread
+    for modelled, seen, spread in zip(differences(values, step), differences(rates, step), spreads, strict=True):
+        error = (modelled - seen[:, None]).abs() / spread
         loss = loss + error.clamp(max=derivatives.clip).square() / 2
     return loss
