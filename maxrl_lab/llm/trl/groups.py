@@ -58,7 +58,8 @@ def combine(per_function: Tensor, weights: Tensor, *, may_be_lost: bool = False)
     lost: it has the reward 0 and is not left. Raises `InputError` unless every other reward is 0 or 1 (up to
     `ROUNDING`), and for a lost rollout unless it `may_be_lost`.
     """
-    rewards = (per_function * weights.to(per_function)).nansum(1)
+    total = (per_function.cpu().double() * weights.cpu().double()).nansum(1)  # not every device has float64
+    rewards = torch.where((total - total.round()).abs() <= ROUNDING, total.round(), total).to(per_function)
     lost = per_function.isnan().all(1)
     if bool(lost.any()) and not may_be_lost:
         index = int(lost.nonzero()[0])
