@@ -29,6 +29,7 @@ from envs.canvas import Canvas
 from experiments.denoising import _anchors
 from maxrl_lab.denoising import decoding
 from maxrl_lab.denoising.decoding import CHOOSER, MODEL, Chooser, DecodingBatch, Fixed
+from maxrl_lab.denoising.forms import Forms
 from maxrl_lab.denoising.lattice import Lattice
 from maxrl_lab.denoising.moments import tabulate
 from maxrl_lab.denoising.pretraining import Pretraining, pretrain
@@ -83,8 +84,12 @@ class Settings(_anchors.Surrogates, Decoding, Pretraining, Network, Canvas):
     """Number of seeds; a seed redraws policies, problems and rollouts."""
 
     def __post_init__(self) -> None:
-        """Check also that the bounds rise, and that the model's is one of them."""
+        """Check also that the bounds rise, that the model's is one of them, and that everything can be listed."""
         super().__post_init__()
+        Lattice(self.length, self.base)
+        Lattice(self.length, self.digits)
+        Forms(self.length)
+        self.problems(self.prompts)
         decoding.check_bounds(self.bounds)
         if self.model_bound not in self.bounds:
             raise InputError(f"model_bound must be one of the bounds {list(self.bounds)}, got {self.model_bound}")

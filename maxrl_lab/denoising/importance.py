@@ -63,9 +63,9 @@ def _log_ratios(problem: Problem) -> Tensor:
     """Return log pi(x_i | cell) - log pi(x_i | z_t) of every cell, given the order that wrote the answer, (X, O, F)."""
     forms = problem.forms
     written = forms.coefficients(path(forms.length))[0]  # (O, F): 1 where a token was written
-    place = forms.cells[:, 1]
-    same_place = (place[:, None] == place).to(problem.tokens)
-    at_writing = torch.einsum("xf,of,fg->xog", problem.tokens, written, same_place)
+    places = forms.cells[:, 1]
+    is_same = (places[:, None] == places).to(problem.tokens)
+    at_writing = torch.einsum("xf,of,fg->xog", problem.tokens, written, is_same)
     return problem.tokens[:, None] - at_writing
 
 

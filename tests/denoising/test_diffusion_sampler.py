@@ -99,6 +99,16 @@ class TestSettings:
         with refuses("model_bound must be one of the bounds [0.0, 1.0], got 0.5"):
             replace(SMOKE, bounds=(0.0, 1.0))
 
+    def test_what_cannot_be_listed(self, refuses):
+        with refuses("a lattice has at most 50000 states (base + 1)^length, got 10^6 = 1000000"):
+            replace(SMOKE, length=6, base=9)
+        with refuses("a lattice has at most 50000 states (base + 1)^length, got 9^6 = 531441"):
+            replace(SMOKE, length=6, digits=8)
+        with refuses("the split 'train' has 21 problems, got a request for 22"):
+            replace(SMOKE, prompts=22)
+        with refuses("expected 1 to 6 places, whose orders are listed, got 8"):
+            replace(SMOKE, length=8, base=2, digits=2)
+
 
 class TestClaims:
     def test_theorems_hold_at_any_size(self, made):
