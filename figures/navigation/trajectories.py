@@ -75,7 +75,9 @@ def _before_and_after(ax: Axes, policies: pd.DataFrame) -> None:
     ax.plot([low, 1], [low, 1], color="black", linewidth=1, dashes=(1, 2))
     ax.set(xscale="log", yscale="log", xlabel="pass rate before training (exact)", ylabel="after training (exact)")
     ax.set_ylim(_FLOOR / 3, 3)
-    ax.set_title(f"all training mazes, seeds: {policies.seed.nunique()}\n(dotted: as before; below 1e-12: at 1e-12)")
+    seeds = policies.seed.nunique()
+    whose = f"of {seeds} seeds" if seeds > 1 else "of one seed"
+    ax.set_title(f"all training mazes {whose}\n(dotted: as before; below 1e-12: at 1e-12)")
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, markerscale=5, fontsize=9)
 
 
