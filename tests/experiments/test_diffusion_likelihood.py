@@ -97,7 +97,7 @@ def test_known_rates_need_no_sweep():
         ({"surrogates": ("path", "likelihood")}, "unknown surrogate 'likelihood'"),
         ({"surrogates": ("path", "anchors:count=9")}, "1 to 4 anchors for 4 places"),
         ({"estimators": ("pkpo:k=8",)}, "k"),
-        ({"rollouts": (1, 4)}, "at least 2|>= 2"),
+        ({"rollouts": (4, 0)}, "rollouts must be a whole number >= 1, got 0"),
         ({"trained": ("elbo:samples=64",)}, "pay for none of elbo:samples=64"),
         ({"measured_prompts": 4}, "at most the 3 prompts, got 4"),
         ({"prompts": 1000, "measured_prompts": 1}, "got a request for 1000"),
