@@ -18,9 +18,9 @@ COLUMNS = {
     ),
 }
 PAIRS = {
-    "designed": ("#D55E00", "pairs designed before any label", "-"),
+    "designed": ("#D55E00", "pairs designed before labels", "-"),
     "random": ("#E69F00", "random pairs of candidates", "-"),
-    "adaptive": ("#009E73", "pairs chosen after labels (count bonus)", "-"),
+    "adaptive": ("#009E73", "pairs after labels (count bonus)", "-"),
     "passive": ("#0072B2", "pairs of the uniform policy", "-"),
     "verified": ("#000000", "outcomes of candidates", ":"),
     "maxrl": ("#CC79A7", "outcomes of rollouts, MaxRL", "--"),
@@ -47,7 +47,7 @@ def plot(tables: Mapping[str, pd.DataFrame], settings: Any) -> Figure:
         _pairs(ax, tables["pairs"], scale)
     for ax in axes[len(shown) :, 0]:
         ax.remove()
-    axes[0, 0].legend(fontsize=9, loc="upper left")
+    style.legend_above_curves(axes[0, 0], columns=2, fontsize=8)
     _answers(axes[0, 1], tables["answers"], "pass_rate", settings)
     axes[0, 1].set(ylabel="pass rate (exact)", title=_title("rankings of answers: pass rate", settings.answer_seeds))
     _answers(axes[0, 2], tables["answers"], "coverage", settings)
@@ -133,16 +133,19 @@ def _demonstrations(ax: Axes, rows: pd.DataFrame, settings: Any) -> None:
     curves = [
         (learnt[learnt.penalty == min(settings.penalties)], "#0072B2", "demonstrations, no penalty"),
         (learnt[learnt.penalty == max(settings.penalties)], "#D55E00", "demonstrations, penalty"),
-        (rows[rows.method == "maxrl_model"], "#009E73", "outcomes, MaxRL in the model"),
+        (rows[rows.method == "maxrl_model"], "#009E73", "outcomes: MaxRL in the model"),
     ]
     for where, colour, label in curves:
         style.band(ax, where, "transitions", "pass_rate", "", color=colour, label=label, marker="o", markersize=4)
         believed = style.means(where, "transitions", "believed")
         ax.plot(believed.index, believed, color=colour, dashes=(2, 2), linewidth=1.2)
     world = rows[rows.method == "maxrl_world"]
-    style.band(ax, world, "transitions", "pass_rate", "", color="#CC79A7", label="outcomes, MaxRL in the maze")
+    style.band(ax, world, "transitions", "pass_rate", "", color="#CC79A7", label="outcomes: MaxRL in the maze")
     for method, (colour, label, dashes) in LEVELS.items():
         ax.axhline(rows[rows.method == method].pass_rate.mean(), color=colour, dashes=dashes, label=label)
     ax.set(xscale="log", xlabel="transitions in the maze, of the model or of rollouts", ylabel="pass rate (exact)")
-    ax.set(ylim=(0, 1.02), title=_title(f"{settings.demonstrations} demonstrations", settings.demo_mazes))
-    ax.legend(fontsize=8, loc="lower right", title="dashed: as the model believes", title_fontsize=8)
+    ax.set(
+        ylim=(0, 1.02),
+        title=_title(f"{settings.demonstrations} demonstrations (dashed: believed)", settings.demo_mazes),
+    )
+    style.legend_above_curves(ax, columns=2, fontsize=8)

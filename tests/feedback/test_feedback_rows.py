@@ -150,7 +150,7 @@ class TestRows:
         made = figure.plot(tables, settings)
         drawn(made)
         rows = tables["pairs"]
-        shown = line_called(panel(made, "scale s = 4"), "pairs designed before any label")
+        shown = line_called(panel(made, "scale s = 4"), "pairs designed before labels")
         wanted = rows[(rows.method == "designed") & (rows.model == "exact")].groupby("labels").pass_rate.mean()
         assert shown.get_ydata().tolist() == pytest.approx(wanted.tolist())
         assert len(figure.summarise(tables, settings)) > 20

@@ -224,12 +224,13 @@ def _coins(rows: pd.DataFrame, settings: Settings) -> list[Claim]:
     made = []
     for method, words in (("copo_coins", "without a random prior"), ("copo_coins_prior", "with a random prior")):
         unseen = by_seed(select(rows, method=method, visits=0), "bonus")
-        off = over_seeds(unseen)
+        off = over_seeds(unseen - 1)
         sentence = (
-            f"A coin-flip network {words} gives answers that were never seen a bonus near 1: it is {off} "
-            f"({seeds_text(off)}; after {settings.rounds} rounds)."
+            f"A coin-flip network {words} gives answers that were never seen a bonus near 1: it is "
+            f"{mean_text(unseen)}, off 1 by {off} ({seeds_text(off)}; after {settings.rounds} rounds)."
         )
-        made.append(off.claim(f"unseen_answers_{words.replace(' ', '_')}", "", sentence, boundary=0.8))
+        name = f"unseen_answers_{words.replace(' ', '_')}"
+        made.append(off.claim(name, "", sentence, direction="within", boundary=0.25))
     often = rows[(rows.method == "copo_coins") & (rows.visits >= OFTEN)]
     if set(often.seed) != set(rows.seed):
         return made
