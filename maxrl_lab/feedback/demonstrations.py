@@ -111,8 +111,8 @@ class DemonstrationLikelihood:
         return self._gradient(self.control(parameters))
 
     def _gradient(self, control: SoftControl) -> Tensor:
-        own = soft_control.visits(self.transitions, self.start, control.log_policy)
-        excess = (self.demonstrations - own).sum((0, 3))
+        learners = soft_control.visits(self.transitions, self.start, control.log_policy)
+        excess = (self.demonstrations - learners).sum((0, 3))
         return torch.einsum("bs,bsk->bk", excess, self.features) / self.temperature
 
     def gap(self, parameters: Tensor) -> Tensor:

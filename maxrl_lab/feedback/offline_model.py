@@ -31,8 +31,8 @@ def sample_transitions(tables: Tables, count: int, stream: torch.Generator) -> T
             tables.active.double().repeat_interleave(actions, 1).multinomial(count, replacement=True, generator=stream)
         )
         rows = dense_transitions(tables).view(tasks, states * actions, states)
-        chosen = rows.gather(1, pairs[..., None].expand(-1, -1, states))
-        nexts = chosen.flatten(0, 1).multinomial(1, generator=stream).view(tasks, count)
+        reached = rows.gather(1, pairs[..., None].expand(-1, -1, states))
+        nexts = reached.flatten(0, 1).multinomial(1, generator=stream).view(tasks, count)
         counts.scatter_add_(1, pairs * states + nexts, torch.ones_like(pairs, dtype=torch.float64))
     return counts.view(tasks, states, actions, states)
 
