@@ -8,7 +8,7 @@ a softmax policy with logits <w, a>. The exact likelihood gradient is told the c
 Every pull counts, those for derivatives too. Learning rates are swept alike, on seeds that are not reported. A seed
 samples the truth, the outcomes and the tangents; actions and models are the same for all.
 
-    maxrl-lab run nonlinear_bandit        (half a minute; `standard`: one)
+    maxrl-lab run nonlinear_bandit        (a minute; `standard`: two)
 
 Tables: `needles` (the closed-form chance of a uniform action, by dimension), `sweep` (the mean reward of every swept
 run), `curves` (a row per bandit, method, seed and number of pulls: the chance of success of what is played then) and
