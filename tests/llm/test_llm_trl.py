@@ -432,7 +432,7 @@ class TestRewards:
             (0.5, "rewards must be 0 or 1 (right or wrong), got 0.5"),
             (float("inf"), "rewards must be 0 or 1 (right or wrong), got inf"),
             (None, f"every rollout needs a reward of 0 or 1, got None from all reward functions at 7; {LEAVE_OUT}"),
-            ("1", "the reward function 'Wrong' must return numbers or None, got '1' at 7"),
+            ("1", "the reward function 'parity' must return numbers or None, got '1' at 7"),
         ],
     )
     def test_other_than_0_and_1_end_the_training(self, reward, message, tmp_path, refuses):
