@@ -40,7 +40,7 @@ LOOKS = {
     "mex_neighbours": Look("MEX (knows the neighbours)", "#332288", "*"),
 }
 _WIDTH = 1.12
-"""Factor between the places of neighbouring methods on the axis of pass rates."""
+"""Factor between neighbouring methods on the axis of pass rates."""
 
 
 @style.styled
@@ -116,10 +116,18 @@ def _episodes(ax: Axes, tables: Mapping[str, pd.DataFrame], settings: Any) -> No
         _points(ax, points, look)
     rates = np.array([hardness.min() / 3, hardness.max() * 3])
     ax.plot(rates, 1 / rates, color="#444444", dashes=(4, 2), linewidth=1.2, label="1/p")
-    for world, rate in hardness.items():
-        ax.text(rate, 0.55, str(world).replace("maze ", ""), ha="center", va="bottom", fontsize=8, color="#444444")
+    for index, (world, rate) in enumerate(hardness.sort_values().items()):
+        ax.text(
+            rate,
+            (0.12, 0.35)[index % 2],
+            str(world).replace("maze ", ""),
+            ha="center",
+            va="bottom",
+            fontsize=8,
+            color="#444444",
+        )
     ax.set(xscale="log", yscale="log", xlabel="untrained pass rate p (mazes: size:moves:horizon)", ylabel="episodes")
-    ax.set_ylim(0.5, 3 / hardness.min())
+    ax.set_ylim(0.1, 3 / hardness.min())
     ax.set_xlim(rates[1], rates[0])
     ax.set_title(f"who needs how many episodes (policy gradients at N = {shown})")
 
