@@ -21,7 +21,7 @@ COLUMNS = {
 }
 LOOKS = {
     "path": ("#000000", "o", "path"),
-    "own_step": ("#777777", "s", "one own step × L"),
+    "own_step": ("#777777", "s", "own step × L"),
     "elbo": ("#0072B2", "o", "bound (ELBO)"),
     "two_times": ("#E69F00", "^", "two-times mean field"),
     "mean_field": ("#D55E00", "v", "mean field"),
@@ -81,7 +81,11 @@ def _bias(ax: Axes, rows: pd.DataFrame) -> None:
     shifts = np.linspace(-0.3, 0.3, 2 * len(kinds))
     for index, (estimator, (label, colour)) in enumerate(kinds.items()):
         for easy, (part, words) in enumerate(((hard, f"p ≤ {border:.2f}"), (~hard, f"p > {border:.2f}"))):
-            look: dict[str, Any] = {"color": colour, "markerfacecolor": "white" if easy else colour, "label": f"{label}, {words}"}
+            look: dict[str, Any] = {
+                "color": colour,
+                "markerfacecolor": "white" if easy else colour,
+                "label": f"{label}, {words}",
+            }
             of_kind = rows[part & (rows.estimator == estimator)]
             for column, name in enumerate(names):
                 by_seed = of_kind[of_kind.surrogate == name].groupby("seed").relative_bias.mean()
@@ -91,7 +95,11 @@ def _bias(ax: Axes, rows: pd.DataFrame) -> None:
                     ax.plot([at, at], [interval.low, interval.high], color=colour, linewidth=1.5)
                     ax.plot(at, interval.mean, "o", markersize=5.5, **look)
                     look = {**look, "label": None}
-    ax.set_xticks(range(len(names)), [_look(name)[2].replace(" ", "\n", 1) for name in names], fontsize=9)
+    ax.set_xticks(
+        range(len(names)),
+        [_look(name)[2].replace(" × ", "\u00a0×\u00a0").replace(" ", "\n") for name in names],
+        fontsize=9,
+    )
     ax.set_ylim(bottom=0)
     ax.set(
         ylabel="|bias| / |mean of the path's estimate|", title="bias, by surrogate, kind of table and pass rate (exact)"
@@ -106,10 +114,10 @@ def _kinds(rows: pd.DataFrame) -> dict[str, tuple[str, str]]:
     for name, drift in rows.groupby("estimator", sort=False).drift.max().items():
         estimator = str(name)
         if drift < _NO_DRIFT and not centred:
-            kinds[estimator] = "tables that sum to zero", style.colour("maxrl")
+            kinds[estimator] = "zero-sum tables", style.colour("maxrl")
             centred = True
         elif drift >= _NO_DRIFT:
-            kinds[estimator] = style.label(estimator), style.colour(estimator)
+            kinds[estimator] = estimator.removeprefix("maxrl_").replace("_", " "), style.colour(estimator)
     return kinds
 
 
@@ -182,12 +190,14 @@ def _training(ax: Axes, rows: pd.DataFrame, settings: Any) -> None:
             dashes=dashes,
         )
     start = rows[rows.share == 0].pass_rate.mean()
-    ax.axhline(start, color="#444444", linewidth=1, dashes=(1, 2), label="base")
+    ax.axhline(start, color="#444444", linewidth=1, dashes=(1, 2))
+    ax.annotate("base", (last.rollouts.min(), start), xytext=(0, -12), textcoords="offset points", fontsize=9)
     ax.set(xscale="log", xlabel="rollouts N", ylabel="mean exact pass rate after training")
     passes = settings.path_updates * settings.length
     ax.set_title(f"training: MaxRL, {passes} backward passes for each rollout of a group")
     style.plain_x(ax, last.rollouts)
-    style.legend_above_curves(ax, columns=2)
+    ax.set_ylim(0, 1.02)
+    ax.legend(fontsize=9, loc="center right", bbox_to_anchor=(1, 0.42), ncols=1)
 
 
 def _gaps(ax: Axes, rows: pd.DataFrame) -> None:
