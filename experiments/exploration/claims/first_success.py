@@ -137,12 +137,6 @@ def _lakes(lakes: pd.DataFrame, settings: Settings) -> list[Claim]:
             f"{number(1 / rows.untrained.median())}."
         )
         made.append(ours.claim(f"mex_learns_{name}", "", sentence, boundary=0.5))
-        bumex = share_over_seeds(rows[rows.method == "bumex"].set_index("seed").reached.astype(float))
-        sentence = (
-            f"On {world} BUMEX at the strength of its code ({number(settings.strength)}) reaches the target within "
-            f"{settings.episodes} episodes in a share of {bumex} of runs ({seeds_text(bumex)})."
-        )
-        made.append(bumex.claim(f"bumex_learns_{name}", "", sentence, boundary=0.5))
         stuck = share_over_seeds(1 - rows[rows.method == "mex_trusting"].set_index("seed").reached.astype(float))
         sentence = (
             f"On {world} MEX that trusts a pair after one visit (eta infinite) is stuck below the target after "
