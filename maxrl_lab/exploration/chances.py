@@ -121,7 +121,9 @@ class Inner:
     """The inner problem of many pairs of a state and a move, prepared once and solved for many values.
 
     low, high, nominal: (..., C); penalty: (...). Where the penalty is 0 the nominal distribution does not matter; where
-    it is infinite the distribution of least divergence counts, and the penalty is not subtracted. Raises `InputError`
+    it is infinite the distribution of least divergence counts, and the penalty is not subtracted. Where the box
+    excludes the nominal distribution, the least divergence within it is subtracted from every divergence: it is a
+    constant of the objective, which a plan would pay anew at every visit. Raises `InputError`
     for a box without a distribution and a penalty below 0.
     """
 
@@ -162,10 +164,21 @@ class Inner:
         self.nominal, self.penalty = nominal[self.curved], penalty[self.curved]
         self.curved_low, self.curved_high = self.low[self.curved], self.high[self.curved]
         self.is_open = self.curved_high > 0
+        self.floor = self._least_divergence()
         self.free = bool((self.curved_low == 0).all()) and bool(((self.curved_high == 1) | ~self.is_open).all())
 
+    def _least_divergence(self) -> Tensor:
+        """Return the least KL(nominal || p) over the box, 0 where the nominal distribution lies within it."""
+        floor = torch.zeros_like(self.penalty)
+        outside = ~((self.nominal >= self.curved_low) & (self.nominal <= self.curved_high)).all(-1)
+        if bool(outside.any()):
+            low, high, nominal = (part[outside] for part in (self.curved_low, self.curved_high, self.nominal))
+            nearest = bisect(torch.zeros_like(low), low, high, nominal, torch.ones(len(low), dtype=torch.float64))
+            floor[outside] = divergence(nominal, nearest).clamp(min=0)
+        return floor
+
     def best(self, values: Tensor) -> Tensor:
-        """Return max_p p V - lambda KL(nominal || p), (...), of values (..., C)."""
+        """Return max_p p V - lambda (KL(nominal || p) - least), (...), of values (..., C)."""
         flat = values.reshape(-1, values.shape[-1])
         if self.fits:
             filled = flat.masked_fill(self.closed, -torch.inf).amax(-1).clamp(min=-1e300)
@@ -175,7 +188,9 @@ class Inner:
         if len(self.curved):
             part = flat[self.curved]
             chances = self._solved(part)
-            result[self.curved] = (chances * part).sum(-1) - self.penalty * divergence(self.nominal, chances)
+            result[self.curved] = (chances * part).sum(-1) - self.penalty * (
+                divergence(self.nominal, chances) - self.floor
+            )
         return result.view(self.shape)
 
     def chances(self, values: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """The inner problem: against vertices of the box, a grid, a general solver, and its two forms against each other."""
 
+import math
 from itertools import permutations
 
 import pytest
@@ -129,6 +130,20 @@ def test_infinite_trust_within_limits_takes_the_nearest_distribution():
     low, high = torch.tensor([[0.0, 0.25]]), torch.tensor([[1.0, 1.0]])
     inner = Inner(low, high, torch.tensor([[1.0, 0.0]]), torch.tensor([torch.inf]))
     assert inner.chances(torch.tensor([[1.0, 0.0]]))[0].tolist() == pytest.approx([0.75, 0.25], abs=1e-9)
+
+
+def test_the_least_divergence_within_the_box_is_no_price():
+    """Observed (0, 1/2, 1/2), the first has 0.3 at least: the nearest is (0.3, 0.35, 0.35), at log(0.5 / 0.35) nats.
+
+    Where all values are alike nothing is to be gained, and nothing may be paid, however large the penalty.
+    """
+    low = torch.tensor([[0.3, 0.0, 0.0]], dtype=torch.float64)
+    nominal = torch.tensor([[0.0, 0.5, 0.5]], dtype=torch.float64)
+    inner = Inner(low, torch.ones_like(low), nominal, torch.tensor([100.0], dtype=torch.float64))
+    assert float(inner.floor) == pytest.approx(math.log(0.5 / 0.35), abs=1e-9)
+    assert float(inner.best(torch.full((1, 3), 0.6, dtype=torch.float64))) == pytest.approx(0.6, abs=1e-9)
+    inside = Inner(torch.zeros_like(low), torch.ones_like(low), nominal, torch.tensor([2.0]))
+    assert float(inside.floor) == 0
 
 
 def test_coarse_bisection_is_off_by_less_than_a_millionth():
