@@ -164,7 +164,9 @@ class TestTokenFigures:
         mazes = tables["mazes"].maze.tolist()
         assert len(figure.axes) == min(len(names), 3) * len(mazes)
         titles = [ax.get_title() for ax in figure.axes[: min(len(names), 3)]]
-        assert [title.split(":")[0] for title in titles] == [style.label(name) for name in (*names[:2], *names[2:][-1:])]
+        assert [title.split(":")[0] for title in titles] == [
+            style.label(name) for name in (*names[:2], *names[2:][-1:])
+        ]
         first = tables["paths"].query("maze == @mazes[0] and estimator == 'base'")
         assert len(figure.axes[0].lines) >= min(1, first.path.nunique())
         ends = {tuple(line.get_xydata().shape) for line in figure.axes[0].lines}
