@@ -23,7 +23,8 @@ def python(code, **options):
 
 
 SLOW_IMPORT = """
-import time
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests may have been started in the background
 from maxrl_lab.terminal import importing
 with importing():
     print("importing", flush=True)

@@ -131,12 +131,11 @@ def _off_policy(rows: pd.DataFrame, settings: Settings) -> list[Claim]:
     )
     made = [below.claim("bgpo_below_the_true_objective", "", sentence, direction="below")]
     if few != many:
-        moved = difference(values[many], values[few])
         size = over_seeds((values[many] - values[few]).abs())
         sentence = (
             "BGPO's mean over masks does not depend on their number, since each term has the same mean; VRPO's does: "
-            f"from {min(settings.masks)} to {max(settings.masks)} masks it changes by {moved}, of a true value of "
-            f"{number(values['true'].mean())} ({seeds_text(moved)})."
+            f"from {min(settings.masks)} to {max(settings.masks)} masks it moves by {size}, up or down, from a true "
+            f"value of {number(values['true'].mean())} ({seeds_text(size)})."
         )
         made.append(size.claim("masks_change_vrpo_in_the_mean", "", sentence))
     return made
