@@ -26,6 +26,7 @@ from envs.canvas import Canvas
 from experiments._shared import KnownRates, Readable, check_estimators, known_rates
 from experiments.denoising._measured import PATH, byte_rows, gap_rows, moment_rows, off_policy_rows, uniform_rows
 from maxrl_lab.denoising.forms import Forms
+from maxrl_lab.denoising.lattice import Lattice
 from maxrl_lab.denoising.pretraining import Pretraining, pretrain
 from maxrl_lab.denoising.study import Network, Trial, train
 from maxrl_lab.denoising.surrogates import resolve
@@ -127,6 +128,7 @@ class Settings(Training, OffPolicy, Moments, KnownRates, Pretraining, Network, P
         super().__post_init__()
         self.canvas.problems(self.prompts)
         Forms(self.length)
+        Lattice(self.length, self.base)
         check_estimators(self.estimators, (self.group,))
         check_estimators(("maxrl",), self.rollouts)
         for name in (*self.surrogates, *self.trained):

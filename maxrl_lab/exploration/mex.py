@@ -189,7 +189,7 @@ def best_hypothesis(hypotheses: Tables, transitions: Tensor, eta: float) -> Choi
     dense = torch.zeros(count, states, actions, states, dtype=torch.float64).scatter_add(-1, box.candidates, box.low)
     losses = -torch.xlogy(transitions.double(), dense).sum((1, 2, 3))
     losses = losses.nan_to_num(posinf=torch.inf)
-    score = values - torch.where(losses > 0, eta * losses, 0.0)
+    score = values - torch.where(losses > 0, eta * losses, 0.0) if eta > 0 else values
     return Choice(int(score.argmax()), values, losses)
 
 

@@ -92,6 +92,7 @@ def test_known_rates_need_no_sweep():
     ("changed", "words"),
     [
         ({"length": 3}, "needs an even length, got 3"),
+        ({"length": 6, "base": 6}, r"at most 50000 states \(base \+ 1\)\^length, got 7\^6 = 117649"),
         ({"group": 1}, "group must be a whole number >= 2, got 1"),
         ({"noise": -0.1}, r"noise must lie in \[0, 1\]"),
         ({"surrogates": ("path", "likelihood")}, "unknown surrogate 'likelihood'"),

@@ -218,6 +218,7 @@ class TestFiniteClass:
         hypotheses, transitions = self.hypotheses(), torch.zeros(3, 2, 3)
         transitions[0, 1, 1] = 1  # door 1 led to success, which no table allows
         assert bool(mex.best_hypothesis(hypotheses, transitions, 0.1).losses.isinf().all())
+        assert mex.best_hypothesis(hypotheses, transitions, 0.0).best == 8  # without a price only promises count
 
     def test_bad_input_is_one_line(self):
         hypotheses = self.hypotheses()

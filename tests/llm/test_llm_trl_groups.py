@@ -154,7 +154,7 @@ class TestCombine:
 
     def test_what_is_further_from_one_than_rounding_is_refused(self, refuses):
         with refuses("rewards must be 0 or 1 (right or wrong), got 0.9999"):
-            groups.combine(torch.tensor([[0.9999]]), torch.ones(1))
+            groups.combine(torch.tensor([[0.9999]], dtype=torch.float64), torch.ones(1))
 
 
 def test_the_mean_over_lost_rollouts_is_the_mixture_of_weights():
