@@ -36,8 +36,8 @@ class Entry:
 
     @property
     def uses_all_cores(self) -> bool:
-        """Whether the experiment trains many policies side by side itself; any other one uses one core."""
-        return self.room in ("tokens", "llm")
+        """Whether the experiment spreads its work itself: over `processes`, or by a library that uses many threads."""
+        return self.extra is not None or hasattr(self.load().Settings, "processes")
 
     def load(self) -> ModuleType:
         """Return the experiment's module; raise `InputError` if its extra is not installed."""

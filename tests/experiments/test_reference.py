@@ -224,3 +224,22 @@ def test_a_published_command_names_no_folder_of_one_machine():
 def test_no_committed_provenance_names_a_folder_of_one_machine():
     for file in _runs.REFERENCE.glob("*/provenance.json"):
         assert not re.search(r"--(out|pictures)\b", file.read_text(encoding="utf-8")), file
+
+
+@pytest.mark.parametrize(("name", "threads"), [("weight_functions", 1), ("feedback", 2), ("diffusion_likelihood", 2)])
+def test_one_thread_for_an_experiment_that_does_not_spread_its_work_itself(name, threads, tmp_path, monkeypatch):
+    """What has the flag --processes takes as many as there are threads, unless it is told how many."""
+    seen = []
+
+    def run(_settings, _context):
+        seen.append(torch.get_num_threads())
+        raise InputError("seen")
+
+    monkeypatch.setattr(EXPERIMENTS[name].load(), "run", run)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert main(["run", name, "--preset", "smoke", "--device", "cpu", "--out", str(tmp_path)]) == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [threads]
