@@ -7,7 +7,7 @@ before and after.
 import functools
 import io
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec
 
@@ -192,6 +192,11 @@ def _break_lines(text: Text, width: float, renderer: Any) -> None:
 
 def _wrapped(line: str, most: int) -> list[str]:
     return textwrap.wrap(line, max(most, 1), break_long_words=False, break_on_hyphens=False) or [line]
+
+
+def ends(names: Sequence[str], most: int) -> list[str]:
+    """Return at most so many of the names, the first ones and the last, for which a picture has room."""
+    return [*names[: most - 1], *names[most - 1 :][-1:]]
 
 
 def base(spec: str) -> str:

@@ -33,7 +33,7 @@ def moment_rows(
 ) -> list[Row]:
     """Return a row for every prompt, estimator and surrogate: bias and noise in units of the path's mean gradient."""
     lattice = Lattice(canvas.length, canvas.base)
-    right = canvas.right(prompts, lattice.answers.expand(len(prompts), -1, -1))
+    right = lattice.judged(canvas.right, prompts)
     rows = []
     for index, prompt in enumerate(prompts):
         problem = Problem(policy, prompt, right[index], lattice)
@@ -109,7 +109,7 @@ def off_policy_rows(
     """Return what every objective is worth after so many updates of BGPO on rollouts of the base."""
     policy = deepcopy(base)
     lattice, forms = Lattice(canvas.length, canvas.base), Forms(canvas.length)
-    right = canvas.right(prompts, lattice.answers.expand(len(prompts), -1, -1))
+    right = lattice.judged(canvas.right, prompts)
     old = forms.tokens(lattice, tabulate(policy, prompts, lattice))
     kept = keep(canvas, policy, prompts, group, max(masks), seed)
     optimiser = torch.optim.Adam(policy.parameters(), lr=rate)

@@ -208,7 +208,7 @@ def _best(settings: Settings, policy: nn.Module, seed: int) -> list[Row]:
 def _decoded(settings: Settings, policy: nn.Module, prompts: Tensor) -> decoding.Decoded:
     """Return exact pass rates and costs of every bound, (B, G)."""
     lattice = Lattice(settings.length, settings.base)
-    right = settings.right(prompts, lattice.answers.expand(len(prompts), -1, -1))
+    right = lattice.judged(settings.right, prompts)
     return decoding.decode(lattice, tabulate(policy, prompts, lattice), right, settings.every_bound, settings.budget)
 
 

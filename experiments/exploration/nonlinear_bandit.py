@@ -36,7 +36,6 @@ from maxrl_lab.rows import Row, Tables, append
 from maxrl_lab.runs.context import Context
 from maxrl_lab.settings import Count, Counts, Each, Names, Rates, StrictProbability, Whole
 from maxrl_lab.settings import Settings as Base
-from maxrl_lab.threads import one_thread
 from maxrl_lab.training.methods import Exact, Method, Sampled
 from maxrl_lab.training.step import run_losses, take_step
 from maxrl_lab.training.sweep import Run, compare
@@ -157,10 +156,9 @@ def run(settings: Settings, context: Context) -> Tables:
     """Return the closed-form chances, the sweep of learning rates, the curves, and the ends of all runs."""
     dimensions = sorted({*CLOSED_FORM, *settings.needle_dimensions})
     tables: Tables = {"needles": [_closed_form(settings, dimension) for dimension in dimensions]}
-    with one_thread():
-        for case in context.progress("nonlinear_bandit")(settings.cases()):
-            append(tables, _players(settings, case))
-            append(tables, _policies(settings, case))
+    for case in context.progress("nonlinear_bandit")(settings.cases()):
+        append(tables, _players(settings, case))
+        append(tables, _policies(settings, case))
     return tables
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from maxrl_lab.errors import InputError
-from maxrl_lab.exploration.counts import FLIPS, CoinHead, VisitCounts, bonus_loss, flip
+from maxrl_lab.exploration.counts import FLIPS, CoinHead, VisitCounts, bonus_loss, coin_bonus, coin_error, flip
 from maxrl_lab.feedback.preferences import best_and_worst, dpo_loss, tied
 from maxrl_lab.policies.stack import Stack, seeded
 from maxrl_lab.randomness import generator
@@ -228,15 +228,14 @@ class Coins:
         for _ in range(self.settings.coin_steps):
             batch = torch.randint(features.shape[1], (self.settings.coin_batch,), generator=stream)
             self.optimiser.zero_grad()
-            (self.heads(features[:, batch]) - self.coins[:, batch]).square().mean((-2, -1)).sum().backward()
+            coin_error(self.heads(features[:, batch]), self.coins[:, batch]).sum().backward()
             self.optimiser.step()
 
     def bonus(self, world: World, writers: Writers, answers: Tensor) -> Tensor:
         """Return the bonuses of answers (r, B, N) of these runs."""
         with torch.no_grad():
             values = self.heads(world.hidden(writers, self.runs, answers))
-        bonus: Tensor = values.square().mean(-1).sqrt().view(answers.shape)
-        return bonus
+        return coin_bonus(values).view(answers.shape)
 
 
 def rows(settings: Answers, verifier: str) -> Tables:

@@ -15,11 +15,12 @@ from envs.gridworld.levels import make_levels
 from envs.gridworld.tables import tasks as level_tasks
 from maxrl_lab.feedback.demonstrations import DemonstrationLikelihood, behaviour_cloning, demonstrated_visits
 from maxrl_lab.feedback.offline_model import count_penalty, learnt_model, path_counts, sample_transitions
-from maxrl_lab.feedback.soft_control import dense_transitions, soft_value_iteration
+from maxrl_lab.feedback.soft_control import soft_value_iteration
 from maxrl_lab.randomness import generator
 from maxrl_lab.rows import Row
 from maxrl_lab.tabular.batch import TabularBatch
 from maxrl_lab.tabular.tasks import TabularTasks
+from maxrl_lab.tabular.transitions import dense_transitions
 from maxrl_lab.training.groups import Group
 from maxrl_lab.training.methods import Sampled
 from maxrl_lab.training.step import run_losses, take_step

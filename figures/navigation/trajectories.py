@@ -33,8 +33,7 @@ def plot(tables: Mapping[str, pd.DataFrame], settings: Any) -> Figure:
     """Return a line of panels for each level, a column for two methods, and all pass rates before and after."""
     style.check_tables(tables, COLUMNS)
     levels, policies = tables["levels"].sort_values("distance"), tables["policies"]
-    methods = list(policies.method.unique())
-    methods = [*methods[: _MAPPED - 1], *methods[_MAPPED - 1 :][-1:]]
+    methods = style.ends(list(policies.method.unique()), _MAPPED)
     figure = Figure(figsize=(2.9 * len(methods) + 5, 3.1 * len(levels) + 0.9))
     parts: Any = figure.subfigures(1, 2, width_ratios=(2.9 * len(methods) + 0.6, 4.4))
     left, right = parts

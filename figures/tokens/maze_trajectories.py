@@ -28,8 +28,7 @@ def plot(tables: Frames, settings: Any) -> Figure:
     """Return the grid of policies and mazes (Fig. 10)."""
     style.check_tables(tables, COLUMNS)
     mazes = tables["mazes"].iloc[:: max(1, len(tables["mazes"]) // _SHOWN)][:_SHOWN]
-    policies = methods(tables["rates"])
-    policies = [*policies[: _POLICIES - 1], *policies[_POLICIES - 1 :][-1:]]
+    policies = style.ends(methods(tables["rates"]), _POLICIES)
     figure = Figure(figsize=(3 * len(policies) + 0.6, 3.2 * len(mazes) + 1.1))
     axes = figure.subplots(len(mazes), len(policies), squeeze=False)
     for line, maze, text in zip(axes, mazes.maze, mazes.text, strict=True):

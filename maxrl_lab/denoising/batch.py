@@ -89,7 +89,7 @@ class DenoisingBatch:
         """Return the exact log pass rates (1, B) over all answers and orders, differentiable."""
         _check_runs(runs)
         lattice = Lattice(self.length, self.base)
-        right = self.verify(self.prompts, lattice.answers.expand(len(self.prompts), -1, -1))
+        right = lattice.judged(self.verify, self.prompts)
         table = self._policy.log_probs(self.prompts, lattice.states)
         if not bool(table.isfinite().all()):
             raise DivergedError(0, self.step)

@@ -144,7 +144,7 @@ class DecodingBatch:
         That of each run is differentiable in what it trains: the other part is held fixed.
         """
         lattice = Lattice(self.length, self.base)
-        right = self.verify(self.prompts, lattice.answers.expand(len(self.prompts), -1, -1))
+        right = lattice.judged(self.verify, self.prompts)
         table = self._checked(self._model(lattice.states))
         log_q = self.chooser(self.prompts)
         parts = {MODEL: (table, log_q.detach()), CHOOSER: (table.detach(), log_q)}

@@ -147,6 +147,10 @@ class Lattice:
             values = values.index_add(1, level.before.flatten(), parts)
         return values[:, -1]
 
+    def judged(self, verify: Callable[[Tensor, Tensor], Tensor], prompts: Tensor) -> Tensor:
+        """Return which of all answers are right, (B, X) bool, by a verifier of prompts (B, P) and answers (B, X, L)."""
+        return verify(prompts, self.answers.expand(len(prompts), -1, -1))
+
     def look_up(self, table: Tensor) -> Callable[[Tensor], Tensor]:
         """Return the policy of a table: a function from states (B, M, L) to log-probabilities (B, M, L, V)."""
         self.check(table)

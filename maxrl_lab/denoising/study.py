@@ -127,5 +127,5 @@ def train(
 def pass_rates(policy: nn.Module, task: Task, prompts: Tensor) -> Tensor:
     """Return the exact pass rates (B,) float64 of the sampler that fills places in a uniform order."""
     lattice = Lattice(task.length, task.base)
-    right = task.right(prompts, lattice.answers.expand(len(prompts), -1, -1))
+    right = lattice.judged(task.right, prompts)
     return lattice.pass_rate(tabulate(policy, prompts, lattice), Uniform(), right)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from maxrl_lab.errors import InputError
-from maxrl_lab.exploration.boxes import Box, Experience
+from maxrl_lab.exploration.boxes import Box, Experience, look_ahead
 from maxrl_lab.exploration.chances import COARSE, Inner
 from maxrl_lab.settings import Interval
 from maxrl_lab.tabular.tables import Tables
@@ -55,8 +55,6 @@ def backward(
     states of which it is known whether they are failures, None for all; others are none where one hopes, and are
     failures where one fears. Success states are always known.
     """
-    tasks, states, actions = tables.shape
-    at = candidates.flatten(1)
     active = tables.active
     if seen is not None:
         active = ~tables.success & ~(tables.failure & seen) if sign > 0 else active & seen
@@ -64,8 +62,7 @@ def backward(
     values, moves = [value], []
     for _ in range(tables.horizon):
         anywhere = value.amax(1, keepdim=True) if sign > 0 else value.amin(1, keepdim=True)
-        ahead = torch.cat([value, anywhere], 1).gather(1, at).view(tasks, states, actions, -1)
-        after = sign * inner.best(sign * ahead)
+        after = sign * inner.best(sign * look_ahead(candidates, value, anywhere))
         value = torch.where(active, after.amax(-1), value)
         moves.append(after)
         values.append(value)

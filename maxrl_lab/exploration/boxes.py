@@ -17,6 +17,7 @@ from maxrl_lab.exploration.chances import check_box
 from maxrl_lab.settings import Interval
 from maxrl_lab.tabular.rollout import Paths
 from maxrl_lab.tabular.tables import Tables
+from maxrl_lab.tabular.transitions import successors, true_chances
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,20 +74,9 @@ def everywhere(tables: Tables) -> Box:
     return among(torch.arange(states).expand(tasks, states, actions, -1).contiguous())
 
 
-def successors(tables: Tables) -> Tensor:
-    """Return where the moves lead, (B, S, A, C), as numbers of states 0..S-1 within each task."""
-    tasks, states, _ = tables.shape
-    return tables.next_states - torch.arange(tasks).view(-1, 1, 1, 1) * states
-
-
-def true_chances(tables: Tables) -> Tensor:
-    """Return the tasks' own chances (B, S, A, C), float64."""
-    shape = tables.next_states.shape
-    if tables.probabilities is None:
-        return torch.ones(shape, dtype=torch.float64)
-    staying = torch.zeros(shape, dtype=torch.float64)
-    staying[..., 0] = 1.0
-    return torch.where(tables.active[..., None, None], tables.probabilities.double(), staying)
+def look_ahead(candidates: Tensor, values: Tensor, anywhere: Tensor) -> Tensor:
+    """Return the values (B, S, A, C) of the candidates: values (B, S) of states, `anywhere` (B, 1) of any state."""
+    return torch.cat([values, anywhere], 1).gather(1, candidates.flatten(1)).view(candidates.shape)
 
 
 def in_columns(box: Box, tables: Tables) -> Tensor:

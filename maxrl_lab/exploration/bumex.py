@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from maxrl_lab.exploration.bounds import Bounds, exploring_weights, regularised_bounds
-from maxrl_lab.exploration.boxes import Experience
+from maxrl_lab.exploration.boxes import Experience, look_ahead
 from maxrl_lab.exploration.mex import greedy
 from maxrl_lab.settings import Interval
 from maxrl_lab.specs import check_count
@@ -54,15 +54,12 @@ def estimates(tables: Tables, experience: Experience, bounds: Bounds) -> Tensor:
 
     Of a tried move it is the mean over the observed shares, of an untried one the middle of its bounds.
     """
-    tasks, states, actions = tables.shape
-    at = experience.box.candidates.flatten(1)
     tried, nominal = experience.visits > 0, experience.nominal
     middle = (bounds.lower_moves + bounds.upper_moves) / 2
     value = tables.success.double()
     rows = []
     for step in reversed(range(tables.horizon)):
-        anywhere = value.amax(1, keepdim=True)
-        ahead = torch.cat([value, anywhere], 1).gather(1, at).view(tasks, states, actions, -1)
+        ahead = look_ahead(experience.box.candidates, value, value.amax(1, keepdim=True))
         moves = torch.where(tried, (nominal * ahead).sum(-1), middle[step])
         moves = torch.minimum(torch.maximum(moves, bounds.lower_moves[step]), bounds.upper_moves[step])
         value = torch.where(tables.active | ~experience.seen, moves.amax(-1), value)

@@ -69,7 +69,7 @@ class CoinFlips:
 
     def bonus(self) -> Tensor:
         """Return (mean f^2)^(1/2), (..., Y) float64."""
-        return (self.sums / self.visits.clamp(min=1)[..., None]).square().mean(-1).sqrt()
+        return coin_bonus(self.sums / self.visits.clamp(min=1)[..., None])
 
 
 class CoinHead(nn.Module):
@@ -105,14 +105,22 @@ class CoinHead(nn.Module):
 
     def loss(self, features: Tensor, coins: Tensor) -> Tensor:
         """Return the mean squared error, a scalar, against coins (M, D) of features (M, W)."""
-        outputs: Tensor = self(features)
-        return (outputs - coins).square().mean()
+        return coin_error(self(features), coins)
 
     @torch.no_grad()
     def bonus(self, features: Tensor) -> Tensor:
         """Return (mean f^2)^(1/2) of features (..., W)."""
-        outputs: Tensor = self(features)
-        return outputs.square().mean(-1).sqrt()
+        return coin_bonus(self(features))
+
+
+def coin_error(outputs: Tensor, coins: Tensor) -> Tensor:
+    """Return the mean squared error (...) of outputs f against coins, (..., M, D) each."""
+    return (outputs - coins).square().mean((-2, -1))
+
+
+def coin_bonus(outputs: Tensor) -> Tensor:
+    """Return (mean f^2)^(1/2), (...), of outputs f (..., D)."""
+    return outputs.square().mean(-1).sqrt()
 
 
 def flip(count: int, flips: int, stream: torch.Generator) -> Tensor:

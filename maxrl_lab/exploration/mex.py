@@ -24,7 +24,7 @@ from torch import Tensor
 
 from maxrl_lab.errors import InputError
 from maxrl_lab.exploration.bounds import backward, value_bounds
-from maxrl_lab.exploration.boxes import Box, Experience, point
+from maxrl_lab.exploration.boxes import Box, Experience, look_ahead, point
 from maxrl_lab.exploration.chances import COARSE, Inner, divergence
 from maxrl_lab.settings import Interval
 from maxrl_lab.specs import check_count
@@ -198,14 +198,11 @@ def _evaluated(tables: Tables, chances: Tensor, candidates: Tensor, active: Tens
 
     active: (B, S) bool, the states that the model moves on from; the others keep 1 for success and 0.
     """
-    tasks, states, actions = tables.shape
-    at = candidates.flatten(1)
     value = tables.success.double()
-    promise = torch.ones(tasks, 1, dtype=torch.float64)
+    promise = torch.ones(len(value), 1, dtype=torch.float64)
     values, moves = [value], []
     for _ in range(tables.horizon):
-        seen = torch.cat([value, promise], 1).gather(1, at).view(tasks, states, actions, -1)
-        after = (chances * seen).sum(-1)
+        after = (chances * look_ahead(candidates, value, promise)).sum(-1)
         value = torch.where(active, after.max(-1).values, value)  # unlike amax, its gradient breaks ties
         moves.append(after)
         values.append(value)

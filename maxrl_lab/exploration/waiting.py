@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from maxrl_lab.errors import InputError
-from maxrl_lab.exploration.boxes import successors, true_chances
 from maxrl_lab.specs import check_count
 from maxrl_lab.tabular.rollout import Paths
 from maxrl_lab.tabular.tables import Tables
+from maxrl_lab.tabular.transitions import successors, true_chances
 
 
 class Outcomes(NamedTuple):

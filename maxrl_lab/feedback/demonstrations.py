@@ -29,6 +29,7 @@ from maxrl_lab.feedback.soft_control import SoftControl
 from maxrl_lab.settings import Interval
 from maxrl_lab.tabular.tables import Tables
 from maxrl_lab.tabular.tasks import TabularTasks
+from maxrl_lab.tabular.transitions import dense_transitions
 
 _LBFGS_MEMORY = 20
 _LEAST = -800.0
@@ -80,7 +81,7 @@ class DemonstrationLikelihood:
     @cached_property
     def transitions(self) -> Tensor:
         """(B, S, A, S) P^."""
-        return soft_control.dense_transitions(self.model)
+        return dense_transitions(self.model)
 
     @cached_property
     def start(self) -> Tensor:
@@ -134,7 +135,7 @@ class DemonstrationLikelihood:
         """
         rewards = self.rewards(parameters)
         spread = rewards.amax((1, 2)) - rewards.amin((1, 2))
-        distance = (self.transitions - soft_control.dense_transitions(truth)).abs().sum(-1)
+        distance = (self.transitions - dense_transitions(truth)).abs().sum(-1)
         left = torch.arange(self.model.horizon - 1, -1, -1, dtype=torch.float64)
         error = torch.einsum("h,hbsa,bsa->b", left, self.demonstrations, distance)
         return spread * error / (2 * self.temperature)

@@ -24,6 +24,7 @@ from maxrl_lab import specs
 from maxrl_lab.errors import InputError
 from maxrl_lab.feedback.preferences import check_positive
 from maxrl_lab.tabular.tasks import TabularTasks
+from maxrl_lab.tabular.transitions import dense_transitions
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,15 +80,10 @@ class Model:
 
 def model_of(tasks: TabularTasks, task: int = 0) -> tuple[Model, Tensor]:
     """Return a task's dynamics on the states that its start can reach, and the (S,) indices of these states."""
-    count, states, actions = tasks.shape
+    count, states, _ = tasks.shape
     if not 0 <= task < count:
         raise InputError(f"task must lie in 0..{count - 1}, got {task}")
-    nexts = tasks.next_states[task] - task * states
-    chances = torch.ones(nexts.shape, dtype=torch.float64)
-    if tasks.probabilities is not None:
-        chances = torch.where(tasks.active[task, :, None, None], tasks.probabilities[task].double(), 0.0)
-        chances[..., 0] += torch.where(tasks.active[task, :, None], 0.0, 1.0)
-    dense = torch.zeros(states, actions, states, dtype=torch.float64).scatter_add_(2, nexts, chances)
+    dense = dense_transitions(tasks.select([task]))[0]
     reached = tasks.start[task] > 0
     for _ in range(states):
         reached = reached | (dense[reached].sum((0, 1)) > 0)

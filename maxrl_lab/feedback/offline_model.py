@@ -12,10 +12,10 @@ from torch import Tensor
 
 from maxrl_lab import specs
 from maxrl_lab.errors import InputError
-from maxrl_lab.feedback.soft_control import dense_transitions
 from maxrl_lab.settings import Interval
 from maxrl_lab.tabular.tables import Tables
 from maxrl_lab.tabular.tasks import TabularTasks
+from maxrl_lab.tabular.transitions import dense_transitions
 
 
 def sample_transitions(tables: Tables, count: int, stream: torch.Generator) -> Tensor:

@@ -17,10 +17,6 @@ from torch import Tensor
 
 from maxrl_lab.errors import InputError
 from maxrl_lab.settings import Interval
-from maxrl_lab.tabular.tables import Tables
-
-MOST_NUMBERS = 2**27
-"""A dense table of so many transition probabilities, 1 GiB, is the largest that is made."""
 
 
 class SoftControl(NamedTuple):
@@ -30,29 +26,6 @@ class SoftControl(NamedTuple):
     """(H, B, S, A), as `TabularTasks` takes it."""
     values: Tensor
     """(H+1, B, S) V_t, V_H = 0."""
-
-
-def dense_transitions(tables: Tables) -> Tensor:
-    """Return P(s'|s,a) as (B, S, A, S) float64, absorbing states leading to themselves.
-
-    Raises `InputError` for a world with more than `MOST_NUMBERS` of them.
-    """
-    tasks, states, actions = tables.shape
-    numbers = tasks * states * actions * states
-    if numbers > MOST_NUMBERS:
-        raise InputError(
-            f"a world for exact soft control may have at most {MOST_NUMBERS} transition probabilities, got {numbers} "
-            f"({tasks} tasks x {states} states x {actions} actions x {states} states)"
-        )
-    first = torch.arange(tasks, device=tables.device).view(-1, 1, 1, 1) * states
-    nexts = tables.next_states - first
-    chances = torch.ones_like(nexts, dtype=torch.float64)
-    if tables.probabilities is not None:
-        staying = ~tables.active[..., None, None]
-        alone = torch.arange(nexts.shape[-1], device=tables.device) == 0
-        chances = torch.where(staying, alone.double(), tables.probabilities.double())
-    dense = torch.zeros(tasks, states, actions, states, dtype=torch.float64, device=tables.device)
-    return dense.scatter_add(-1, nexts, chances)
 
 
 def soft_value_iteration(transitions: Tensor, rewards: Tensor, *, horizon: int, temperature: float) -> SoftControl:

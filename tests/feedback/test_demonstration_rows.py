@@ -6,7 +6,7 @@ import torch
 
 from experiments.feedback import _demonstrations as demos
 from experiments.feedback.claims._demonstrations import demonstration_claims
-from maxrl_lab.feedback.soft_control import dense_transitions
+from maxrl_lab.tabular.transitions import dense_transitions
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,9 @@ from small_worlds import graphs, slippery
 from maxrl_lab.feedback import soft_control
 from maxrl_lab.feedback.demonstrations import DemonstrationLikelihood, behaviour_cloning, demonstrated_visits
 from maxrl_lab.feedback.offline_model import count_penalty, learnt_model, path_counts, sample_transitions
-from maxrl_lab.feedback.soft_control import dense_transitions, soft_value_iteration
+from maxrl_lab.feedback.soft_control import soft_value_iteration
 from maxrl_lab.randomness import generator
+from maxrl_lab.tabular.transitions import dense_transitions
 
 WORLDS = {"deterministic": graphs(4), "stochastic": slippery(4)}
 

@@ -7,7 +7,9 @@ import torch
 from small_worlds import corridor, graphs, slippery
 
 from maxrl_lab.feedback import soft_control
-from maxrl_lab.feedback.soft_control import dense_transitions, soft_value_iteration
+from maxrl_lab.feedback.soft_control import soft_value_iteration
+from maxrl_lab.tabular import transitions
+from maxrl_lab.tabular.transitions import dense_transitions
 
 WORLDS = {"deterministic": graphs(3), "stochastic": slippery(3), "corridor": corridor(3)}
 
@@ -98,7 +100,7 @@ class TestBadInput:
             soft_value_iteration(dense, torch.zeros(1, 4), horizon=3, temperature=1.0)
 
     def test_a_world_that_is_too_large(self, refuses, monkeypatch):
-        monkeypatch.setattr(soft_control, "MOST_NUMBERS", 31)
+        monkeypatch.setattr(transitions, "MOST_NUMBERS", 31)
         with refuses(
             "a world for exact soft control may have at most 31 transition probabilities, got 32 "
             "(1 tasks x 4 states x 2 actions x 4 states)"
