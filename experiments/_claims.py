@@ -48,11 +48,11 @@ def over_seeds(values: "pd.Series[float]") -> Estimate:
 
 
 def share_over_seeds(shares: "pd.Series[float]") -> Estimate:
-    """Return the mean of one share a seed with its t interval; Wilson's, with seeds as trials, if all are 0 or all 1.
+    """Return the mean of one share a seed with its t interval; Wilson's, with seeds as trials, if each is 0 or 1.
 
-    The t interval has no width there, though a few seeds that agree do not exclude others.
+    A t interval leaves [0, 1] there, or has no width where all agree, though a few seeds do not exclude others.
     """
-    if len(shares) > 1 and (shares.eq(0).all() or shares.eq(1).all()):
+    if len(shares) > 1 and shares.isin((0, 1)).all():
         mean, low, high = map(float, wilson_interval(shares.sum(), len(shares)))
         return Estimate(mean, low, high, len(shares))
     return over_seeds(shares)

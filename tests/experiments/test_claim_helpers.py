@@ -84,6 +84,12 @@ def test_a_share_on_which_all_seeds_agree_has_wilsons_interval(share, bounds):
     assert estimate.seeds == 5
 
 
+def test_outcomes_of_seeds_have_wilsons_interval_too():
+    # centre (k + z^2/2) / (n + z^2) and half width z sqrt(k (n-k) / n + z^2/4) / (n + z^2), k = 1, n = 5
+    estimate = _claims.share_over_seeds(pd.Series([1.0, 0, 0, 0, 0]))
+    assert estimate[:3] == pytest.approx((0.2, 0.0362, 0.6245), abs=1e-4)
+
+
 def test_any_other_share_has_its_t_interval():
     shares = pd.Series([1.0, 1.0, 0.5])
     assert _claims.share_over_seeds(shares) == _claims.over_seeds(shares)
