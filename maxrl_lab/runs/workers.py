@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextvars import ContextVar
 from functools import lru_cache
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
@@ -26,18 +27,24 @@ _MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2
 """Read by glibc when a worker starts: large tensors are not given back to the system and cleared anew each time."""
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+Progress = Callable[[Iterable[Any]], Iterable[Any]]
+Engine = Callable[[Callable[[Any], Any], Sequence[Any], Progress], list[Any]]
+"""What makes jobs in place of the processes of this machine: (function, jobs, progress) to results, in order."""
+_engine: ContextVar[Engine | None] = ContextVar("engine", default=None)
 
 
 def in_parallel(
     function: Callable[[Job], Result],
     jobs: Sequence[Job],
     processes: int = 0,
-    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+    progress: Progress = iter,
 ) -> list[Result]:
     """Return `function` of every job, in their order, in so many processes (0: one a core), each with one thread.
 
-    The function and its jobs must be picklable.
+    The function and its jobs must be picklable. Inside `engine` that engine makes them instead.
     """
+    if (other := _engine.get()) is not None:
+        return other(function, jobs, progress)
     workers = processes or torch.get_num_threads()
     if min(workers, len(jobs)) < 2:
         with one_thread():
@@ -55,6 +62,16 @@ def in_parallel(
             raise InputError(message) from None
         raise
     return [future.result() for future in futures]
+
+
+@contextlib.contextmanager
+def engine(used: Engine) -> Iterator[None]:
+    """Hand the jobs of `in_parallel` to another engine meanwhile: that of a cluster, for instance."""
+    token = _engine.set(used)
+    try:
+        yield
+    finally:
+        _engine.reset(token)
 
 
 class _Sized:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from maxrl_lab.errors import InputError
 from maxrl_lab.runs import workers
 from maxrl_lab.training.groups import DivergedError
 
@@ -184,3 +185,25 @@ def test_one_thread_restores_what_was_there(three_threads):
     with pytest.raises(KeyError), workers.one_thread():
         raise KeyError
     assert torch.get_num_threads() == 3
+
+
+class TestEngine:
+    def test_makes_the_jobs_instead(self):
+        handed = []
+
+        def engine(function, jobs, progress):
+            handed.append(list(jobs))
+            return [function(job) for job in progress(jobs)]
+
+        with workers.engine(engine):
+            assert workers.in_parallel(abs, [-2, 1], processes=2) == [2, 1]
+        assert workers.in_parallel(abs, [-3], processes=1) == [3]
+        assert handed == [[-2, 1]]
+
+    def test_ends_where_it_fails(self):
+        def engine(function, jobs, progress):
+            raise InputError("no cluster")
+
+        with pytest.raises(InputError, match="no cluster"), workers.engine(engine):
+            workers.in_parallel(abs, [1])
+        assert workers.in_parallel(abs, [-1]) == [1]
