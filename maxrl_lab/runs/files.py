@@ -1,28 +1,69 @@
 """Files that are written whole or not at all, and where the lab keeps what can be made again."""
 
+import contextlib
 import json
 import os
+import platform
 import re
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from maxrl_lab.errors import InputError
 
+_DAY = 86_400
+
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` so that `path` holds either its old bytes or all of the new ones, even after a crash."""
+    """Write `content` so that `path` holds either its old bytes or all of the new ones, even after a crash.
+
+    What killed processes were writing in the folder is removed. An `OSError` names the file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    _remove_abandoned(path.parent)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}@{_host()}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:  # a full disk is noticed by a write, which has no name
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files of this host's dead processes, and those a day old, whose host cannot be asked."""
+    for file in folder.glob("*.*@*.tmp"):
+        process, _, host = file.stem.rpartition(".")[2].partition("@")
+        if not process.isdecimal():
+            continue  # it is not ours
+        with contextlib.suppress(OSError):  # its process has just finished or removed it
+            if (host == _host() and not _lives(int(process))) or file.stat().st_mtime < time.time() - _DAY:
+                file.unlink()
+
+
+def _lives(process: int) -> bool:
+    if os.name != "posix":
+        return True  # there is no signal that only asks
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True  # it is another user's
+    return True
+
+
+def _host() -> str:
+    """Return the name of this computer without dots, as part of a file's name: folders may be shared by several."""
+    return file_name(platform.node()).replace(".", "-")
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -36,7 +77,7 @@ def read_json(path: Path, *keys: str) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict) or any(key not in content for key in keys):
             raise ValueError(f"expected an object with {', '.join(keys) or 'names'}")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not readable JSON ({error}); start again with --force") from None
     return content
 
@@ -49,12 +90,16 @@ def file_name(text: str) -> str:
 def cache_folder() -> Path:
     """Return where what can be made again is kept.
 
-    That is $MAXRL_LAB_CACHE, else $XDG_CACHE_HOME/maxrl_lab, else ~/.cache/maxrl_lab.
+    That is $MAXRL_LAB_CACHE, else $XDG_CACHE_HOME/maxrl_lab, else ~/.cache/maxrl_lab; a leading `~` is the home folder.
+    Raises `InputError` for a $MAXRL_LAB_CACHE in the home folder of a user who has none.
     """
     if folder := os.environ.get("MAXRL_LAB_CACHE"):
-        return Path(folder)
+        try:
+            return Path(folder).expanduser()
+        except RuntimeError:
+            raise InputError(f"MAXRL_LAB_CACHE must name a folder, got {folder!r}, and that user has no home") from None
     try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "maxrl_lab"
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "maxrl_lab"
     except RuntimeError:  # the user has no home folder
         return Path(tempfile.gettempdir()) / "maxrl_lab"
 

@@ -33,7 +33,6 @@ def to_config(shape: Shape, dtype: str) -> dict[str, Any]:
         "hidden_act": "silu",
         "attention_dropout": 0.0,
         "use_sliding_window": False,
-        "pad_token_id": 0,
         "bos_token_id": 1,
         "eos_token_id": 2,
         "dtype": dtype,
@@ -47,20 +46,35 @@ def read_shape(config: dict[str, Any], source: object = "config.json") -> Shape:
         keys = [key for key in ("model_type", "hidden_act", "use_sliding_window") if config.get(key)]
         got = ", ".join(f"{key} {config[key]!r}" for key in keys) or "none of its settings"
         raise InputError(f"{source}: expected a Qwen2 config with full attention and silu, got {got}")
+    kinds = config.get("layer_types") or []
+    if not config.get("is_causal", True) or not isinstance(kinds, list) or any(k != "full_attention" for k in kinds):
+        got = f"is_causal {config.get('is_causal', True)!r} and layer_types {kinds!r}"
+        raise InputError(f"{source}: expected causal attention to all that went before, got {got}")
     missing = [key for key in _SIZES.values() if key not in config and key != "tie_word_embeddings"]
     if missing:
         raise InputError(f"{source}: expected the sizes of a Qwen2 config, missing {', '.join(missing)}")
     sizes = {name: config[key] for name, key in _SIZES.items() if key in config}
-    return Shape(**{"tied": False, **sizes, "rope_theta": _rope_theta(config, source)})
+    if not isinstance(sizes.setdefault("tied", False), bool):
+        raise InputError(f"{source}: expected true or false as tie_word_embeddings, got {sizes['tied']!r}")
+    try:
+        return Shape(**sizes, rope_theta=_rope_theta(config, source))
+    except (TypeError, OverflowError):
+        raise InputError(f"{source}: expected the sizes of a Qwen2 config, got {sizes}") from None
 
 
 def _rope_theta(config: dict[str, Any], source: object) -> float:
     """Return the rotary base, which stands in `rope_parameters` since transformers 5, and at the top before that."""
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if not isinstance(rope, dict):
+        raise InputError(f"{source}: expected a table of rotary positions, got {rope!r}")
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind != "default":
         raise InputError(f"{source}: expected plain rotary positions, got rope_type {kind!r}")
-    return float(rope.get("rope_theta", config.get("rope_theta", 10_000.0)))
+    theta = rope.get("rope_theta", config.get("rope_theta", 10_000.0))
+    try:
+        return float(theta)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{source}: expected a number as rope_theta, got {theta!r}") from None
 
 
 def to_qwen2(policy: Transformer) -> dict[str, Tensor]:
@@ -89,7 +103,8 @@ def to_qwen2(policy: Transformer) -> dict[str, Tensor]:
 def from_qwen2(weights: dict[str, Tensor], policy: Transformer, source: object = "the weights") -> dict[str, Tensor]:
     """Return the state of a policy of this shape from the weights of a `Qwen2ForCausalLM`.
 
-    Raises `InputError` naming the first weight that is missing, unexpected or of another shape.
+    Raises `InputError` naming the first weight that is missing, unexpected or of another shape, or that does not hold
+    finite floating-point numbers.
     """
     expected = {name: value.shape for name, value in to_qwen2(policy).items()}
     if policy.shape.tied:
@@ -99,13 +114,24 @@ def from_qwen2(weights: dict[str, Tensor], policy: Transformer, source: object =
         wanted, got = (tuple(table[name]) if name in table else "none" for table in (expected, shapes))
         if wanted != got:
             raise InputError(f"{source}: expected {name} of shape {wanted}, got {got}")
+    weights = {name: _single(name, value, source) for name, value in weights.items()}
     state = {"embedding": weights["model.embed_tokens.weight"], "norm": weights["model.norm.weight"]}
     if not policy.shape.tied:
         state["head"] = weights["lm_head.weight"]
     for layer in range(policy.shape.layers):
         block = _block({name: weights[f"model.layers.{layer}.{name}"] for name in _LAYER})
         state |= {f"blocks.{layer}.{name}": value for name, value in block.items()}
-    return {name: value.float() for name, value in state.items()}
+    return state
+
+
+def _single(name: str, value: Tensor, source: object) -> Tensor:
+    """Return a weight in single precision; whole and 8-bit numbers are codes that mean nothing without their scales."""
+    if value.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        raise InputError(f"{source}: expected floating-point weights of 16 to 64 bits, got {name} of {value.dtype}")
+    single = value.float()
+    if not bool(single.isfinite().all()):
+        raise InputError(f"{source}: expected finite weights, got {name} with NaN or infinite numbers")
+    return single
 
 
 def _block(weights: dict[str, Tensor]) -> dict[str, Tensor]:

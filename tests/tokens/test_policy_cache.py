@@ -1,10 +1,12 @@
 """Trained policies on disk: made once, never trusted when damaged, addressed by all they depend on, open elsewhere."""
 
+import errno
 import json
 
 import pytest
 import torch
 
+from maxrl_lab.errors import InputError
 from maxrl_lab.policies.stack import seeded
 from maxrl_lab.policies.transformer import Shape, Transformer
 from maxrl_lab.tokens import policy_cache, pretrained
@@ -111,6 +113,11 @@ DAMAGES = {
         "record.json",
         lambda file: file.write_text(json.dumps({**json.loads(file.read_text()), "key": "{}"})),
     ),
+    "record-of-deep-brackets": ("record.json", lambda file: file.write_text("[" * 200_000)),
+    "tables-changed": ("record.json", lambda file: file.write_text(file.read_text().replace("0.333", "0.733"))),
+    "tables-that-are-a-list": ("record.json", lambda file: file.write_text(file.read_text().replace("{", "[{", 1))),
+    "config-of-deep-brackets": ("config.json", lambda file: file.write_text("[" * 200_000)),
+    "config-of-huge-sizes": ("config.json", lambda file: file.write_text(file.read_text().replace("16", str(2**62)))),
     "record-lost": ("record.json", lambda file: file.unlink()),
 }
 
@@ -128,6 +135,44 @@ def test_a_damaged_policy_is_made_again(folder, damage):
     assert tables == TABLES
     cached(make)
     assert make.made == 2  # and is whole again
+
+
+def test_every_flipped_bit_of_a_record_is_noticed(folder):
+    make = Maker()
+    cached(make)
+    (own,) = folder.iterdir()
+    content = (own / "record.json").read_bytes()
+    places = range(0, len(content) - 1, len(content) // 60)  # the last byte is the line's end
+    for made, place in enumerate(places, start=2):
+        (own / "record.json").write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        assert cached(make)[1] == TABLES
+        assert make.made == made
+        assert (own / "record.json").read_bytes() == content
+
+
+def test_a_cache_that_cannot_be_written_is_noticed_before_a_policy_is_made(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MAXRL_LAB_CACHE", str(tmp_path / "file/cache"))
+    make = Maker()
+    with pytest.raises(InputError, match=r"policies cannot be kept .*/file/cache.*; MAXRL_LAB_CACHE names another"):
+        cached(make)
+    assert make.made == 0
+
+
+def test_a_policy_that_cannot_be_kept_is_used_without(folder, monkeypatch):
+    make = Maker()
+
+    def full_disk(*_arguments):
+        raise OSError(errno.ENOSPC, "no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full_disk)
+        with pytest.warns(RuntimeWarning, match=r"the policy is not kept .*no space left.*model.safetensors"):
+            policy, tables = cached(make)
+    assert torch.equal(weights(policy), weights(make()[0]))
+    assert tables == TABLES
+    cached(make)
+    assert make.made == 3
 
 
 def test_a_kill_before_the_record_leaves_nothing_that_is_read(folder, monkeypatch):

@@ -1,5 +1,6 @@
 """Policies on disk: what was saved comes back; what is damaged or does not fit is refused in one line."""
 
+import contextlib
 import json
 import shutil
 
@@ -8,6 +9,7 @@ import safetensors.torch
 import torch
 from small_policy import small_policy
 
+from maxrl_lab.errors import InputError
 from maxrl_lab.policies.transformer import Shape, Transformer
 from maxrl_lab.runs import files
 from maxrl_lab.tokens import pretrained, qwen2
@@ -45,6 +47,10 @@ class TestRoundTrip:
         assert equal(found, policy)
         assert all(each.requires_grad and each.dtype == torch.float32 for each in found.parameters())
 
+    def test_a_folder_may_be_given_as_text(self, tmp_path):
+        pretrained.save(policy_of(), str(tmp_path), WORDS)
+        assert equal(pretrained.load(str(tmp_path)), policy_of())
+
     def test_what_was_saved_first_is_replaced(self, tmp_path):
         pretrained.save(policy_of(seed=1), tmp_path, WORDS)
         pretrained.save(policy_of(seed=2, layers=1), tmp_path, WORDS)
@@ -69,6 +75,7 @@ class TestRoundTrip:
         _, folder = saved
         assert sorted(each.name for each in folder.iterdir()) == [
             "config.json",
+            "generation_config.json",
             "model.safetensors",
             "tokenizer.json",
             "tokenizer_config.json",
@@ -131,6 +138,31 @@ class TestConfig:
         with refuses("heads must be a multiple of kv_heads, got 4 and 3"):
             pretrained.load(folder)
 
+    @pytest.mark.parametrize(
+        "changes", [{"is_causal": False}, {"is_causal": None}, {"layer_types": ["full_attention", "sliding_attention"]}]
+    )
+    def test_attention_that_is_not_causal_to_all_that_went_before(self, refuses, folder, changes):
+        described = {"is_causal": True, "layer_types": []} | changes
+        got = f"is_causal {described['is_causal']} and layer_types {described['layer_types']}"
+        edit(folder, **changes)
+        with refuses(f"{folder}: expected causal attention to all that went before, got {got}"):
+            pretrained.load(folder)
+        edit(folder, is_causal=True, layer_types=["full_attention"] * 2)
+        assert equal(pretrained.load(folder), policy_of())
+
+    @pytest.mark.parametrize("key", [*qwen2.to_config(Shape(), "float32"), "rope_scaling", "layer_types", "is_causal"])
+    @pytest.mark.parametrize("value", [2**62, 10**400, -1, 0.5, [1], [[]], {"a": 1}, "x", True, None])
+    def test_a_setting_of_any_kind_and_magnitude_is_read_or_refused(self, folder, key, value):
+        edit(folder, **{key: value})
+        with contextlib.suppress(InputError):
+            pretrained.load(folder)
+
+    @pytest.mark.parametrize("key", ["vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size"])
+    def test_sizes_beyond_all_memory_are_refused_at_once(self, folder, key):
+        edit(folder, **{key: 2**62})
+        with pytest.raises(InputError, match=r"expected"):
+            pretrained.load(folder)
+
     @pytest.mark.parametrize("content", ["[]", "3", '"qwen2"'])
     def test_a_config_that_is_no_table(self, refuses, folder, content):
         (folder / "config.json").write_text(content)
@@ -165,7 +197,7 @@ class TestRefused:
         path.write_bytes(b"\xff" * len(path.read_bytes()))
         self.one_line(folder, "does not hold a readable policy")
 
-    @pytest.mark.parametrize("content", [b"", b"{", b"{'model_type': 1}", b"\xff\xfe\x00"])
+    @pytest.mark.parametrize("content", [b"", b"{", b"{'model_type': 1}", b"\xff\xfe\x00", b"[" * 200_000])
     def test_a_damaged_config(self, folder, content):
         (folder / "config.json").write_bytes(content)
         self.one_line(folder, "does not hold a readable policy")
@@ -186,6 +218,29 @@ class TestRefused:
         name = "model.layers.0.self_attn.k_proj.bias"
         edit_weights(folder, lambda weights: weights.update({name: torch.ones(9)}))
         with refuses(f"{folder}: expected {name} of shape (8,), got (9,)"):
+            pretrained.load(folder)
+
+    @pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.bool, torch.float8_e4m3fn], ids=str)
+    def test_codes_of_quantised_weights_are_not_their_values(self, refuses, folder, dtype):
+        name = "model.layers.1.mlp.down_proj.weight"
+        edit_weights(folder, lambda weights: weights.update({name: weights[name].to(dtype)}))
+        with refuses(f"{folder}: expected floating-point weights of 16 to 64 bits, got {name} of {dtype}"):
+            pretrained.load(folder)
+
+    @pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e300])  # the last is infinite in single precision
+    def test_weights_that_are_not_finite(self, refuses, folder, value):
+        name = "model.norm.weight"
+        edit_weights(folder, lambda weights: weights.update({name: torch.full((16,), value, dtype=torch.float64)}))
+        with refuses(f"{folder}: expected finite weights, got {name} with NaN or infinite numbers"):
+            pretrained.load(folder)
+
+    def test_weights_in_several_files(self, refuses, folder):
+        (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+        (folder / "model.safetensors.index.json").write_text("{}")
+        with refuses(
+            f"{folder} holds a sharded policy (model.safetensors.index.json); expected one file: save it with "
+            "max_shard_size='1TB'"
+        ):
             pretrained.load(folder)
 
     def test_weights_of_another_size_than_the_config_says(self, refuses, folder):

@@ -93,6 +93,24 @@ def test_generates_the_labs_greedy_answers(saved):
     assert torch.equal(torch.nn.functional.pad(written, (0, 8 - written.shape[1])), found)
 
 
+def test_a_padding_token_in_a_text_has_its_gradient(saved):
+    """`transformers` gives none to the embedding of a padding token that config.json names."""
+    policy, folder = saved
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    tokens = torch.tensor([[1, 3, 0, 4, 2]])
+    targets = torch.tensor([[3, 0, 4, 2, 3]])
+
+    def gradient(logits, parameter):
+        log_probs = logits.log_softmax(-1).gather(-1, targets[..., None])
+        return torch.autograd.grad(log_probs.sum(), parameter)[0]
+
+    wanted = gradient(model(tokens).logits, model.model.embed_tokens.weight)
+    found = gradient(policy.logits(policy.hidden(tokens, torch.arange(5), attention.Causal())), policy.embedding)
+    assert wanted[0].abs().max() > 0.01
+    assert torch.allclose(found, wanted, atol=1e-4, rtol=1e-4)
+    assert model.generation_config.pad_token_id == 0  # what ended answers are filled with
+
+
 def test_its_tokenizer_knows_the_words_by_their_ids(saved):
     _, folder = saved
     tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
