@@ -34,17 +34,17 @@ class Mazes(Settings):
 class MazeSettings(KnownRates, TokenSettings, Mazes):
     """Mazes, and policies trained on them."""
 
-    steps: Count = 300
+    steps: Count = 600
     """Number of updates, each on its own batch of answers."""
     prompts: Count = 64
     """Number of prompts in each update."""
-    learning_rates: Rates = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
+    learning_rates: Rates = (1e-4, 3e-4, 1e-3)
     """Learning rates of AdamW that are swept alike for every method at every N."""
     seeds: Count = 5
     """Number of reported runs of each method; a seed redraws pretraining, training problems and all rollouts."""
     sweep_seeds: Count = 2
     """Number of seeds of the sweep that chooses learning rates; none of them is reported."""
-    sweep_steps: Annotated[int, Whole(0)] = 120
+    sweep_steps: Annotated[int, Whole(0)] = 300
     """Number of updates of the sweep's runs, or 0 for as many as the reported runs have."""
     memory: Positive = 0.0625
     """GiB for activations in each process; what does not fit is done in parts, which changes results by rounding."""

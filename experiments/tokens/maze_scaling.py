@@ -46,7 +46,7 @@ class Settings(MazeSettings, Methods):
 PRESETS = {
     "smoke": Settings(**SMOKE, rollouts=(4, 8)),
     "quick": Settings(**QUICK, fixed_rates=known_rates("maze_scaling")),
-    "standard": Settings(rollouts=(4, 16, 64)),
+    "standard": Settings(),
     "full": Settings(**PAPER, rollouts=(4, 8, 16, 32, 64, 128)),
 }
 

@@ -39,6 +39,7 @@ def pretrain(study: Study, seed: int, checkpoint: fit.Checkpoint) -> tuple[Trans
         settings.pretrain_steps,
         "adamw",
         warmup=min(_WARMUP, settings.pretrain_steps),
+        clip=settings.clip,
         measure_every=settings.pretrain_steps if settings.pretrain_until == 1 else _CHECK_EVERY,
     )
     try:

@@ -61,6 +61,8 @@ class Training(Settings):
     """Number of prompts in each update."""
     learning_rates: Rates = (1e-4, 2e-4)
     """Learning rates of AdamW that are swept alike for every method."""
+    clip: Positive = 1.0
+    """Bound on the gradient norm of each update, of pretraining's too; 1 is what the jobs of TRL and verl have."""
     seeds: Count = 3
     """Number of reported runs of each method; a seed redraws pretraining, training problems and all rollouts."""
     sweep_seeds: Count = 1

@@ -30,6 +30,7 @@ def train(study: Study, policy: Transformer, run: Run, stage: Stage, checkpoint:
         settings.steps,
         "adamw",
         warmup=max(1, settings.steps // 10),
+        clip=settings.clip,
         measure_every=max(1, settings.steps // settings.measurements),
         checkpoint_every=max(10, min(50, settings.steps // 10)),
     )

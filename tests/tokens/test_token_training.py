@@ -1,11 +1,15 @@
 """Token training: it learns, it resumes to identical tables, and it says who has diverged and when."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 from small_study import SUM, run_of, same_tables, study_in
 
 from envs.modular_sum import ModularSum
+from maxrl_lab.policies.stack import seeded
+from maxrl_lab.policies.transformer import Transformer
 from maxrl_lab.runs.checkpoint import Checkpoint
 from maxrl_lab.tokens import pretraining
 from maxrl_lab.tokens.comparison import compare
@@ -217,6 +221,18 @@ def test_maxrl_learns_from_its_own_answers(tmp_path):
     assert pass_rate(policy) > 0.6
     rates = [row["pass_rate"] for row in tables["dynamics"]]
     assert np.mean(rates[:5]) < 0.2 < 0.5 < np.mean(rates[-5:])
+
+
+@pytest.mark.parametrize(("clip", "moves"), [(1e-15, False), (1.0, True)])
+def test_gradients_of_training_and_pretraining_are_clipped(tmp_path, clip, moves):
+    """A gradient far below the epsilon of AdamW, 1e-8, moves nothing."""
+    study = study_in(tmp_path, ModularSum(1, 10), clip=clip, pretrain_steps=3, steps=2, prompts=16)
+    shape = base(study, 0).shape
+    start = seeded(lambda: Transformer(shape), 0)
+    policies = [start, base(study, 0), trained(study, run_of("maxrl", 8, 1e-2), "sweep")[0]]
+    weights = [torch.cat([weight.detach().flatten() for weight in policy.parameters()]) for policy in policies]
+    moved = [float((after - before).abs().max()) for before, after in itertools.pairwise(weights)]
+    assert [step > 1e-4 for step in moved] == [moves, moves], moved
 
 
 def test_memory_that_does_not_hold_one_prompts_answers_is_one_line(tmp_path):
