@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --editable
 
-.PHONY: reproduce llm test test-llm test-slow lint docs docs-serve mutation benchmark gallery clean
+.PHONY: reproduce llm test test-llm test-slow lint docs docs-serve mutation torture benchmark gallery clean
 
 reproduce: .venv/installed-lab
 	$(BIN)/maxrl-lab reproduce --preset quick
@@ -37,6 +37,10 @@ docs-serve: .venv/installed-docs
 
 mutation: .venv/installed-dev
 	$(BIN)/python tests/mutation.py
+
+# kills, damaged files, hostile commands and answers, random worlds, bad folders; the table of docs/testing.md
+torture: .venv/installed-dev
+	PYTHONPATH=tests/support $(BIN)/python -m torture
 
 benchmark: .venv/installed-benchmark
 	$(BIN)/python -m benchmarks.classification

@@ -1,0 +1,111 @@
+"""Files of runs and caches that are cut, flipped, emptied or replaced: named or made again, never trusted."""
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from torture.families import Family, own_cache
+from torture.forks import Tally, command, fresh, stream
+
+
+def _flipped(content: bytes, _: bytes, random: Random) -> bytes:
+    changed = bytearray(content)
+    changed[random.randrange(len(content))] ^= 1 << random.randrange(8)
+    return bytes(changed)
+
+
+KINDS: dict[str, Callable[[bytes, bytes, Random], bytes]] = {
+    "cut off": lambda content, _, random: content[: random.randrange(len(content))],
+    "one bit flipped": _flipped,
+    "emptied": lambda content, _, random: b"",
+    "replaced by another file": lambda _, other, random: other,
+}
+
+
+def files(families: Sequence[Family], tries: int, scratch: Path, seed: int = 0) -> list[Tally]:
+    """Damage one file of so many finished or interrupted runs or caches, and go on with the command."""
+    random = stream("corruptions", seed)
+    whole = {(family.name, state): _prepared(family, state, scratch) for family in families for state in STATES}
+    tallies = {state: Tally(what) for state, what in STATES.items()}
+    for index in range(tries):
+        family, state = families[index % len(families)], list(STATES)[index // len(families) % len(STATES)]
+        folder = scratch / "damaged"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(whole[family.name, state], folder)
+        tallies[state].add(_once(family, state, folder, random))
+    return list(tallies.values())
+
+
+STATES = {
+    "finished": "a file of a finished run damaged: named, never shown",
+    "interrupted": "a file of an interrupted run damaged: named, or made again",
+    "cached": "a file of the cache damaged: made again",
+}
+
+
+def _prepared(family: Family, state: str, scratch: Path) -> Path:
+    """Return a folder with a run that is finished or interrupted, or with a full cache and no run."""
+    folder = fresh(scratch / f"{state}-{family.name}")
+    if state == "interrupted":
+        for part in (0.7, 0.6, 0.5, 0.4):
+            kill = [(part * family.seconds, lambda child: os.kill(child, signal.SIGKILL))]
+            command(family.arguments, folder, variables=own_cache(folder), after=kill)
+            if list(folder.rglob("checkpoint/**/*.pt")):
+                break
+        return folder
+    command(family.arguments, folder, variables=own_cache(folder))
+    if state == "cached":
+        shutil.rmtree(folder / "out")
+    return folder
+
+
+def _once(family: Family, state: str, folder: Path, random: Random) -> str | None:
+    kept = [file for file in sorted(folder.rglob("*")) if _is_trusted(file, state, folder)]
+    file = random.choice(kept)
+    before, (kind, damage) = file.read_bytes(), random.choice(list(KINDS.items()))
+    after = damage(before, random.choice(kept).read_bytes(), random)
+    file.write_bytes(after)
+    verb = random.choice(["draw", "run"]) if state == "finished" else "run"
+    given = family.arguments if verb == "run" else ["draw", family.name, "--preset", "smoke", "--out", "out"]
+    ended = command(given, folder, variables=own_cache(folder))
+    if (ended.refused and state != "cached") or _same(before, after):
+        return None
+    wrong = family.judge(ended, folder)
+    if wrong is None and _still_says(file, before, after):
+        wrong = "status 0, and the file still says something else"
+    return wrong and f"{file.relative_to(folder)} {kind}, {verb} of {state} {wrong}"
+
+
+def _is_trusted(file: Path, state: str, folder: Path) -> bool:
+    """Whether a command may believe what a file says: not so an empty one, a picture, or a lock."""
+    if not file.is_file() or file.suffix in (".png", ".lock") or file.stat().st_size == 0:
+        return False
+    return state != "finished" or "cache" not in file.relative_to(folder).parts
+
+
+def _still_says(file: Path, before: bytes, after: bytes) -> bool:
+    """Whether the damage outlives the command: in the file itself, or in the sessions that a run goes on from."""
+    if not file.exists():
+        return False
+    now = file.read_bytes()
+    if file.name != "provenance.json":
+        return now == after
+    whole, kept = ((_read(content) or {}).get("sessions", []) for content in (before, now))
+    return len(kept) > len(whole) and kept[: len(whole)] != whole
+
+
+def _same(before: bytes, after: bytes) -> bool:
+    """Whether the damage is none: the same bytes, or JSON that says the same."""
+    return before == after or (_read(before) is not None and _read(before) == _read(after))
+
+
+def _read(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
