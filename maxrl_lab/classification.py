@@ -8,6 +8,7 @@ from torch import Tensor
 
 from maxrl_lab.errors import InputError
 from maxrl_lab.randomness import generator
+from maxrl_lab.thresholds import part_of_step, thresholds
 from maxrl_lab.training.groups import Group
 
 
@@ -31,20 +32,16 @@ class ClassificationBatch:
         self.tally = tally
 
     def rollout(self, runs: Sequence[int], rollouts: int) -> Group:
-        """Return N sampled classes of each input for the named runs, as a group (len(runs), B, N).
-
-        Sampling is done in single precision: a class whose probability is below 6e-8 is never sampled.
-        """
+        """Return N sampled classes of each input for the named runs, as a group (len(runs), B, N)."""
         log_probs, labels = self.log_probs[list(runs)], self.labels[list(runs), :, None]
         counted = self.tally and rollouts > log_probs.shape[-1]
         uniforms = self._uniforms([self.seeds[run] for run in runs], rollouts, ordered=counted)
-        cumulative = log_probs.detach().exp().cumsum(-1)
-        uniforms *= cumulative[..., -1:]
+        bounds = thresholds(log_probs.detach().exp(), part_of_step(uniforms)[:, None, None])
         if counted:
-            counts = _count_classes(cumulative, uniforms)
+            counts = _count_classes(bounds, uniforms)
             rewards = torch.arange(counts.shape[-1], device=labels.device) == labels
             return Group(rewards, log_probs.masked_fill(counts == 0, 0.0), counts=counts)  # 0 times -inf is not 0
-        classes = torch.searchsorted(cumulative, uniforms, right=True).clamp(max=cumulative.shape[-1] - 1)
+        classes = torch.searchsorted(bounds, uniforms, right=True)
         return Group(classes == labels, log_probs.gather(-1, classes))
 
     def log_pass_rate(self, runs: Sequence[int]) -> Tensor:
@@ -65,13 +62,9 @@ class ClassificationBatch:
         return torch.stack([by_seed[seed] for seed in seeds])
 
 
-def _count_classes(cumulative: Tensor, ordered: Tensor) -> Tensor:
-    """Return how many of N ordered numbers fall to each class, (..., V): those below its sum and not the one before.
-
-    cumulative: (..., V) sums of probabilities; ordered: (..., N), at most the last sum.
-    """
-    below = torch.searchsorted(ordered, cumulative)
-    below[..., -1] = ordered.shape[-1]
+def _count_classes(bounds: Tensor, ordered: Tensor) -> Tensor:
+    """Return how many of N ordered numbers (..., N) each of V classes has, (..., V): those from bound to bound."""
+    below = torch.searchsorted(ordered, bounds)
     return below.diff(dim=-1, prepend=torch.zeros_like(below[..., :1]))
 
 
