@@ -58,7 +58,7 @@ def reproduce(entries: Sequence[Entry], flags: argparse.Namespace) -> None:
 def _make_side_by_side(missing: Sequence[Entry], flags: argparse.Namespace) -> list[Entry]:
     """Make the rows of all those experiments that use one core; return these experiments."""
     known, jobs = _known(flags), [entry for entry in missing if not entry.uses_all_cores]
-    if len(jobs) < 2 or find_device(flags.device).type == "cuda":
+    if len(jobs) < 2 or (flags.engine == "local" and find_device(flags.device).type == "cuda"):
         return []
     jobs.sort(key=lambda entry: -known.get(entry.name, 0.0))
     quiet = copy.copy(flags)

@@ -37,7 +37,12 @@ class Entry:
     @property
     def uses_all_cores(self) -> bool:
         """Whether the experiment spreads its work itself: over `processes`, or by a library that uses many threads."""
-        return self.extra is not None or hasattr(self.load().Settings, "processes")
+        return self.extra is not None or self.hands_out
+
+    @property
+    def hands_out(self) -> bool:
+        """Whether the experiment is made of jobs, which processes or a cluster make side by side."""
+        return hasattr(self.load().Settings, "processes")
 
     def load(self) -> ModuleType:
         """Return the experiment's module; raise `InputError` if its extra is not installed."""

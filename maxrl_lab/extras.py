@@ -10,6 +10,7 @@ CHECKOUT = Path(__file__).parents[1]
 
 EXTRAS: dict[str, tuple[str, ...]] = {
     "lab": ("pandas", "sklearn", "matplotlib", "tqdm", "gymnasium", "minigrid"),
+    "ray": ("ray",),
     "llm": (
         *("transformers", "trl", "accelerate", "datasets", "peft", "gguf", "math_verify", "reasoning_gym"),
         *("tokenizers", "huggingface_hub"),
