@@ -26,8 +26,9 @@ class Ended:
 
     @property
     def lines(self) -> list[str]:
-        """The lines on standard error that say something."""
-        return [line for line in self.error.splitlines() if line.strip()]
+        """The lines on standard error that say something; a forked child leaves the pool's semaphores to Python."""
+        lines = [line for line in self.error.splitlines() if line.strip()]
+        return [line for line in lines if "resource_tracker" not in line and not line.startswith("  warnings.warn(")]
 
     @property
     def refused(self) -> bool:
