@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from maxrl_lab.tabular.tables import Tables
+from maxrl_lab.thresholds import part_of_step, thresholds
 from maxrl_lab.training.groups import Group
 
 _STEPS_BETWEEN_LOOKS = 4
@@ -80,11 +81,13 @@ class _Walk:
         self.per_step, self.width, self.states = count * uniforms.shape[3], _width(actions), count * states
         self.active = tables.active.flatten().repeat_interleave(self.width).repeat(runs)  # one entry a cell
         self.integer = torch.int32 if times * len(self.active) < 2**31 else torch.int64
-        thresholds = _wide(_thresholds(log_policy.detach().exp()), 1.0).transpose(0, 1).flatten(1)
-        self.choices = [_Choice(row, self.width) for row in thresholds]
-        self.moves = _Moves(tables, runs, self.width)
         stream = torch.as_tensor(list(streams), device=tables.device)
-        self.last = _starts(tables, uniforms)[stream].flatten()
+        # from the numbers of the first task: the sum of all would take long
+        parts = part_of_step(uniforms[:, :, 0]).view(-1, 1, 1, 1, 1)
+        bounds = _wide(thresholds(log_policy.detach().exp(), parts[stream]), 1.0).transpose(0, 1).flatten(1)
+        self.choices = [_Choice(row, self.width) for row in bounds]
+        self.moves = _Moves(tables, parts[stream], self.width)
+        self.last = _starts(tables, uniforms, parts)[stream].flatten()
         self.lengths = torch.zeros_like(self.last)
         self.rollouts = torch.arange(len(self.last), device=tables.device)
         first_state = torch.arange(runs, device=tables.device).repeat_interleave(self.per_step) * self.states
@@ -152,12 +155,6 @@ def read_paths(tables: Tables, segments: Sequence[Segment], group: Group) -> Pat
     return Paths(visited.remainder(states).T.reshape(*shape, -1), taken.T.reshape(*shape, -1))
 
 
-def _thresholds(probabilities: Tensor) -> Tensor:
-    """Cumulative probabilities, the last exactly 1, so that what is impossible is never sampled."""
-    cumulative = probabilities.cumsum(-1)
-    return cumulative / cumulative[..., -1:]
-
-
 def _width(size: int) -> int:
     """The least power of two that is not below `size`."""
     return 1 << (size - 1).bit_length()
@@ -177,9 +174,9 @@ def _array(tensor: Tensor) -> Any:
 class _Choice:
     """Cells chosen by uniform numbers, from rows of `width` cumulative probabilities, of which the last are 1."""
 
-    def __init__(self, thresholds: Tensor, width: int) -> None:
+    def __init__(self, bounds: Tensor, width: int) -> None:
         halves = [1 << level for level in reversed(range(width.bit_length() - 1))]
-        flat = _array(thresholds)
+        flat = _array(bounds)
         self.levels = [(half, flat[half - 1 :]) for half in halves]
 
     def of(self, first: Any, uniforms: Any) -> Any:
@@ -187,8 +184,8 @@ class _Choice:
 
         The thresholds of a row rise, so that the search halves it every time.
         """
-        for half, thresholds in self.levels:
-            above = uniforms >= thresholds.take(first)
+        for half, bounds in self.levels:
+            above = uniforms >= bounds.take(first)
             first = first + (above if half == 1 else half * above)
         return first
 
@@ -196,16 +193,15 @@ class _Choice:
 class _Moves:
     """The dynamics: from the cell of an action to the next position, both with the offset of the run."""
 
-    def __init__(self, tables: Tables, runs: int, width: int) -> None:
+    def __init__(self, tables: Tables, parts: Tensor, width: int) -> None:
         count, states, actions, size = tables.next_states.shape
         self.size = _width(size)
         extra = (0, self.size - size, 0, width - actions)
-        first_state = torch.arange(runs, device=tables.device).view(-1, 1, 1, 1, 1) * (count * states)
+        first_state = torch.arange(len(parts), device=tables.device).view(-1, 1, 1, 1, 1) * (count * states)
         self.positions = _array((first_state + pad(tables.next_states, extra)).mul(width).flatten())
         self.slips = None
         if tables.probabilities is not None:
-            chances = pad(_thresholds(tables.probabilities).float(), extra, value=1.0)
-            self.slips = _Choice(chances.expand(runs, *chances.shape).flatten(), self.size)
+            self.slips = _Choice(pad(thresholds(tables.probabilities, parts), extra, value=1.0).flatten(), self.size)
 
     def next(self, cell: Any, uniforms: Any | None) -> Any:
         return self.positions.take(cell if self.slips is None else self.slips.of(cell * self.size, uniforms))
@@ -215,12 +211,11 @@ def _has_random_start(tables: Tables) -> bool:
     return bool((tables.start.amax(1) < 1).any())
 
 
-def _starts(tables: Tables, uniforms: Tensor) -> Tensor:
+def _starts(tables: Tables, uniforms: Tensor, parts: Tensor) -> Tensor:
     """Flat indices of the start states (D, B, N), for D streams of uniform numbers."""
     count, states, _ = tables.shape
     first = torch.arange(count, device=tables.device).view(1, -1, 1) * states
     if not _has_random_start(tables):
         return (first + tables.start.argmax(1).view(1, -1, 1)).expand(len(uniforms), -1, uniforms.shape[-1])
-    cumulative = _thresholds(tables.start).expand(len(uniforms), -1, -1).contiguous()
-    sampled = torch.searchsorted(cumulative, uniforms[:, -1].to(cumulative), right=True)
-    return first + sampled.clamp(max=states - 1)
+    bounds = thresholds(tables.start, parts[:, 0, 0])
+    return first + torch.searchsorted(bounds, uniforms[:, -1].contiguous(), right=True)

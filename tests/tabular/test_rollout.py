@@ -20,6 +20,28 @@ def world(name, when, seed=0):
     return tasks, random_policy(tasks, 1 if when == "stationary" else tasks.horizon, seed=seed)
 
 
+def rare(kind, place, chances):
+    """A task of one step whose success is state `place` of 0, 1 and 2, reached with these chances in one way of three.
+
+    Returns the task and a policy for it.
+    """
+    actions = 3 if kind == "action" else 1
+    end, start = torch.arange(4) < 3, torch.tensor([0.0, 0, 0, 1], dtype=torch.float64)
+    tables = {
+        "successors": torch.arange(3).expand(1, 4, 3),
+        "start": start[None],
+        "success": (torch.arange(4) == place)[None],
+        "failure": (end & (torch.arange(4) != place))[None],
+    }
+    if kind == "slip":
+        slips = {"successors": torch.arange(3).expand(1, 4, 1, 3), "probabilities": chances.expand(1, 4, 1, 3)}
+        tables |= slips
+    if kind == "start":
+        tables |= {"successors": torch.full((1, 4, 1), 3), "start": torch.cat([chances, chances.new_zeros(1)])[None]}
+    log_policy = (chances if kind == "action" else chances.new_ones(1)).log()
+    return TabularTasks(**tables, horizon=1), log_policy.expand(1, 1, 1, 4, actions)
+
+
 def ended(tasks, task, state):
     return bool(tasks.success[task, state] or tasks.failure[task, state])
 
@@ -89,6 +111,24 @@ class TestFrequencies:
                 assert group.rewards.all()
                 assert group.lengths.item() == length
                 assert set(read_paths(tasks, segments, group).actions.flatten().tolist()) <= {1, -1}
+
+    @pytest.mark.parametrize("kind", ["action", "slip", "start"])
+    @pytest.mark.parametrize("place", range(3))
+    @pytest.mark.parametrize("p", [2.0**-30, 2.0**-25, 2.0**-22])
+    def test_what_is_rarer_than_the_step_of_a_number_comes_as_often_as_it_should(self, monkeypatch, kind, place, p):
+        # State 3 leads to success with probability p, to failures else. All numbers near the share of success are
+        # tried, with many parts of a step; no other number leads there.
+        chances = torch.full((3,), (1 - p) / 2, dtype=torch.float64)
+        chances[place] = p
+        tasks, log_policy = rare(kind, place, chances)
+        middle = int(chances[:place].sum() * 2**24)
+        near = torch.arange(max(0, middle - 6), min(2**24, middle + 6)) / 2**24
+        parts = (torch.arange(512) + 0.5) / 512
+        monkeypatch.setattr("maxrl_lab.tabular.rollout.part_of_step", lambda _uniforms: parts)
+        rows = {"action": 1, "slip": 2, "start": 2}[kind]
+        uniforms = near.expand(512, rows, 1, -1).contiguous()
+        group, _ = roll_out(tasks, log_policy.expand(512, -1, -1, -1, -1), uniforms, range(512))
+        assert float(group.rewards.double().sum(-1).mean() / 2**24) == pytest.approx(p, abs=2.0**-24 / 500)
 
     def test_an_impossible_action_is_never_drawn(self):
         # In every state one action is impossible: the first, the middle or the last one.
