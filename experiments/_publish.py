@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from experiments import _runs, _times
 from experiments._runs import Run
-from maxrl_lab.runs.files import read_json, write_atomically, write_json
+from maxrl_lab.runs.files import write_atomically, write_json
 from maxrl_lab.runs.folder import wall_seconds
+from maxrl_lab.runs.record import Record, sealed
 from maxrl_lab.runs.tables import compress_table, table_file
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def publish(run: Run, tables: "Mapping[str, pd.DataFrame]") -> int:
     for name in tables:
         compress_table(table_file(run.folder, name), folder)
     write_atomically(folder / "settings.json", (run.folder / "settings.json").read_bytes())
-    write_json(folder / "provenance.json", without_places(read_json(run.folder / "provenance.json", "sessions")))
+    write_json(folder / "provenance.json", sealed(without_places(Record(run.folder).read_provenance("sessions"))))
     picture = _runs.GALLERY / f"{run.entry.name}.png"
     _runs.save(figure, picture)
     _times.record(_runs.REFERENCE / TIMES, run.flags.preset, {run.entry.name: wall_seconds(run.folder)})

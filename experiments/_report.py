@@ -11,6 +11,7 @@ from experiments._times import duration
 from experiments._verdicts import Verdicts
 from maxrl_lab.runs.files import read_json
 from maxrl_lab.runs.folder import wall_seconds
+from maxrl_lab.runs.record import Record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,7 +85,7 @@ def _experiment(run: Run, tables: "Mapping[str, pd.DataFrame]") -> str:
 
 def _sessions(run: Run) -> Iterable[dict[str, Any]]:
     """What is recorded of each session of a run, and of its tables."""
-    provenance = read_json(run.folder / "provenance.json", "sessions", "tables")
+    provenance = Record(run.folder).read_provenance("sessions", "tables")
     for session in provenance["sessions"]:
         packages = ", ".join(f"{name} {version}" for name, version in session.get("packages", {}).items())
         yield {**session, "packages": packages}

@@ -4,8 +4,8 @@
     checkpoint/      one file a stage, until the run is complete: tensors and plain values, read with weights_only
     TABLE.csv        one file a table, one measurement a row; the same bytes for the same settings on the same CPU,
                      except for the table `timings`, which says where the time went
-    provenance.json  "complete", the SHA-256 of the settings and of every table, the fingerprint of the code, and one
-                     entry per session: command, commit, versions, device, threads, wall seconds
+    provenance.json  "complete", the SHA-256 of the settings and of every table, the fingerprint of the code, one entry
+                     per session (command, commit, versions, device, threads, wall seconds), and the SHA-256 of all that
     replacement/     a whole run of its own that will replace this one, while --force makes it
 
 Every file is written to a temporary name, flushed to disk and renamed, so a killed run leaves whole files only.

@@ -18,6 +18,8 @@ from maxrl_lab.runs.tables import table_file
 from maxrl_lab.settings import Settings
 
 Kept = TypeVar("Kept", dict[str, Any], list[dict[str, Any]])
+_UNSEALED = {"complete", "settings", "tables", "sessions", "code"}
+_NOT_AS_WRITTEN = "{} is not what its run wrote (damaged or edited); start again with --force"
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Record:
 
     def says_complete(self) -> bool:
         """Return whether the run has been finished, whatever has become of its tables."""
-        return self.provenance.exists() and read_json(self.provenance, "complete")["complete"] is True
+        return self.provenance.exists() and self.read_provenance("complete")["complete"] is True
 
     def digests(self) -> dict[str, str]:
         """Return the SHA-256 of every table of a finished run."""
@@ -65,8 +67,18 @@ class Record:
         """Return the sessions that the run has had so far."""
         return self._read("sessions", list) if self.provenance.exists() else []
 
+    def read_provenance(self, *keys: str) -> dict[str, Any]:
+        """Return provenance.json; raise `InputError` if it lacks a key or is not what the run wrote.
+
+        That of a run from before it had a digest of its own cannot tell.
+        """
+        content = read_json(self.provenance, *keys)
+        if not content.keys() <= _UNSEALED and content != sealed(content):
+            raise InputError(_NOT_AS_WRITTEN.format(self.provenance))
+        return content
+
     def _read(self, key: str, kind: type[Kept]) -> Kept:
-        content = read_json(self.provenance, key)[key]
+        content = self.read_provenance(key)[key]
         if not isinstance(content, kind):
             raise InputError(
                 f"{self.provenance} is damaged (its {key} are no {kind.__name__}); start again with --force"
@@ -88,13 +100,13 @@ class Record:
         """Write provenance.json; the run is complete if the digests of its tables are given."""
         digest = _digest(self.settings)
         described = {"complete": tables is not None, "settings": digest, "tables": tables or {}, "sessions": sessions}
-        write_json(self.provenance, {**described, "code": code})
+        write_json(self.provenance, sealed({**described, "code": code}))
 
     def check_settings_file(self) -> None:
         """Raise `InputError` if settings.json is not what the run wrote; the provenance of old runs cannot tell."""
-        digest = read_json(self.provenance).get("settings")
+        digest = self.read_provenance().get("settings")
         if digest is not None and digest != _digest(self.settings):
-            raise InputError(f"{self.settings} is not what its run wrote (damaged or edited); start again with --force")
+            raise InputError(_NOT_AS_WRITTEN.format(self.settings))
 
     def remove(self) -> None:
         """Remove the run and no other files: its tables while the provenance names them, and the settings last.
@@ -113,6 +125,12 @@ class Record:
         """Remove what a killed session was writing."""
         for file in self.folder.glob("*.tmp"):
             file.unlink(missing_ok=True)
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what provenance.json holds with the SHA-256 of all of it, so that nobody trusts it once it is damaged."""
+    rest = {key: value for key, value in content.items() if key != "digest"}
+    return {**rest, "digest": hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()}
 
 
 def _digest(file: Path) -> str | None:

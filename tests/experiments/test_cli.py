@@ -19,6 +19,7 @@ from experiments.catalogue import EXPERIMENTS
 from figures import style
 from maxrl_lab.command import main
 from maxrl_lab.errors import InputError
+from maxrl_lab.runs.record import sealed
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "maxrl_lab.command"]
@@ -358,7 +359,7 @@ def test_settings_that_do_not_fit_todays_code_are_refused(tmp_path, saved, capsy
     provenance = file.with_name("provenance.json")
     written = json.loads(provenance.read_text())
     written["settings"] = hashlib.sha256(file.read_bytes()).hexdigest()  # as other code would have written both
-    provenance.write_text(json.dumps(written))
+    provenance.write_text(json.dumps(sealed(written)))
     assert main(["draw", *CHEAP[1:], *places(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert f"{file} holds no settings of today's code (other fields: points, temperature)" in error

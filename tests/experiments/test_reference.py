@@ -16,6 +16,7 @@ from experiments.exact import length_bias, weight_functions
 from maxrl_lab.command import main
 from maxrl_lab.errors import InputError
 from maxrl_lab.runs.folder import read_tables
+from maxrl_lab.runs.record import sealed
 
 PAGE = "Text.\n\n<!-- claims: weight_functions -->\n- old\n<!-- /claims -->\n\nMore text.\n"
 
@@ -219,6 +220,12 @@ def test_a_published_command_names_no_folder_of_one_machine():
     sessions = [{"command": shlex.join(given), "commit": "abc"}]
     (session,) = without_places({"complete": True, "sessions": sessions})["sessions"]
     assert session == {"command": "maxrl-lab run coverage --seeds 3 --quiet", "commit": "abc"}
+
+
+def test_every_committed_provenance_is_as_it_was_written():
+    for file in _runs.REFERENCE.glob("*/provenance.json"):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        assert content == sealed(content), file
 
 
 def test_no_committed_provenance_names_a_folder_of_one_machine():

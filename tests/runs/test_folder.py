@@ -18,6 +18,7 @@ from maxrl_lab.runs.folder import (
     read_tables,
     wall_seconds,
 )
+from maxrl_lab.runs.record import sealed
 
 
 class TestFiles:
@@ -170,7 +171,7 @@ class TestSettingsOfARun:
     def test_an_old_provenance_says_nothing_of_them(self, tmp_path):
         finish(tmp_path)
         old = read(tmp_path, "provenance.json")
-        del old["settings"]
+        del old["settings"], old["digest"]
         (tmp_path / "provenance.json").write_text(json.dumps(old))
         assert read_tables(tmp_path)["rows"].to_dict("records") == ROWS
 
@@ -242,7 +243,7 @@ class TestInterruption:
         # A kill between writing the rows and writing that the run is complete.
         finish(tmp_path)
         provenance = read(tmp_path, "provenance.json")
-        (tmp_path / "provenance.json").write_text(json.dumps({**provenance, "complete": False}))
+        (tmp_path / "provenance.json").write_text(json.dumps(sealed({**provenance, "complete": False})))
         with pytest.raises(InputError, match="no finished run"):
             read_tables(tmp_path)
 
@@ -337,10 +338,29 @@ class TestDamage:
     @pytest.mark.parametrize(("key", "reader"), [("tables", read_tables), ("sessions", wall_seconds)])
     def test_provenance_whose_parts_are_of_another_kind_is_refused(self, tmp_path, key, reader):
         finish(tmp_path)
-        (tmp_path / "provenance.json").write_text(json.dumps({**read(tmp_path, "provenance.json"), key: 3}))
+        changed = sealed({**read(tmp_path, "provenance.json"), key: 3})
+        (tmp_path / "provenance.json").write_text(json.dumps(changed))
         message = f"{tmp_path / 'provenance.json'} is damaged (its {key} are no "
         with pytest.raises(InputError, match=re.escape(message)):
             reader(tmp_path)
+
+    @pytest.mark.parametrize("reader", [read_tables, is_complete, wall_seconds, lambda folder: run(folder, never)])
+    def test_no_part_of_the_provenance_is_believed_once_one_of_them_has_changed(self, tmp_path, reader):
+        finish(tmp_path, code={"a.py": "1"})
+        file = tmp_path / "provenance.json"
+        whole, refused = file.read_bytes(), 0
+        for place in range(0, len(whole), len(whole) // 50):
+            content = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+            file.write_bytes(content)
+            try:
+                is_other = json.loads(content) != json.loads(whole)
+            except ValueError:
+                is_other = True
+            if is_other:  # a changed blank says the same
+                with pytest.raises(InputError, match=re.escape(str(file))):
+                    reader(tmp_path)
+                refused += 1
+        assert refused > 30
 
     def test_damaged_rows_are_named(self, tmp_path):
         finish(tmp_path)
