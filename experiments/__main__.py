@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from experiments._engines import add_engine_flags, engine_of
 from experiments._runs import (
     PRESETS,
     Made,
@@ -40,15 +41,21 @@ def list_experiments(arguments: Sequence[str]) -> int:
 
 def run_experiment(arguments: Sequence[str]) -> int:
     """Run one experiment, draw its figure and print its table."""
+    from maxrl_lab.runs.live import WRITERS
+
     entry = _entry("run", arguments)
     defaults = settings_of(entry, _preset(entry, arguments))
     parser = Parser(f"maxrl-lab run {entry.name}", entry.question())
     add_place_flags(parser)
     add_run_flags(parser)
+    text = "Package that shows the rows while they are made: tensorboard, trackio or wandb (without a network)."
+    parser.add_argument("--log", metavar="PACKAGE", choices=WRITERS, help=text)
+    add_engine_flags(parser)
     add_settings(parser, defaults)
     flags = parser.parse_args(list(arguments[1:]))
     run = Run(entry, read_settings(flags, defaults), flags)
-    tables = run.tables()
+    with engine_of([entry], flags):
+        tables = run.tables()
     run.show(tables)
     print(f"rows: {run.folder / _files(tables)}\npicture: {run.picture}")
     return 0
@@ -72,8 +79,11 @@ def reproduce(arguments: Sequence[str]) -> int:
     parser = Parser("maxrl-lab reproduce", "run and draw every experiment that needs no extra, and write a report")
     add_place_flags(parser)
     add_run_flags(parser)
+    add_engine_flags(parser)
     flags = parser.parse_args(list(arguments))
-    _reproduce.reproduce([entry for entry in EXPERIMENTS.values() if entry.extra is None], flags)
+    entries = [entry for entry in EXPERIMENTS.values() if entry.extra is None]
+    with engine_of(entries, flags):
+        _reproduce.reproduce(entries, flags)
     return 0
 
 

@@ -47,18 +47,25 @@ class Run:
 
     def tables(self) -> "dict[str, pd.DataFrame]":
         """Run or continue the experiment; return its tables."""
+        from maxrl_lab.runs import live
         from maxrl_lab.runs.context import Context, find_device
         from maxrl_lab.runs.folder import execute
         from maxrl_lab.threads import one_thread
 
         flags, device = self.flags, find_device(self.flags.device)
-        was_run = False
+        log, was_run = getattr(flags, "log", None), False
+        shown_in = flags.out / "live" / str(log) / flags.preset / self.entry.name
+        writer = live.open_writer(log, shown_in, self.entry.name) if log else None
 
         def compute(checkpoint: "Checkpoint") -> "dict[str, pd.DataFrame]":
             nonlocal was_run
             was_run = True
             experiment = self.entry.load()
-            with within_memory(), contextlib.nullcontext() if self.entry.uses_all_cores else one_thread():
+            with (
+                within_memory(),
+                contextlib.nullcontext() if self.entry.uses_all_cores else one_thread(),
+                live.followed(checkpoint.path, writer) if writer else contextlib.nullcontext(),
+            ):
                 made: dict[str, pd.DataFrame] = experiment.run(self.settings, Context(device, checkpoint, flags.quiet))
             return made
 
