@@ -50,7 +50,7 @@ class RayEngine:
         extras.need("ray")
         self._address = address or os.environ.get("RAY_ADDRESS") or "local"
         if "://" in self._address:
-            raise InputError(f"--address must be HOST:PORT or auto, got {self._address!r}: this machine must be a node")
+            raise InputError(f"--address must be HOST:PORT or auto, got {self._address!r}")
         self._gpus, self._modules, self._shared = gpus_per_job, modules, shared
         self._closing = contextlib.ExitStack()
         self._task: Any = None
