@@ -36,7 +36,7 @@ def test_runs_that_are_killed_or_damaged_and_commands_that_are_read_hold(tmp_pat
     command = [sys.executable, "-c", PROGRAM, str(tmp_path)]
     ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300, env=environment)
     *lines, seen = [line.split("|") for line in ended.stdout.splitlines()]
-    assert [line[:2] for line in lines] == [["1", "0"]] * 4 + [["2", "0"]] * 3 + [["6", "0"]], ended.stdout
+    assert [line[:2] for line in lines] == [["1", "0"]] * 4 + [["3", "0"]] * 2 + [["0", "0"], ["6", "0"]], ended.stdout
     assert seen[:2] == ["1", "1"]
     assert "other rows in sweep.csv" in seen[2]
 

@@ -30,13 +30,14 @@ KINDS: dict[str, Callable[[bytes, bytes, Random], bytes]] = {
 def files(families: Sequence[Family], tries: int, scratch: Path, seed: int = 0) -> list[Tally]:
     """Damage one file of so many finished or interrupted runs or caches, and go on with the command."""
     random = stream("corruptions", seed)
-    whole = {(family.name, state): _prepared(family, state, scratch) for family in families for state in STATES}
+    whole = {(family, state): _prepared(family, state, scratch) for state in STATES for family in families}
+    kinds = [kind for kind, folder in whole.items() if _trusted(folder, kind[1])]  # not every family has a cache
     tallies = {state: Tally(what) for state, what in STATES.items()}
     for index in range(tries):
-        family, state = families[index % len(families)], list(STATES)[index // len(families) % len(STATES)]
+        family, state = kinds[index % len(kinds)]
         folder = scratch / "damaged"
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(whole[family.name, state], folder)
+        shutil.copytree(whole[family, state], folder)
         tallies[state].add(_once(family, state, folder, random))
     return list(tallies.values())
 
@@ -65,7 +66,7 @@ def _prepared(family: Family, state: str, scratch: Path) -> Path:
 
 
 def _once(family: Family, state: str, folder: Path, random: Random) -> str | None:
-    kept = [file for file in sorted(folder.rglob("*")) if _is_trusted(file, state, folder)]
+    kept = _trusted(folder, state)
     file = random.choice(kept)
     before, (kind, damage) = file.read_bytes(), random.choice(list(KINDS.items()))
     after = damage(before, random.choice(kept).read_bytes(), random)
@@ -81,11 +82,11 @@ def _once(family: Family, state: str, folder: Path, random: Random) -> str | Non
     return wrong and f"{file.relative_to(folder)} {kind}, {verb} of {state} {wrong}"
 
 
-def _is_trusted(file: Path, state: str, folder: Path) -> bool:
-    """Whether a command may believe what a file says: not so an empty one, a picture, or a lock."""
-    if not file.is_file() or file.suffix in (".png", ".lock") or file.stat().st_size == 0:
-        return False
-    return state != "finished" or "cache" not in file.relative_to(folder).parts
+def _trusted(folder: Path, state: str) -> list[Path]:
+    """Return the files that a command may believe: none that is empty, a picture, a lock, a finished run's cache."""
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file.stat().st_size]
+    files = [file for file in files if file.suffix not in (".png", ".lock")]
+    return [file for file in files if state != "finished" or "cache" not in file.relative_to(folder).parts]
 
 
 def _still_says(file: Path, before: bytes, after: bytes) -> bool:

@@ -12,7 +12,7 @@ SMALL = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Family:
     """One experiment with its flags, and the rows and seconds of a run that nothing has disturbed."""
 
