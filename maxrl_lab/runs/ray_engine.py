@@ -155,6 +155,11 @@ def _result(reference: Any) -> Any:
             return ray.get(reference)
         except ray.exceptions.RayTaskError as error:
             cause = error.cause if isinstance(error.cause, Exception) else error
+            if "function failed to import on the worker" in str(cause):
+                reason = str(cause).strip().splitlines()[-1]
+                raise InputError(
+                    f"a node cannot import the lab ({reason}); install there what is installed here"
+                ) from None
             raise cause from (None if isinstance(cause, InputError) else error)
 
 

@@ -82,7 +82,10 @@ def work(sender: Sender, packed: bytes) -> Any:
         _compared.add(sender.name)
     import ray
 
-    function, job = ray.cloudpickle.loads(packed)
+    try:
+        function, job = ray.cloudpickle.loads(packed)
+    except ModuleNotFoundError as error:
+        raise InputError(f"{_node()} has no module {error.name}; install there what is installed here") from None
     with one_thread():
         return function(job)
 
@@ -95,7 +98,7 @@ def _prepare(sender: Sender) -> None:
     """Make this process work where the sender does; raise `InputError` if its rows might differ."""
     own = [str(extras.CHECKOUT)] if extras.in_checkout() else []
     sys.path[:] = dict.fromkeys((*own, *sys.path, *sender.path))  # in this order, without repetitions
-    node = f"the node {platform.node()}"
+    node = _node()
     try:
         os.chdir(sender.folder)
     except OSError:
@@ -114,6 +117,10 @@ def _prepare(sender: Sender) -> None:
             raise InputError(
                 f"{node} has other code, which differs in {name_files(files)}; install the same commit there"
             )
+
+
+def _node() -> str:
+    return f"the node {platform.node()}"
 
 
 def _appears(file: Path) -> bool:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import types
 
 import pytest
 import torch
@@ -115,6 +116,14 @@ class TestJobs:
             with pytest.raises(InputError, match=r"\Athe node .* has another torch: 2.*, where this command has 1.0\Z"):
                 engine(abs, [-1], iter)
         assert engine(abs, [-1], iter) == [1]
+
+    def test_a_node_without_the_lab_is_told_in_one_line(self, engine, monkeypatch):
+        module = types.ModuleType("only_here")
+        exec("def work(sender, packed): return 1", module.__dict__)
+        monkeypatch.setitem(sys.modules, "only_here", module)
+        monkeypatch.setattr(engine, "_task", ray.remote(module.work).options(max_retries=0))
+        with pytest.raises(InputError, match=r"cannot import the lab \(.*No module named 'only_here'\); install there"):
+            engine(abs, [-1], iter)
 
     def test_a_job_for_which_there_is_no_room_does_not_wait(self, engine):
         engine.__exit__()

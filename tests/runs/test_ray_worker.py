@@ -2,7 +2,9 @@
 
 import dataclasses
 import os
+import pickle
 import sys
+import types
 
 import pytest
 
@@ -64,6 +66,15 @@ def test_a_folder_of_the_same_name_on_another_disk_is_not_shared(sender):
 def test_the_code_is_that_of_the_modules(sender):
     assert sender.code == {MODULE: fingerprint(MODULE)}
     assert FILE in sender.code[MODULE]
+
+
+def test_a_node_without_a_module_of_the_sender_says_so(sender, monkeypatch):
+    ray = types.ModuleType("ray")
+    ray.cloudpickle = pickle
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    assert ray_worker.work(sender, pickle.dumps((abs, -1))) == 1
+    with pytest.raises(InputError, match=r"the node .* has no module no_such_module; install there what is installed"):
+        ray_worker.work(sender, b"cno_such_module\nwork\n.")
 
 
 def test_marks_are_gone_afterwards(tmp_path):
