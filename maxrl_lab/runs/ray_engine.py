@@ -127,8 +127,10 @@ def _initialise(address: str) -> None:
         known = canonicalize_bootstrap_address(address)
         if address != "local" and not (known and _answers(known)):
             raise ConnectionError(f"nothing answers at {known}" if known else "none is known on this machine")
+        # Ray shows its token only to a cluster that it has found by itself
+        found_by_ray = known is not None and known == canonicalize_bootstrap_address("auto")
         with _environment({"RAY_USAGE_STATS_ENABLED": "0"}):
-            ray.init(known or address, log_to_driver=False, logging_level="ERROR", **own)
+            ray.init("auto" if found_by_ray else address, log_to_driver=False, logging_level="ERROR", **own)
     except Exception as error:  # Ray raises many kinds, `Exception` itself among them
         if address == "local":
             raise InputError(f"Ray could not be started on this machine: {_first_line(error)}") from None
