@@ -19,7 +19,7 @@ Array = npt.NDArray[Any]
 SuccessRule = Callable[[float, bool], bool]
 RUNNING, SUCCESS, FAILURE = range(3)
 
-_TOLERANCE = 1e-9
+_TOLERANCE, _SINGLE_PRECISION = 1e-9, 1e-6
 
 
 class Move(NamedTuple):
@@ -88,6 +88,7 @@ def explore(world: Explorable, success: SuccessRule, max_states: int) -> Table:
             start[state] = start.get(state, 0.0) + probability
     if not start:
         raise InputError("expected a start state with a probability > 0, got none")
+    start = _summing_to_1(start)
     rows: dict[tuple[int, int], dict[int, float]] = {}
     while search.waiting:
         state, snapshot = search.waiting.popleft()
@@ -97,9 +98,18 @@ def explore(world: Explorable, success: SuccessRule, max_states: int) -> Table:
                 if move.probability > 0:
                     after = search.number(move.key, outcome_of(success, move.reward, move.terminated))
                     row[after] = row.get(after, 0.0) + move.probability
+            rows[state, action] = row = _summing_to_1(row)
             if not abs(sum(row.values()) - 1) <= _TOLERANCE:
                 raise InputError(f"chances must sum to 1, got {sum(row.values()):g} for state {state}, action {action}")
     return search.table(start, rows, world.actions)
+
+
+def _summing_to_1(chances: dict[int, float]) -> dict[int, float]:
+    """Return chances whose sum is off by no more than single precision explains, divided by it."""
+    total = sum(chances.values())
+    if not _TOLERANCE < abs(total - 1) <= _SINGLE_PRECISION:
+        return chances
+    return {state: chance / total for state, chance in chances.items()}
 
 
 class _Search:

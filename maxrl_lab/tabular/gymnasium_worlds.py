@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import random
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
@@ -13,6 +14,8 @@ from maxrl_lab.tabular.exploring import Array, Move
 
 _MORE_COPIES = 30
 """How often a step that samples random numbers is repeated, to see whether they matter."""
+_RESETS = 8
+"""How often an environment is reset with the same seed, to see whether it starts in the same way."""
 
 
 class TransitionTable:
@@ -59,7 +62,21 @@ class Copies:
         self.first, self.actions = action_range(env)
         self.observe = observer(env.observation_space)
         self.streams = itertools.count()
-        self.env, self.observation = env, self.observe(env.reset(seed=seed)[0])
+        self.env, self.observation = env, self._started(env, seed)
+        self.seen: dict[Hashable, Array] = {(self.key_of(env), False): self.observation}
+
+    def _started(self, env: Any, seed: int) -> Array:
+        """Reset the environment and return its observation; `InputError` if the seed does not decide it."""
+        starts = []
+        for _ in range(_RESETS):
+            observation = self.observe(reset(env, seed))
+            starts.append((self.key_of(env), observation.tolist()))
+            if starts[-1] != starts[0]:
+                raise InputError(
+                    f"reset(seed={seed}) does not start in the same way twice: in state {starts[0][0]} and in "
+                    f"{starts[-1][0]}; it must draw from self.np_random, which the seed sets"
+                )
+        return observation
 
     def starts(self) -> Iterable[tuple[float, Hashable]]:
         """Return the state after `reset`."""
@@ -75,6 +92,12 @@ class Copies:
                 raise InputError(
                     f"not deterministic: {at} led to {_describe(move, observation)} and {_describe(again, also)}"
                 )
+        before = self.seen.setdefault((move.key, move.terminated), observation)
+        if not np.array_equal(before, observation, equal_nan=True):
+            raise InputError(
+                f"key= leaves out something that the observation shows: {move.key} was seen with {before.tolist()} and "
+                f"with {observation.tolist()}"
+            )
         return [move]
 
     def enter(self, _key: Any, /) -> tuple[Any, Array]:
@@ -84,12 +107,14 @@ class Copies:
     def step(self, snapshot: Any, action: int) -> tuple[Move, Array, bool]:
         """Step a copy with random numbers of its own; return also whether it sampled any."""
         self.env = copied(snapshot)
-        self.env.unwrapped.np_random = random = np.random.default_rng(next(self.streams))
-        before = random.bit_generator.state
-        observation, reward, terminated, _, _ = self.env.step(action + self.first)
+        self.env.unwrapped.np_random = stream = np.random.default_rng(next(self.streams))
+        before = _states(stream)
+        try:
+            observation, reward, terminated = step(self.env, action + self.first)
+        except InputError as error:
+            raise InputError(f"state {self.key_of(snapshot)}: {error}") from error.__cause__
         self.observation = self.observe(observation)
-        move = Move(1.0, self.key_of(self.env), float(reward), bool(terminated))
-        return move, self.observation, random.bit_generator.state != before
+        return Move(1.0, self.key_of(self.env), reward, terminated), self.observation, _states(stream) != before
 
     def key_of(self, env: Any) -> Hashable:
         """Return the key of an environment's present state."""
@@ -100,6 +125,39 @@ class Copies:
         except TypeError:
             raise InputError(f"key must return something hashable, got {type(key).__name__}") from None
         return key
+
+
+def reset(env: Any, seed: int) -> Any:
+    """Return the observation after `env.reset(seed=seed)`; `InputError` if it does not return two values."""
+    result = env.reset(seed=seed)
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise InputError(f"reset must return an observation and info, as Gymnasium has it, got {type(result).__name__}")
+    return result[0]
+
+
+def step(env: Any, action: int) -> tuple[Any, float, bool]:
+    """Return observation, reward and `terminated` of a step; `InputError` for an action that fails or other values."""
+    try:
+        result = env.step(action)
+    except Exception as error:  # whatever the environment raises
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(
+            f"every action must be possible in every state (an illegal one may change nothing), and action {action} "
+            f"raised {reason}"
+        ) from error
+    if not isinstance(result, tuple) or len(result) != 5:
+        got = f"{len(result)} values" if isinstance(result, tuple) else type(result).__name__
+        raise InputError(f"step must return observation, reward, terminated, truncated and info, got {got}")
+    observation, reward, terminated, _, _ = result
+    if np.size(reward) != 1 or np.size(terminated) != 1:
+        raise InputError(f"step must return one reward and one terminated, got {reward!r} and {terminated!r}")
+    return observation, float(np.asarray(reward).item()), bool(np.asarray(terminated).item())
+
+
+def _states(stream: np.random.Generator) -> Any:
+    """Return the states of an environment's own random numbers and of those that a program shares."""
+    shared: Any = np.random.get_state()  # noqa: NPY002  # an environment that uses it is random
+    return stream.bit_generator.state, random.getstate(), shared[2], shared[1].tobytes()
 
 
 def _describe(move: Move, observation: Array) -> str:
@@ -135,14 +193,30 @@ def action_range(env: Any) -> tuple[int, int]:
     return int(space.start), int(space.n)
 
 
-def observer(space: spaces.Space[Any]) -> Callable[[Any], Array]:
-    """Return the function from an observation in `space` to a 1-D array of a kind that torch knows."""
+def _misfit(space: spaces.Space[Any]) -> str:
+    """Return the parts of a space that have no fixed number of numbers."""
+    if not isinstance(space, spaces.Dict):
+        return str(space)
+    return ", ".join(f"{name!r}: {part}" for name, part in space.items() if _flat(part) is None)
+
+
+def _flat(space: spaces.Space[Any]) -> spaces.Box | None:
+    """Return the space of the flattened observations, None if they are not numbers of a fixed count."""
     try:
         flat: spaces.Space[Any] = spaces.flatten_space(space)
     except NotImplementedError:
-        flat = space
-    if not isinstance(flat, spaces.Box):
-        raise InputError(f"expected observations that gymnasium.spaces.flatten makes a 1-D array of, got {space}")
+        return None
+    return flat if isinstance(flat, spaces.Box) else None
+
+
+def observer(space: spaces.Space[Any]) -> Callable[[Any], Array]:
+    """Return the function from an observation in `space` to a 1-D array of a kind that torch knows."""
+    flat = _flat(space)
+    if flat is None:
+        raise InputError(
+            f"expected observations that gymnasium.spaces.flatten makes a 1-D array of, got {_misfit(space)}; wrap the "
+            "environment so that they are (MiniGrid: minigrid.wrappers.ImgObsWrapper)"
+        )
     unsigned = flat.dtype is not None and flat.dtype.kind == "u" and flat.dtype.itemsize > 1
     kind = np.float32 if isinstance(space, spaces.Discrete) else np.int64 if unsigned else flat.dtype
 

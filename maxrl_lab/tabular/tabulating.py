@@ -9,8 +9,26 @@ from gymnasium import wrappers
 
 from maxrl_lab.errors import InputError
 from maxrl_lab.specs import check_count
-from maxrl_lab.tabular.exploring import RUNNING, SUCCESS, Array, Explorable, SuccessRule, Table, explore, outcome_of
-from maxrl_lab.tabular.gymnasium_worlds import Copies, TransitionTable, action_range, copied, has_table, observer
+from maxrl_lab.tabular.exploring import (
+    RUNNING,
+    SUCCESS,
+    Array,
+    Explorable,
+    SuccessRule,
+    Table,
+    explore,
+    outcome_of,
+)
+from maxrl_lab.tabular.gymnasium_worlds import (
+    Copies,
+    TransitionTable,
+    action_range,
+    copied,
+    has_table,
+    observer,
+    reset,
+    step,
+)
 from maxrl_lab.tabular.tasks import TabularTasks
 
 _DROPPED = (wrappers.TimeLimit, wrappers.OrderEnforcing, wrappers.PassiveEnvChecker)
@@ -34,7 +52,8 @@ def tabulate(
     An environment with a transition table `P`, as Gymnasium's toy-text ones have, gives that table, chances included.
     Any other is explored from `env.reset(seed=seed)` with its own `step` on deep copies, so it must be deterministic.
 
-    horizon: H; by default the environment's `spec.max_episode_steps`, else its `max_steps`.
+    horizon: H; by default the least of the environment's limits: `spec.max_episode_steps`, that of a `TimeLimit` around
+        it, and its `max_steps` after `reset(seed=seed)`.
     key: maps the unwrapped environment to something hashable that decides its future, the step count left out; by
         default the environment's own method `state_key`.
     success: says of a reward and `terminated` whether the episode ends here, in success; by default a terminating step
@@ -50,19 +69,19 @@ def tabulate(
     """
     if not isinstance(env, gymnasium.Env):
         raise InputError(f"env must be a gymnasium.Env, got {env!r}")
-    horizon = check_count("horizon", _own_horizon(env) if horizon is None else horizon)
     check_count("max_states", max_states)
     check_count("seed", seed, 0)
+    horizon = check_count("horizon", _own_horizon(copied(env), seed) if horizon is None else horizon)
     bare = _without_limits(copied(env))
     rule = success or _rewarded
     world: Explorable = TransitionTable(bare) if has_table(env) else Copies(copied(bare), key, seed)
     table = explore(world, rule, max_states)
+    _replay(bare, table, rule, seed, min(horizon, _REPLAY_STEPS))
     if not (table.outcome == SUCCESS).any():
         raise InputError(
             "no reachable transition is a success (by default: terminated with a reward > 0); "
             "pass success=, a function of reward and terminated"
         )
-    _replay(bare, table, rule, seed, min(horizon, _REPLAY_STEPS))
     return table.tasks(horizon)
 
 
@@ -73,22 +92,22 @@ def _replay(env: Any, table: Table, success: SuccessRule, seed: int, steps: int)
     first, actions = action_range(env)
     for attempt in range(_REPLAYS):
         taken: list[int] = []
-        reset = seed + attempt if table.start.max() < 1 else seed  # many seeds show many of the starts in a table `P`
-        observation = observe(env.reset(seed=reset)[0])
+        start = seed + attempt if table.start.max() < 1 else seed  # many seeds show many of the starts in a table `P`
+        observation = observe(reset(env, start))
         state = _same(table, np.flatnonzero(table.start), RUNNING, observation)
         for action in random.integers(actions, size=steps).tolist():
             if state is None or table.outcome[state] != RUNNING:
                 break
             taken.append(action + first)
-            raw, reward, terminated, _, _ = env.step(action + first)
-            outcome, observation = outcome_of(success, float(reward), bool(terminated)), observe(raw)
+            raw, reward, terminated = step(env, action + first)
+            outcome, observation = outcome_of(success, reward, terminated), observe(raw)
             possible = table.successors[state, action][table.probabilities[state, action] > 0]
             state = _same(table, possible, outcome, observation)
         if state is None:
             raise InputError(
-                "the table does not follow the environment (key= or P leaves out something that its future depends "
-                f"on): reset(seed={reset}) and actions {taken} gave observation {observation.tolist()}, which is not "
-                "what the table says"
+                "the table does not follow the environment (key= or P leaves out something that its future depends on, "
+                f"such as a time limit that is told as terminated): reset(seed={start}) and actions {taken} gave "
+                f"observation {observation.tolist()}, which is not what the table says"
             )
 
 
@@ -105,12 +124,17 @@ def _rewarded(reward: float, terminated: bool) -> bool:
     return terminated and reward > 0
 
 
-def _own_horizon(env: gymnasium.Env[Any, Any]) -> Any:
-    limit = None if env.spec is None else env.spec.max_episode_steps
-    limit = getattr(env.unwrapped, "max_steps", None) if limit is None else limit
-    if limit is None:
+def _own_horizon(env: Any, seed: int) -> Any:
+    """Return the least of the limits of an environment, which is reset: some set theirs only then."""
+    limits = [None if env.spec is None else env.spec.max_episode_steps]
+    reset(env, seed)
+    limits.append(getattr(env.unwrapped, "max_steps", None))
+    while isinstance(env, gymnasium.Wrapper):
+        limits.append(env._max_episode_steps if isinstance(env, wrappers.TimeLimit) else None)
+        env = env.env
+    if not (given := [limit for limit in limits if limit is not None]):
         raise InputError("pass horizon=: the environment has neither spec.max_episode_steps nor max_steps")
-    return limit
+    return min(given)
 
 
 def _without_limits(env: Any) -> Any:

@@ -1,5 +1,6 @@
 """A user's own environment as an exact task: a small one worked out by hand, and what is refused."""
 
+import random
 import re
 import subprocess
 import sys
@@ -132,16 +133,24 @@ class TestTable:
 
 
 class TestHorizon:
-    def test_a_specified_time_limit_comes_first(self):
-        env = Corridor()
-        env.max_steps, env.spec = 30, EnvSpec("Corridor-v0", max_episode_steps=17)
-        assert tabulate(env, key=key).horizon == 17
-        assert tabulate(env, key=key, horizon=8).horizon == 8
-
-    def test_then_the_environments_own_number(self):
+    def test_the_least_limit_counts_unless_another_is_asked_for(self):
         env = Corridor()
         env.max_steps = 30
         assert tabulate(env, key=key).horizon == 30
+        env.spec = EnvSpec("Corridor-v0", max_episode_steps=17)
+        assert tabulate(env, key=key).horizon == 17
+        assert tabulate(wrappers.OrderEnforcing(wrappers.TimeLimit(env, 9)), key=key).horizon == 9
+        assert tabulate(wrappers.TimeLimit(env, 9), key=key, horizon=8).horizon == 8
+
+    def test_a_limit_that_reset_sets(self):
+        class Late(Corridor):
+            max_steps = 0
+
+            def reset(self, **options):
+                self.max_steps = 12
+                return super().reset(**options)
+
+        assert tabulate(Late(), key=key).horizon == 12
 
 
 class TestWrappers:
@@ -244,6 +253,17 @@ class TestTransitionTables:
         with refuses(f"chances must sum to 1, got {total} for state 0, action 1"):
             tabulate(env, horizon=3)
 
+    def test_chances_and_a_start_in_single_precision(self):
+        env = TwoStates()
+        env.initial_state_distrib = np.array([1 / 3, 2 / 3], dtype=np.float32)
+        env.P[0][1] = [(np.float32(chance), 0, 0, True) for chance in (0.1, 0.2, 0.7)]
+        tasks = tabulate(env, horizon=3)
+        assert tasks.start.sum().item() == pytest.approx(1, abs=1e-15)
+        assert tasks.start[0, 0].item() == pytest.approx(1 / 3, abs=1e-7)
+        env.initial_state_distrib = np.array([0.33, 0.66])
+        with pytest.raises(ValueError, match=r"start must be >= 0 and sum to 1"):
+            tabulate(env, horizon=3)
+
     def test_an_environment_that_does_not_follow_its_table(self):
         # A fickle passenger changes the destination in `step`; the table `P` knows nothing of it.
         with pytest.raises(ValueError, match=r"\Athe table does not follow the environment \(key= or P leaves out"):
@@ -292,8 +312,91 @@ class TestRefusals:
 
     def test_an_observation_that_the_key_leaves_out(self):
         counted = wrappers.TimeAwareObservation(wrappers.TimeLimit(Corridor(), 50), flatten=False)
-        with pytest.raises(ValueError, match=r"\Athe table does not follow the environment"):
+        with pytest.raises(
+            ValueError, match=r"\Akey= leaves out something that the observation shows: \(1, False\) was"
+        ):
             tabulate(counted, key=key, horizon=50)
+
+    def test_a_key_that_leaves_out_the_way_to_success_is_to_blame_and_not_the_success(self):
+        # Without the lamp in the key no state after a press is explored; the replay sees the success.
+        with pytest.raises(ValueError, match=r"\Athe table does not follow the environment \(key= or P leaves out"):
+            tabulate(Corridor(), key=lambda env: env.cell, horizon=200)
+
+    def test_a_time_limit_that_is_told_as_terminated(self):
+        class Limited(Corridor):
+            def step(self, action):
+                observation, reward, terminated, _, info = super().step(action)
+                return observation, reward, terminated or self.steps >= 30, False, info
+
+        with pytest.raises(ValueError, match=r"such as a time limit that is told as terminated"):
+            tabulate(Limited(), key=key, horizon=50)
+
+    @pytest.mark.parametrize("draw", [random.random, np.random.random])
+    def test_a_start_that_the_seed_does_not_decide(self, draw):
+        class Anywhere(Corridor):
+            def reset(self, **options):
+                super().reset(**options)
+                self.cell = int(4 * draw())
+                return self.cell, {}
+
+        with pytest.raises(
+            ValueError, match=r"\Areset\(seed=0\) does not start in the same way twice: in state \(\d, Fa"
+        ):
+            tabulate(Anywhere(), key=key, horizon=20)
+
+    @pytest.mark.parametrize("draw", [random.random, np.random.random])
+    def test_steps_that_draw_from_what_a_program_shares(self, draw):
+        class Slippery(Corridor):
+            def step(self, action):
+                return super().step(PRESS if draw() < 0.1 else action)
+
+        random.seed(0)
+        np.random.seed(0)  # noqa: NPY002
+        with pytest.raises(ValueError, match=r"\Anot deterministic: state"):
+            tabulate(Slippery(), key=key, horizon=20)
+
+    def test_an_action_that_is_illegal_somewhere(self, refuses):
+        class Walled(Corridor):
+            def step(self, action):
+                if action == LEFT and self.cell == 0:
+                    raise KeyError("a wall\nis there")
+                return super().step(action)
+
+        with refuses(
+            "state (0, False): every action must be possible in every state (an illegal one may change nothing), and "
+            "action 0 raised KeyError: 'a wall\\nis there'"
+        ):
+            tabulate(Walled(), key=key, horizon=20)
+
+    def test_other_numbers_of_values(self, refuses):
+        class Old(Corridor):
+            def step(self, action):
+                observation, reward, terminated, truncated, info = super().step(action)
+                return observation, reward, terminated or truncated, info
+
+        class Older(Corridor):
+            def reset(self, **options):
+                return super().reset(**options)[0]
+
+        message = "step must return observation, reward, terminated, truncated and info, got 4 values"
+        with refuses(f"state (1, False): {message}"):
+            tabulate(Old(), key=key, horizon=20)
+        with refuses("reset must return an observation and info, as Gymnasium has it, got int"):
+            tabulate(Older(), key=key, horizon=20)
+
+    def test_rewards_as_arrays(self, refuses):
+        class Rewarding(Corridor):
+            size = 1
+
+            def step(self, action):
+                observation, reward, *rest = super().step(action)
+                return observation, np.full(self.size, reward), *rest
+
+        assert tabulate(Rewarding(), key=key, horizon=20).shape == (1, 10, 3)
+        env = Rewarding()
+        env.size = 2
+        with refuses("state (1, False): step must return one reward and one terminated, got array([0., 0.]) and False"):
+            tabulate(env, key=key, horizon=20)
 
     def test_no_success(self, refuses):
         # Without the press the lamp is never on: the goal cannot be reached.
@@ -335,9 +438,15 @@ class TestRefusals:
         env = wrappers.TransformObservation(Corridor(), lambda cell: (cell,), space)
         with refuses(
             "expected observations that gymnasium.spaces.flatten makes a 1-D array of, got Sequence(Discrete(4), "
-            "stack=False)"
+            "stack=False); wrap the environment so that they are (MiniGrid: minigrid.wrappers.ImgObsWrapper)"
         ):
             tabulate(env, key=key, horizon=20)
+
+    def test_a_part_of_observations_without_a_fixed_length_is_named(self):
+        from minigrid.envs import EmptyEnv
+
+        with pytest.raises(ValueError, match=r"got 'mission': MissionSpace\(.*ImgObsWrapper\)\Z"):
+            tabulate(EmptyEnv(size=5), key=key)
 
     def test_observations_outside_their_space(self, refuses):
         env = wrappers.TransformObservation(Corridor(), lambda cell: cell + 3, spaces.Discrete(4))
