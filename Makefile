@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --editable
 
-.PHONY: reproduce llm test test-llm test-slow lint docs docs-serve mutation torture benchmark gallery clean
+.PHONY: reproduce llm test test-llm test-ray test-slow lint docs docs-serve mutation torture benchmark gallery clean
 
 reproduce: .venv/installed-lab
 	$(BIN)/maxrl-lab reproduce --preset quick
@@ -18,6 +18,10 @@ test: .venv/installed-dev
 # the tests that need the extras llm and verl, which `make test` leaves out where these are not installed
 test-llm: .venv/installed-dev .venv/installed-verl
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile tests/llm tests/examples tests/tokens/test_pretrained_transformers.py
+
+# a cluster on this machine, whose workers and head are killed; it wants the machine for itself
+test-ray: .venv/installed-dev .venv/installed-ray
+	$(BIN)/python -m pytest -m slow tests/runs/test_ray_engine.py
 
 test-slow: .venv/installed-dev .venv/installed-verl
 	$(BIN)/python -m pytest -m slow
