@@ -122,7 +122,7 @@ def _initialise(address: str) -> None:
     import ray
     from ray._private.services import canonicalize_bootstrap_address  # Ray itself would try a dead cluster for minutes
 
-    own = {"include_dashboard": False, "object_store_memory": OWN_STORE} if address == "local" else {}
+    started = {"include_dashboard": False, "object_store_memory": OWN_STORE} if address == "local" else {}
     try:
         known = canonicalize_bootstrap_address(address)
         if address != "local" and not (known and _answers(known)):
@@ -130,7 +130,7 @@ def _initialise(address: str) -> None:
         # Ray shows its token only to a cluster that it has found by itself
         found_by_ray = known is not None and known == canonicalize_bootstrap_address("auto")
         with _environment({"RAY_USAGE_STATS_ENABLED": "0"}):
-            ray.init("auto" if found_by_ray else address, log_to_driver=False, logging_level="ERROR", **own)
+            ray.init("auto" if found_by_ray else address, log_to_driver=False, logging_level="ERROR", **started)
     except Exception as error:  # Ray raises many kinds, `Exception` itself among them
         if address == "local":
             raise InputError(f"Ray could not be started on this machine: {_first_line(error)}") from None

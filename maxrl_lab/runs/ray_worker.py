@@ -96,8 +96,8 @@ _compared: set[str] = set()
 
 def _prepare(sender: Sender) -> None:
     """Make this process work where the sender does; raise `InputError` if its rows might differ."""
-    own = [str(extras.CHECKOUT)] if extras.in_checkout() else []
-    sys.path[:] = dict.fromkeys((*own, *sys.path, *sender.path))  # in this order, without repetitions
+    checkout = [str(extras.CHECKOUT)] if extras.in_checkout() else []
+    sys.path[:] = dict.fromkeys((*checkout, *sys.path, *sender.path))  # in this order, without repetitions
     node = _node()
     try:
         os.chdir(sender.folder)
