@@ -16,9 +16,11 @@ PROGRAM = """
 import sys
 from pathlib import Path
 import torch
+from experiments.catalogue import EXPERIMENTS
 from torture import commands, corruptions, kills
 from torture.families import undisturbed
 torch.set_num_threads(1)
+EXPERIMENTS["classification"].load(), EXPERIMENTS["classification"].figure()
 scratch = Path(sys.argv[1])
 family = undisturbed("classification", scratch)
 tallies = kills.moments([family], 4, scratch) + corruptions.files([family], 6, scratch) + commands.read(6, scratch)
@@ -34,7 +36,7 @@ def test_runs_that_are_killed_or_damaged_and_commands_that_are_read_hold(tmp_pat
     path = os.pathsep.join(map(str, (ROOT, ROOT / "tests/support")))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     command = [sys.executable, "-c", PROGRAM, str(tmp_path)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300, env=environment)
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=1800, env=environment)
     *lines, seen = [line.split("|") for line in ended.stdout.splitlines()]
     assert [line[:2] for line in lines] == [["1", "0"]] * 4 + [["3", "0"]] * 2 + [["0", "0"], ["6", "0"]], ended.stdout
     assert seen[:2] == ["1", "1"]

@@ -48,7 +48,7 @@ def command(
     variables: Mapping[str, str] | None = None,
     before: Callable[[], object] = lambda: None,
     after: Sequence[tuple[float, Callable[[int], object]]] = (),
-    limit: float = 120.0,
+    limit: float = 600.0,
 ) -> Ended:
     """Run `maxrl-lab ARGUMENTS` in a folder and return how it ended.
 
