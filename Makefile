@@ -47,10 +47,7 @@ torture: .venv/installed-dev
 	PYTHONPATH=tests/support $(BIN)/python -m torture
 
 benchmark: .venv/installed-benchmark
-	$(BIN)/python -m benchmarks.classification
-	$(BIN)/python -m benchmarks.navigation
-	$(BIN)/python -m benchmarks.tokens
-	$(BIN)/python -m benchmarks.llm
+	$(BIN)/python -m benchmarks
 
 # two to three hours: the rows, pictures and claims that the repository shows, and the learning rates of `quick`
 gallery: .venv/installed-lab

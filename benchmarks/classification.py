@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import torch
 from scipy import stats
 
-from benchmarks.timing import medians
+from benchmarks.record import Record, Side
+from benchmarks.timing import middle, profile_of_operations
 from envs.digits import CLASSES, PIXELS, three_digits
 from maxrl_lab import exact
 from maxrl_lab.classification import ClassificationBatch
@@ -29,32 +30,33 @@ SWEEPS = ((5, 128, 128), (5, 32, 32), (25, 32, 32))
 """Copies of the methods, hidden units, and images in a batch."""
 
 
-def main(sweeps: Sequence[tuple[int, int, int]] = SWEEPS, rollouts: int = 1024, rounds: int = 5) -> None:
-    """Print a line per comparison."""
+def main(
+    sweeps: Sequence[tuple[int, int, int]] = SWEEPS, rollouts: int = 1024, rounds: int = 5, record: Record | None = None
+) -> None:
+    """Print a line per comparison, and record it."""
+    record = record or Record()
+    record.begin("classification")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     for copies, hidden, batch in sweeps:
-        _compare_sweep(METHODS * copies, hidden, batch, rounds)
+        _compare_sweep(METHODS * copies, hidden, batch, rounds, record)
     p = torch.logspace(-9, 0, 1000, dtype=torch.float64)
-    seconds = medians(
-        {
-            "lab": lambda: exact.weight("maxrl", rollouts=rollouts, pass_rate=p),
-            "scipy": lambda: _scipy_weight(rollouts, p),
-        },
-        rounds,
-    )
-    lab, scipy = seconds["lab"], seconds["scipy"]
+    sides = {
+        "lab": Side(lambda: exact.weight("maxrl", rollouts=rollouts, pass_rate=p)),
+        "scipy's binomial": Side(lambda: _scipy_weight(rollouts, p), base="lab"),
+    }
+    title = f"w_N(p) at 1000 pass rates, N = {rollouts}"
+    seconds = middle(record.compare("classification", title, sides, rounds, profile=profile_of_operations))
+    lab, scipy = seconds.values()
     print(f"w_N(p) at 1000 p, N = {rollouts}: lab {lab:.3f} s, scipy's binomial {scipy:.3f} s, {scipy / lab:.1f}x")
 
 
-def _compare_sweep(methods: list[Method], hidden: int, batch: int, rounds: int) -> None:
-    seconds = medians(
-        {
-            "together": lambda: _train(methods, hidden, batch),
-            "one by one": lambda: [_train([method], hidden, batch) for method in methods],
-        },
-        rounds,
-    )
+def _compare_sweep(methods: list[Method], hidden: int, batch: int, rounds: int, record: Record) -> None:
+    sides = {
+        "together": Side(lambda: _train(methods, hidden, batch)),
+        "one by one": Side(lambda: [_train([method], hidden, batch) for method in methods], base="together"),
+    }
     label = f"{len(methods)} runs of {hidden} hidden units, batch {batch}, {STEPS} steps"
+    seconds = middle(record.compare("classification", label, sides, rounds, profile=profile_of_operations))
     together, alone = seconds["together"], seconds["one by one"]
     print(f"{label}: together {together:.3f} s, one by one {alone:.3f} s, {alone / together:.1f}x")
 

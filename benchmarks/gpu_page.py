@@ -28,7 +28,7 @@ def main() -> None:
 def rendered(text: str) -> str:
     """Return the page with what the files of results say."""
     files = sorted(RESULTS.glob("*.json"), key=lambda file: file.stem)
-    records = [read_json(file, "card", "sections") for file in files]
+    records = [record for file in files if "card" in (record := read_json(file, "sections"))]
     body = "\n\n".join("\n".join(_card(record)) for record in records) or "No GPU has run it yet."
     return _BLOCK.sub(lambda _: f"<!-- gpu -->\n{body}\n<!-- /gpu -->", text)
 
@@ -47,6 +47,7 @@ def _card(record: Row) -> Iterator[str]:
             "TFLOP/s of the model": lambda row: f"{row['model_flops'] / row['seconds'] / 1e12:.3g}",
             "share of the card's matrix product": lambda row: _percent(row["share_of_matrix_speed"]),
             "GiB": lambda row: f"{row['peak_memory_gib']:.3g}" if row["peak_memory_gib"] else "-",
+            **_floors(rows.get("paper_step", [])),
         },
     )
     yield from _table(
@@ -54,6 +55,7 @@ def _card(record: Row) -> Iterator[str]:
         {
             "step of a small policy, 9x9 mazes": lambda row: f"{row['prompts']} x {row['rollouts']}, {row['device']}",
             **_TIMES,
+            **_floors(rows.get("small_step", [])),
         },
     )
     yield from _table(
@@ -71,8 +73,22 @@ def _card(record: Row) -> Iterator[str]:
             "table rollouts, 32 mazes": lambda row: f"{row['rollouts']:,} of each",
             "s": lambda row: f"{row['seconds']:.3g}",
             "million steps/s": lambda row: f"{row['steps_per_second'] / 1e6:,.0f}",
+            **_floors(rows.get("table_rollouts", [])),
         },
     )
+
+
+def _floors(rows: list[Row]) -> dict[str, Callable[[Row], str]]:
+    """Return the column of how many times the card's floor a row takes, if any row of the table has one."""
+    text = "times the card's floor, of it sampling" if any("floor_seconds_sampling" in row for row in rows) else ""
+    text = text or ("times the card's floor" if any("floor_seconds" in row for row in rows) else "")
+    return {text: _times_floor} if text else {}
+
+
+def _times_floor(row: Row) -> str:
+    """Return how many times as long as the card must take, at least, a row took: all of it, and its sampling."""
+    parts = [row[name] / row[f"floor_{name}"] for name in ("seconds", "seconds_sampling") if f"floor_{name}" in row]
+    return ", ".join(f"{part:.3g}" for part in parts) or "-"
 
 
 def _summary(record: Row, rows: dict[str, list[Row]]) -> str:

@@ -25,6 +25,12 @@ GPU_TESTS = (
     "tests/tabular/test_rollout.py",
 )
 """Files of tests with some that need a GPU."""
+BYTES_A_STEP = 48
+"""What a step of a table rollout moves at least.
+
+Its random number (4 bytes) is written and read, its cell (4) is written and then read by the length, the sum and the
+gradient, the position (8) is written and read, and two thresholds (4) are read.
+"""
 ARITHMETICS = {"float32": ("float32", False), "tf32": ("float32", True), "bfloat16": ("bfloat16", False)}
 """Name to the precision of the policy, and whether products of float32 may round their factors to TF32."""
 
@@ -84,6 +90,20 @@ def paper_step(work: Work) -> Iterator[Row]:
             yield head | row | {"share_of_matrix_speed": share}
 
 
+def floors(work: Work, step: Step, name: str) -> Row:
+    """Return the seconds below which the card can neither update nor sample: its arithmetic, or what it must move.
+
+    Nothing if the section `card` has not measured it, or a step runs on another device than the card.
+    """
+    card = {key: value for row in _rows(work, "card") for key, value in row.items()}
+    speeds = {row["arithmetic"]: row["flops_per_second"] for row in _rows(work, "card") if "arithmetic" in row}
+    if name not in speeds or step.prompts.tokens.device.type != work.device.type:
+        return {}
+    moving = step.bytes_sampling / card["bandwidth_bytes_per_second"]
+    sampling = max(moving, step.flops / 4 / speeds[name])  # a quarter of the update's operations
+    return {"floor_seconds": sampling + 0.75 * step.flops / speeds[name], "floor_seconds_sampling": sampling}
+
+
 def _time_step(work: Work, prompts: int, name: str, *, warm: bool) -> Row:
     """Return the time of an update and of its sampling alone; the first update, unless `warm`, is not timed."""
     precision, tf32 = ARITHMETICS[name]
@@ -103,6 +123,7 @@ def _time_step(work: Work, prompts: int, name: str, *, warm: bool) -> Row:
         "tokens_per_second": prompts * step.rollouts * step.answer / seconds,
         "model_flops": step.flops,
         "peak_memory_gib": _peak_memory(work),
+        **floors(work, step, name),
     }
 
 
@@ -120,7 +141,8 @@ def small_step(work: Work) -> Iterator[Row]:
             with one_thread():
                 seconds, sampling = here.median(step.update, rounds=3), here.median(step.write, rounds=3)
             tokens = prompts * count * step.answer
-            yield head | {"seconds": seconds, "seconds_sampling": sampling, "tokens_per_second": tokens / seconds}
+            times = {"seconds": seconds, "seconds_sampling": sampling, "tokens_per_second": tokens / seconds}
+            yield head | times | floors(work, step, "float32")
 
 
 def launches(work: Work) -> Iterator[Row]:
@@ -168,7 +190,9 @@ def table_rollouts(work: Work) -> Iterator[Row]:
             steps = float(group.lengths.sum())
 
         last = work.median(roll_out)
-        yield {"levels": len(tasks.success), "rollouts": count, "seconds": last, "steps_per_second": steps / last}
+        row = {"levels": len(tasks.success), "rollouts": count, "seconds": last, "steps_per_second": steps / last}
+        bandwidth = [card["bandwidth_bytes_per_second"] for card in _rows(work, "card") if len(card) == 1]
+        yield row | ({"floor_seconds": steps * BYTES_A_STEP / bandwidth[0]} if bandwidth else {})
 
 
 def maze_scaling(work: Work) -> Iterator[Row]:

@@ -157,6 +157,19 @@ class Step:
         written = count * self.rollouts * self.answer * (2 * weights + seen * (prompt + self.answer / 2))
         return 4 * (read + written)
 
+    @property
+    def bytes_sampling(self) -> float:
+        """Bytes that sampling must move: at each of T tokens all weights, and the keys and values of what it sees.
+
+        The answers of a prompt share the prompt's keys and values.
+        """
+        count, prompt = self.prompts.tokens.shape
+        shape, size = self.policy.shape, 2 if self.writing.precision == "bfloat16" else 4
+        weights = sum(parameter.numel() for parameter in self.policy.parameters())
+        a_token = 2 * shape.layers * shape.kv_heads * (shape.width // shape.heads)
+        seen = count * (prompt + self.rollouts * self.answer / 2) * a_token
+        return size * self.answer * (weights + seen)
+
 
 def levels(work: Work) -> Any:
     """Return 32 mazes as tables, on the device."""

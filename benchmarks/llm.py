@@ -14,13 +14,13 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from benchmarks import llm_cross_check, token_peers
-from benchmarks.timing import Stopwatch
+from benchmarks.record import Record, Side
+from benchmarks.timing import Stopwatch, profile_of_operations
 from envs.maze import Maze
 from maxrl_lab import specs
 
@@ -80,10 +80,10 @@ def make_trainer(
 
 def measure(trainer: Any, base: type, stopwatch: Stopwatch) -> Times:
     """Train some steps; return the mean times of one."""
-    for record in (trainer.clock.ends, trainer.answers, stopwatch.seconds):
+    for record in (trainer.clock.seconds, trainer.answers, stopwatch.seconds):
         record.clear()
     llm_cross_check.train_quietly(trainer)
-    seconds, step = stopwatch.seconds, sum(after - before for before, after in pairwise(trainer.clock.ends))
+    seconds, step = stopwatch.seconds, sum(trainer.clock.seconds)
     added = sum(seconds[type(trainer), name] - seconds[base, name] for name in WRAPPED)
     written = sum(map(len, trainer.answers))
     parts = (step, seconds[base, "_generate"], step - seconds[type(trainer), SCORE], added, written)
@@ -132,10 +132,20 @@ def report(by_trainer: dict[str, list[Times]]) -> None:
     print(f"  {added / ours:.4%}")
 
 
+def add_to(record: Record, by_trainer: dict[str, list[Times]]) -> None:
+    """Record the seconds of the steps of both trainers."""
+    plain, ours = by_trainer
+    sides = {ours: Side(lambda: None), plain: Side(lambda: None, base=ours)}
+    record.begin("llm")
+    times = {name: [times.step for times in by_trainer[name]] for name in sides}
+    record.add_times("llm", "a step of TRL, 9x9 mazes", sides, times, profile=profile_of_operations)
+
+
 def main() -> None:
     """Compare as the flags say."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="a folder that transformers opens; default: the paper's maze policy")
+    parser.add_argument("--record", type=Path, help="File of results, to which the comparison is added.")
     parser.add_argument("--cross-check", action="store_true", help="the lab's own trainer against TRL instead")
     for name, default in (("prompts", 8), ("rollouts", 8), ("answer", 30), ("micro-batch", 16), ("rounds", 3)):
         parser.add_argument(f"--{name}", type=int, default=default)
@@ -148,7 +158,10 @@ def main() -> None:
         specs.check_count(name, getattr(flags, name))
     if flags.prompts * flags.rollouts % flags.micro_batch:
         parser.error(f"micro-batch must divide the {flags.prompts * flags.rollouts} rollouts of a step")
-    report(compare(flags))
+    by_trainer = compare(flags)
+    report(by_trainer)
+    if flags.record is not None:
+        add_to(Record.of_machine(flags.record), by_trainer)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.navigation_peers import ENVS, HIDDEN, LEVEL, MINIGRID_ID, Steps, gymnasium_steps, navix_steps
-from benchmarks.timing import medians
+from benchmarks.record import Record, Side, value
+from benchmarks.timing import medians, middle, profile_of_calls
 from envs import minigrid, toy_text
 from experiments.navigation import navigation
 from maxrl_lab.policies.one_hot import OneHot
@@ -27,6 +28,13 @@ from maxrl_lab.tabular.tasks import TabularTasks
 from maxrl_lab.training import fit
 from maxrl_lab.training.methods import Method, Sampled
 from maxrl_lab.training.step import run_losses
+
+TARGETS = {
+    f"lab, {LEVEL}, 64 rollouts, with gradient": 5e6,
+    f"lab, {LEVEL}, 65536 rollouts, with gradient": 40e6,
+    "lab, FrozenLake, 65536 rollouts, with gradient": 30e6,
+}
+"""Least numbers of environment steps a second by a random policy."""
 
 
 @dataclass(frozen=True)
@@ -52,27 +60,44 @@ class Sizes:
     """Rounds of which the median is taken."""
 
 
-def main(sizes: Sizes = Sizes()) -> None:
-    """Print the comparisons."""
+def main(sizes: Sizes = Sizes(), record: Record | None = None) -> None:
+    """Print the comparisons, and record them."""
+    record = record or Record()
+    record.begin("navigation")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; million env-steps a second")
     with TemporaryDirectory() as cache:
         tasks = minigrid.tasks(LEVEL, [0], cache=Path(cache))
-    _report("random policy", _random_policies(tasks, sizes), sizes.rounds)
-    _report("network policy (two layers of 64 units)", _network_policies(tasks, sizes), sizes.rounds)
+    _report("random policy", _random_policies(tasks, sizes), sizes.rounds, record)
+    _report("network policy (two layers of 64 units)", _network_policies(tasks, sizes), sizes.rounds, record)
     world = navigation.PRESETS[sizes.preset].world(levels=6)
-    _updates(world, sizes)
-    _sweeps(world, sizes)
+    _updates(world, sizes, record)
+    _sweeps(world, sizes, record)
 
 
-def _report(title: str, sides: dict[str, Steps], rounds: int) -> None:
-    """Print each side's speed, and how many times slower than the lab's fastest on the same level it is."""
-    seconds = medians({name: function for name, (function, _) in sides.items()}, rounds)
-    speeds = {name: sides[name][1] / seconds[name] / 1e6 for name in sides}
+def _report(title: str, sides: dict[str, Steps], rounds: int, record: Record) -> None:
+    """Print each side's speed, and how many times slower than the lab's largest on the same level it is."""
     print(f"\n{title}")
-    for name, speed in speeds.items():
-        level = LEVEL if LEVEL in name else "FrozenLake"
-        best = max(value for side, value in speeds.items() if side.startswith("lab") and level in side)
-        print(f"  {name:<58} {speed:>9.3f}   1/{best / speed:,.0f}")
+    largest = {_level(name): name for name in sides if name.startswith("lab")}
+    compared = {
+        name: Side(
+            function,
+            work,
+            None if name.startswith("lab") else largest[_level(name)],
+            TARGETS.get(name) if title == "random policy" else None,
+        )
+        for name, (function, work) in sides.items()
+    }
+    seconds = middle(
+        record.compare("navigation", title, compared, rounds, profile=profile_of_calls, unit="million env-steps/s")
+    )
+    rows = {name: {"seconds": [seconds[name]], "work": side.work, "base": None} for name, side in compared.items()}
+    for name in sides:
+        speed, best = value(rows, name), value(rows, largest[_level(name)])
+        print(f"  {name:<58} {speed / 1e6:>9.3f}   1/{best / speed:,.0f}")
+
+
+def _level(name: str) -> str:
+    return LEVEL if LEVEL in name else "FrozenLake"
 
 
 def _random_policies(tasks: TabularTasks, sizes: Sizes) -> dict[str, Steps]:
@@ -117,7 +142,7 @@ def _lab(tasks: TabularTasks, policy: Callable[[], Tensor], count: int) -> Steps
     return function, float(function())
 
 
-def _updates(world: World, sizes: Sizes) -> None:
+def _updates(world: World, sizes: Sizes, record: Record) -> None:
     """Print the milliseconds of one training update against N, and where they go."""
     mazes = world.train.tables.shape[0]
     print(f"\none update of one run, {mazes} mazes of 9 x 9, H = 24, fully convolutional network: milliseconds")
@@ -131,6 +156,7 @@ def _updates(world: World, sizes: Sizes) -> None:
         parts = [*seconds.values(), adam]
         cells = "  ".join(f"{1000 * part:>{width}.1f}" for part, width in zip(parts, (8, 8, 8, 6), strict=True))
         print(f"  {count:>6}  {count * mazes:>9}  {cells}  {1000 * sum(parts):>6.1f}")
+        record.add("navigation", {"update": count, "rollouts": count * mazes, "seconds": {**seconds, "Adam": adam}})
 
 
 class _Update:
@@ -161,20 +187,21 @@ class _Update:
             stage()
 
 
-def _sweeps(world: World, sizes: Sizes) -> None:
+def _sweeps(world: World, sizes: Sizes, record: Record) -> None:
     """Print the seconds of an update of many runs as one batched program, and of the same runs one by one."""
     print("\na sweep as one program against one run at a time: seconds an update")
     for names, count, copies in sizes.sweeps:
         methods: list[Method] = [Sampled(name, count) for name in names for _ in range(copies)]
         together = _Update(world, methods)
         alone = [_Update(world, [method]) for method in methods]
-        seconds = medians(
-            {"together": together.all, "alone": lambda alone=alone: [update.all() for update in alone]}, sizes.rounds
-        )
-        ratio = seconds["alone"] / seconds["together"]
-        print(
-            f"  {len(methods)} runs, N = {count}: {seconds['together']:.3f} s, {seconds['alone']:.3f} s: {ratio:.1f}x"
-        )
+        sides = {
+            "together": Side(together.all),
+            "one by one": Side(lambda alone=alone: [update.all() for update in alone], base="together"),
+        }
+        title = f"an update of {len(methods)} runs on mazes, N = {count}"
+        times = record.compare("navigation", title, sides, sizes.rounds, profile=profile_of_calls)
+        fast, slow = middle(times).values()
+        print(f"  {len(methods)} runs, N = {count}: {fast:.3f} s, {slow:.3f} s: {slow / fast:.1f}x")
 
 
 if __name__ == "__main__":

@@ -9,11 +9,9 @@ B prompts, N rollouts of each, P and T tokens of a prompt and an answer, V words
 
 import copy
 import os
-import statistics
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
-from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -178,8 +176,11 @@ def trl_step(
     prefill_once: bool = False,
     steps: int = 3,
     warm_up: int = 1,
-) -> float:
-    """Return the median seconds of a `GRPOTrainer` step: sample B x N answers, reward, gradient, AdamW.
+    between: Callable[[], object] = lambda: None,
+) -> list[float]:
+    """Return the seconds of every `GRPOTrainer` step after the first ones: sample, reward, gradient, AdamW.
+
+    `between` is called after every step, and its time is not counted: the other side of an interleaved comparison.
 
     The trainer gets a copy of the model; the gradient is accumulated over micro-batches of `micro_batch` rollouts.
     `bf16` is the trainer's own mixed precision; give a bfloat16 model for bfloat16 weights. With `prefill_once` the
@@ -192,9 +193,9 @@ def trl_step(
     with TemporaryDirectory() as folder:
         settings = _grpo_settings(Path(folder), count, rollouts, new_tokens, micro_batch, bf16, steps + warm_up)
         sample = _sample_prefilled if prefill_once else None
-        trainer, clock = _grpo_trainer(copy.deepcopy(model), prompts, settings, sample)
+        trainer, clock = _grpo_trainer(copy.deepcopy(model), prompts, settings, sample, between)
         trainer.train()
-    return statistics.median([after - before for before, after in pairwise(clock.ends)][warm_up:])
+    return list(clock.seconds[warm_up:])
 
 
 def _grpo_settings(
@@ -225,14 +226,18 @@ def _grpo_settings(
 
 
 def _grpo_trainer(
-    model: Any, prompts: Tensor, settings: Any, sample: Callable[..., dict[str, Any]] | None
+    model: Any,
+    prompts: Tensor,
+    settings: Any,
+    sample: Callable[..., dict[str, Any]] | None,
+    between: Callable[[], object],
 ) -> tuple[Any, Any]:
     """Return the trainer, and the clock that notes when each of its steps ends."""
     from datasets import Dataset
     from transformers import PrinterCallback
     from trl import GRPOTrainer
 
-    tokenizer, clock = make_tokenizer(model.config.vocab_size), make_clock()
+    tokenizer, clock = make_tokenizer(model.config.vocab_size), make_clock(between)
     model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token_id
     trainer = GRPOTrainer(
         model=model,
@@ -247,18 +252,22 @@ def _grpo_trainer(
     return trainer, clock
 
 
-def make_clock() -> Any:
-    """Return a callback whose `ends` are the times at which training began and each step ended."""
+def make_clock(between: Callable[[], object] = lambda: None) -> Any:
+    """Return a callback with the `seconds` of each step; what `between` does after a step belongs to none."""
     from transformers import TrainerCallback
 
     class Clock(TrainerCallback):
         def __init__(self) -> None:
-            self.ends: list[float] = []
+            self.seconds: list[float] = []
+            self.start = 0.0
 
         def on_train_begin(self, *_: Any, **__: Any) -> None:
-            self.ends.append(time.perf_counter())
+            self.start = time.perf_counter()
 
-        on_step_end = on_train_begin
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            self.seconds.append(time.perf_counter() - self.start)
+            between()
+            self.start = time.perf_counter()
 
     return Clock()
 

@@ -4,12 +4,14 @@ import json
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from benchmarks import classification, gpu, gpu_page, navigation, token_peers, tokens
-from benchmarks.timing import Stopwatch, medians
+from benchmarks import classification, curves, gpu, gpu_page, navigation, page, token_peers, tokens
+from benchmarks.record import Record, Side, value, values
+from benchmarks.timing import Stopwatch, medians, profile_of_calls, profile_of_operations
 from maxrl_lab.policies.transformer import Shape
 
 ROOT = Path(__file__).parents[1]
@@ -35,11 +37,14 @@ def test_a_stopwatch_adds_up_the_time_of_a_method():
 
 
 def test_batching_prints_a_ratio_for_every_sweep(capsys):
-    classification.main(((1, 4, 4), (2, 4, 4)), rollouts=8, rounds=1)
+    record = Record()
+    classification.main(((1, 4, 4), (2, 4, 4)), rollouts=8, rounds=1, record=record)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" ")[0] for line in lines] == ["torch", "4", "8", "w_N(p)"]
-    for line in lines[1:]:
-        assert float(re.search(r"([\d.]+)x$", line)[1]) > 0
+    rows = record.content["sections"]["classification"]["rows"]
+    for line, row in zip(lines[1:], rows, strict=True):
+        ratio = value(row["sides"], list(row["sides"])[1])
+        assert float(re.search(r"([\d.]+)x$", line)[1]) == pytest.approx(ratio, abs=0.051)
 
 
 def test_scipys_weight_is_the_labs():
@@ -50,7 +55,8 @@ def test_scipys_weight_is_the_labs():
 
 def test_rollouts_are_timed_against_every_peer(capsys):
     sizes = navigation.Sizes((8,), (8,), 1, "smoke", (2, 4), ((("rloo", "maxrl"), 2, 1),), 1)
-    navigation.main(sizes)
+    record = Record()
+    navigation.main(sizes, record)
     out = capsys.readouterr().out
     for name in ("lab, Empty-8x8, 8 rollouts", "lab, FrozenLake, 8", "MiniGrid, Empty-8x8, sync", "FrozenLake, sync"):
         assert f"\n  {name}" in out
@@ -59,6 +65,14 @@ def test_rollouts_are_timed_against_every_peer(capsys):
     for _, *parts, total in updates:
         assert sum(map(float, parts)) == pytest.approx(float(total), abs=0.3)  # each is rounded to 0.1 ms
     assert "  2 runs, N = 2: " in out
+    rows = record.content["sections"]["navigation"]["rows"]
+    assert [row.get("title", row.get("update")) for row in rows] == [
+        *("random policy", "network policy (two layers of 64 units)"),
+        *(2, 4, "an update of 2 runs on mazes, N = 2"),
+    ]
+    for side, shown in re.findall(r"^  (.{58}) +([\d.]+)   1/", out.split("network policy")[0], re.M):
+        speed = value({"side": rows[0]["sides"][side.strip()] | {"base": None}}, "side")
+        assert float(shown) == pytest.approx(speed / 1e6, abs=0.00051)
 
 
 SMALL = tokens.Case(5, 3, 2, Shape(width=16, layers=1, heads=2, kv_heads=1, mlp=16))
@@ -67,7 +81,8 @@ SMALL = tokens.Case(5, 3, 2, Shape(width=16, layers=1, heads=2, kv_heads=1, mlp=
 def test_token_tasks_are_timed(capsys, monkeypatch):
     monkeypatch.setattr(token_peers, "fast_bfloat16", lambda: False)
     monkeypatch.setattr(token_peers, "installed", lambda: False)
-    tokens._compare("default", 1, [SMALL], [SMALL])
+    record = Record()
+    tokens._compare("default", 1, [SMALL], [SMALL], record)
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if line.startswith(("sampling", "gradient", "RL step"))] == [
         f"{what}, 8 x 2 answers, 34 + 3 tokens, float32" for what in ("sampling", "gradient", "RL step")
@@ -75,6 +90,112 @@ def test_token_tasks_are_timed(capsys, monkeypatch):
     times = [float(line.split()[line.split().index("s") - 1]) for line in lines if line.startswith("  lab")]
     assert len(times) == 4
     assert min(times) >= 0
+    assert (
+        len(record.content["sections"]["tokens, default memory settings"]["rows"]) == 2
+    )  # a step has a peer or no row
+
+
+def test_what_comes_between_two_steps_of_a_trainer_is_not_counted():
+    pytest.importorskip("transformers")
+    clock = token_peers.make_clock(lambda: time.sleep(0.05))
+    clock.on_train_begin()
+    for _ in range(3):
+        clock.on_step_end()
+    assert len(clock.seconds) == 3
+    assert max(clock.seconds) < 0.05
+
+
+def sides(**others):
+    """A lab's side of 2, 1 and 4 seconds for 8 units of work, and a peer that does 2 in 3, 2 and 5 seconds."""
+    lab = {"seconds": [2.0, 1.0, 4.0], "work": 8.0, "base": None, "target": None}
+    return {"lab": lab | others, "peer": {"seconds": [3.0, 2.0, 5.0], "work": 2.0, "base": "lab", "target": 5.0}}
+
+
+class TestRecord:
+    """What a file of results holds."""
+
+    def test_a_ratio_is_that_of_the_same_round_for_the_same_work(self):
+        assert values(sides(), "peer") == [6.0, 8.0, 5.0]
+        assert value(sides(), "peer") == 6.0
+        assert values(sides(), "lab") == [4.0, 8.0, 2.0]
+
+    def test_what_falls_short_comes_with_its_profile(self, tmp_path):
+        record = Record.of_machine(tmp_path / "machine.json")
+        compared = {
+            "lab": Side(lambda: sorted(range(1000))),
+            "slow": Side(lambda: sum(range(10)), base="lab", target=1e9),
+            "quick": Side(lambda: sum(range(10)), base="lab", target=0.0),
+            "fast lab": Side(lambda: None, work=1.0, target=1e-9),
+        }
+        record.compare("one", "title", compared, 2, profile=profile_of_calls)
+        (row,) = json.loads((tmp_path / "machine.json").read_text())["sections"]["one"]["rows"]
+        assert {name for name, side in row["sides"].items() if "profile" in side} == {"lab"}
+        assert any("sorted" in name for name, _ in row["sides"]["lab"]["profile"])
+        assert [len(side["seconds"]) for side in row["sides"].values()] == [2] * 4
+
+    def test_a_section_measured_again_is_new_and_the_others_stay(self, tmp_path):
+        path = tmp_path / "machine.json"
+        first = Record.of_machine(path, "Something else ran.")
+        first.add("one", {"a": 1})
+        first.add("two", {"b": 1})
+        again = Record.of_machine(path)
+        again.begin("one")
+        again.add("one", {"a": 2})
+        content = json.loads(path.read_text())
+        assert {name: section["rows"] for name, section in content["sections"].items()} == {
+            "one": [{"a": 2}],
+            "two": [{"b": 1}],
+        }
+        assert content["note"] == "Something else ran."
+        assert content["threads"] >= 1
+
+    @pytest.mark.parametrize("profile", [profile_of_calls, profile_of_operations])
+    def test_a_profile_names_where_the_time_goes(self, profile):
+        matrix = classification.torch.ones(300, 300)
+        shares = profile(lambda: [matrix.matmul(matrix) for _ in range(20)])
+        assert max(shares, key=lambda entry: entry[1])[0].endswith(("mm", "matmul' of 'torch._C.TensorBase' objects"))
+        assert 0 < sum(share for _, share in shares) <= 1.001
+
+
+class TestPage:
+    """What the speed page says of processors."""
+
+    def test_the_page_says_what_the_committed_results_say(self):
+        text = page.PAGE.read_text(encoding="utf-8")
+        assert page.rendered(text) == text
+
+    def test_ratios_have_their_spread_and_targets_their_verdict(self, tmp_path, monkeypatch):
+        profile = [["torch.rand", 0.75]]
+        rows = [
+            {"title": "sampling", "unit": "million steps/s", "sides": sides(target=3e6, profile=profile)},
+            {"update": 4, "rollouts": 120, "seconds": {"network": 0.001, "Adam": 0.0005}},
+            {"cost": "N", "at": 4, "sampling": [0.5], "gradient": [1.0]},
+        ]
+        record = {"machine": "A, 2 cores", "threads": 2, "versions": {"torch": "2.13"}, "note": "Quiet."}
+        sections = {"navigation": {"load": 0.25, "rows": rows}}
+        (tmp_path / "a.json").write_text(json.dumps({**record, "sections": sections}))
+        monkeypatch.setattr(page, "RESULTS", tmp_path)
+        monkeypatch.setattr(gpu_page, "RESULTS", tmp_path)
+        lines = page.rendered("<!-- cpu -->\nold\n<!-- /cpu -->\n<!-- gpu -->\n<!-- /gpu -->").splitlines()
+        assert lines[:4] == ["<!-- cpu -->", "### A, 2 cores", "", "2 threads; torch 2.13. Quiet."]
+        for line in (
+            "**Navigation** (3 rounds; load before it 0.2)",
+            "| sampling | lab | 4e-06 [2e-06, 8e-06] million steps/s |  | 3: missed |",
+            "|  | peer | 6.67e-07 [4e-07, 1e-06] million steps/s | 6 [5, 8] | 5: reached |",
+            "| one update on 30 mazes | network | Adam | all |",
+            "| N = 4 | 1.0 | 0.5 | 1.5 ms |",
+            "- sampling, lab: `torch.rand` 75%.",
+        ):
+            assert line in lines
+        assert lines[-5].startswith("![Seconds of sampling")
+        assert lines[-2:] == ["No GPU has run it yet.", "<!-- /gpu -->"]
+        (axes, *_) = curves.plot(rows[2:], "A, 2 cores").axes
+        assert [line.get_ydata().tolist() for line in axes.lines] == [[0.5], [1.0]]
+
+    def test_without_results_of_a_processor_its_block_stays(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(page, "RESULTS", tmp_path)
+        text = "<!-- cpu -->\nold\n<!-- /cpu -->"
+        assert page.rendered(text) == text
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +228,19 @@ class TestGpu:
         for row in rows:
             tokens = row["prompts"] * row["rollouts"] * row["answer_tokens"]
             assert row["tokens_per_second"] == pytest.approx(tokens / row["seconds"])
+
+    def test_what_is_measured_has_a_floor(self, record):
+        speeds = {row["arithmetic"]: row for row in record["sections"]["card"]["rows"] if "arithmetic" in row}
+        bandwidth = record["sections"]["card"]["rows"][0]["bandwidth_bytes_per_second"]
+        row = record["sections"]["paper_step"]["rows"][0]
+        # each of 15 tokens: the weights, and for 2 prompts keys and values of 8 numbers of 34 tokens and 4 x 7.5
+        assert row["parameters"] == 16 * (16 + 16 + 16 + 48) + 32 * 16 + 16 * 3 + 32  # norms, and biases of the heads
+        moved = 4 * 15 * (row["parameters"] + 2 * (34 + 4 * 7.5) * 2 * 8)
+        flops, speed = row["model_flops"], speeds["float32"]["flops_per_second"]
+        assert row["floor_seconds_sampling"] == pytest.approx(max(moved / bandwidth, flops / 4 / speed))
+        assert row["floor_seconds"] == pytest.approx(row["floor_seconds_sampling"] + 0.75 * flops / speed)
+        for name in ("paper_step", "small_step", "table_rollouts"):
+            assert all(0 < row["floor_seconds"] < row["seconds"] for row in record["sections"][name]["rows"])
 
     def test_training_is_measured_before_and_after(self, record):
         rows = record["sections"]["maze_scaling"]["rows"]

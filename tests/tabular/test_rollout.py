@@ -6,6 +6,7 @@ from scipy import stats
 from small_worlds import WORLDS, corridor, every_path, graphs, outcomes, random_policy, slippery
 
 from maxrl_lab.randomness import generator
+from maxrl_lab.tabular import rollout as walking
 from maxrl_lab.tabular.rollout import read_paths, roll_out
 from maxrl_lab.tabular.tasks import TabularTasks
 
@@ -178,6 +179,19 @@ class TestPaths:
         tasks, log_policy = world(name, when)
         group, _ = tasks.paths(log_policy, 50, generator(7))
         assert equal(group, tasks.rollout(log_policy, 50, generator(7)))
+
+    @pytest.mark.parametrize(("name", "when"), KINDS)
+    def test_a_walk_in_torch_is_that_in_numpy(self, name, when, monkeypatch):
+        # A GPU walks in torch and never looks who has ended; here it does so on the CPU.
+        tasks, log_policy = world(name, when)
+        group, paths = tasks.paths(log_policy, 50, generator(7))
+        monkeypatch.setattr(walking, "_array", lambda tensor: tensor)
+        monkeypatch.setattr(walking, "_STEPS_BETWEEN_LOOKS", tasks.horizon + 1)
+        in_torch, paths_in_torch = tasks.paths(log_policy, 50, generator(7))
+        assert torch.equal(in_torch.rewards, group.rewards)
+        assert torch.equal(in_torch.lengths, group.lengths)
+        assert torch.allclose(in_torch.log_probs, group.log_probs, rtol=1e-12)
+        assert all(torch.equal(one, other) for one, other in zip(paths_in_torch, paths, strict=True))
 
     def test_rollouts_that_all_end_early_stand_still(self):
         # Always ahead: 3 steps of 11, so the loop ends before the horizon.
