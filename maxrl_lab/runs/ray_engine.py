@@ -26,6 +26,8 @@ RETRIES = 3
 """How often a job is made again whose worker was lost."""
 PATIENCE = 10.0
 """Seconds for which the head of the cluster may be silent; after a minute Ray would end this process without a word."""
+INTERVAL = 2.0
+"""Seconds between two questions to the head."""
 OWN_STORE = 2**27
 """Bytes of shared memory of a Ray of this command's own: a job's tables are small."""
 
@@ -71,6 +73,7 @@ class RayEngine:
         if not jobs:
             return []
         self._connect()
+        self._heard = self._asked = time.monotonic()
         import ray
 
         waiting = results = [self._task.remote(self._sender, ray.cloudpickle.dumps((function, job))) for job in jobs]
@@ -105,16 +108,23 @@ class RayEngine:
         """Return a job that has ended, and the others; raise `InputError` if the head of the cluster is lost."""
         import ray
 
-        heard = time.monotonic()
         while True:
             with _told():
-                ended, others = ray.wait(waiting, timeout=2)
+                ended, others = ray.wait(waiting, timeout=INTERVAL)
+            self._listen()
             if ended:
                 return ended, others
-            if _answers(self._head):
-                heard = time.monotonic()
-            elif time.monotonic() - heard > PATIENCE:
-                raise _lost(f"its head {self._head} does not answer any more")
+
+    def _listen(self) -> None:
+        """Raise `InputError` if the head has not answered for some time, though jobs may go on ending."""
+        now = time.monotonic()
+        if now - self._asked < INTERVAL:
+            return
+        self._asked = now
+        if _answers(self._head):
+            self._heard = now
+        elif now - self._heard > PATIENCE:
+            raise _lost(f"its head {self._head} does not answer any more")
 
 
 def _initialise(address: str) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pickle
+import socket
 import sys
 import types
 
@@ -10,7 +11,7 @@ import pytest
 
 from maxrl_lab import extras
 from maxrl_lab.errors import InputError
-from maxrl_lab.runs import ray_worker
+from maxrl_lab.runs import ray_engine, ray_worker
 from maxrl_lab.runs.fingerprint import fingerprint
 from maxrl_lab.runs.ray_engine import RayEngine
 
@@ -95,3 +96,24 @@ def test_an_address_is_that_of_a_cluster_of_this_machine(monkeypatch):
     with pytest.raises(InputError, match=r"must be HOST:PORT or auto, got 'ray://somewhere:10001'"):
         RayEngine()
     assert RayEngine("auto")([].append, [], iter) == []  # nothing to do: no cluster is asked
+
+
+def test_a_head_that_does_not_answer_is_lost_though_jobs_go_on_ending(monkeypatch):
+    monkeypatch.setitem(extras.EXTRAS, "ray", ())
+    now = [100.0]
+    monkeypatch.setattr(ray_engine.time, "monotonic", lambda: now[0])
+    with socket.socket() as head:
+        head.bind(("127.0.0.1", 0))
+        engine = RayEngine("auto")
+        engine._head, engine._heard, engine._asked = f"127.0.0.1:{head.getsockname()[1]}", 100.0, 100.0
+        head.listen()
+        for now[0] in (150.0, 200.0):
+            engine._listen()
+    assert engine._heard == 200.0
+    for now[0] in (203.0, 209.0, 210.5):  # nothing listens now; at 210.5 it was asked a moment ago
+        engine._listen()
+    now[0] = 211.5
+    with pytest.raises(
+        InputError, match=r"is lost \(its head 127.0.0.1:\d+ does not answer any more\); the same command"
+    ):
+        engine._listen()
