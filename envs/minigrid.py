@@ -71,13 +71,13 @@ _KINDS = (11, 6, 4)
 
 def tasks(
     level: str,
-    seeds: Sequence[int],
+    seeds: Sequence[int] | int,
     *,
     horizon: int | None = None,
     view: str = "partial",
     cache: Path | str | None = None,
 ) -> TabularTasks:
-    """Return a level of MiniGrid, one task for each seed of its `reset`, with MiniGrid's seven actions.
+    """Return a level of MiniGrid, one task for each seed of its `reset`, or for one, with MiniGrid's seven actions.
 
     Success is a terminating step with a reward, failure one without: lava, a wrong object or door. horizon: by default
     MiniGrid's own `max_steps`. view: `partial` for what MiniGrid's agent sees, `full` for `FullyObsWrapper`. An
@@ -91,7 +91,7 @@ def tasks(
     """
     lookup(LEVELS, "level", level)
     lookup(VIEWS, "view", view)
-    seeds = [check_count("a seed", seed, 0) for seed in seeds]
+    seeds = [check_count("a seed", seed, 0) for seed in (seeds if isinstance(seeds, Iterable) else [seeds])]
     if not seeds:
         raise InputError("expected at least one seed, got none")
     horizon = check_count("horizon", _make(level).max_steps if horizon is None else horizon)

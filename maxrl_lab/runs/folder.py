@@ -37,7 +37,7 @@ Compute = Callable[[Checkpoint], Tables]
 
 
 def execute(
-    folder: Path,
+    folder: Path | str,
     experiment: str,
     settings: Any,
     compute: Compute,
@@ -55,7 +55,7 @@ def execute(
     `force`. With `stale` a complete run is returned whatever code has made it. Nothing is left on disk if `compute`
     raises `InputError` or `OSError` before it has saved anything.
     """
-    wanted = Wanted(experiment, settings, device, code or {})
+    folder, wanted = Path(folder), Wanted(experiment, settings, device, code or {})
     if stale:
         tables = read_tables(folder)
         wanted.check_settings(Record(folder))
@@ -129,18 +129,20 @@ def made_in(checkpoint: Checkpoint) -> Path:
     return checkpoint.path.parents[1]
 
 
-def is_complete(folder: Path) -> bool:
+def is_complete(folder: Path | str) -> bool:
     """Return whether the folder holds a finished run, with all its tables."""
+    folder = Path(folder)
     finish_replacement(folder)
     return Record(folder).is_complete()
 
 
-def read_tables(folder: Path, code: Mapping[str, str] | None = None) -> dict[str, pd.DataFrame]:
+def read_tables(folder: Path | str, code: Mapping[str, str] | None = None) -> dict[str, pd.DataFrame]:
     """Return a finished run's tables by name.
 
     Raises `InputError` if there are none, if they or the settings were changed, or if they were made by other code than
     `code`, the fingerprint of today's; None is any code.
     """
+    folder = Path(folder)
     if not is_complete(folder):
         raise InputError(f"no finished run in {folder}; run its experiment first")
     Record(folder).check_settings_file()
@@ -149,9 +151,9 @@ def read_tables(folder: Path, code: Mapping[str, str] | None = None) -> dict[str
     return {name: read_table(table_file(folder, name), digest) for name, digest in Record(folder).digests().items()}
 
 
-def read_settings_of(folder: Path, cls: type[Given]) -> Given:
+def read_settings_of(folder: Path | str, cls: type[Given]) -> Given:
     """Return the settings of the run in a folder as an object of `cls`; raise `InputError` where they do not fit it."""
-    file = Record(folder).settings
+    file = Record(Path(folder)).settings
     if not file.exists():
         raise InputError(f"no run in {folder}; run its experiment first")
     values = read_json(file, "settings")["settings"]
@@ -162,11 +164,11 @@ def read_settings_of(folder: Path, cls: type[Given]) -> Given:
     return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
-def changed_code(folder: Path, code: Mapping[str, str]) -> Sequence[str]:
+def changed_code(folder: Path | str, code: Mapping[str, str]) -> Sequence[str]:
     """Return the files of the code that are not what they were when the run in a folder was made."""
-    return changed_files(Record(folder).code(), code)
+    return changed_files(Record(Path(folder)).code(), code)
 
 
-def wall_seconds(folder: Path) -> float:
+def wall_seconds(folder: Path | str) -> float:
     """Return the seconds a finished run took, over all sessions that ended by themselves."""
-    return float(sum(session.get("wall_seconds") or 0.0 for session in Record(folder).sessions()))
+    return float(sum(session.get("wall_seconds") or 0.0 for session in Record(Path(folder)).sessions()))

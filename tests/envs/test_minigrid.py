@@ -196,6 +196,12 @@ class TestErrors:
         with refuses("unknown view 'all'; choose one of: partial, full"):
             minigrid.tasks("Unlock", [0], view="all")
 
+    def test_one_seed_as_a_number(self, cache, refuses):
+        one, listed = (minigrid.tasks("LavaGapS5", seeds, cache=cache) for seeds in (5, [5]))
+        assert torch.equal(one.successors, listed.successors)
+        with refuses("a seed must be a whole number >= 0, got 5.0"):
+            minigrid.tasks("LavaGapS5", 5.0, cache=cache)
+
     def test_no_seeds(self, refuses):
         with refuses("expected at least one seed, got none"):
             minigrid.tasks("Unlock", [])

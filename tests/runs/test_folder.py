@@ -176,6 +176,15 @@ class TestSettingsOfARun:
         assert read_tables(tmp_path)["rows"].to_dict("records") == ROWS
 
 
+def test_a_folder_may_be_given_as_text(tmp_path):
+    folder = str(tmp_path / "run")
+    assert finish(folder).to_dict("records") == read_tables(folder)["rows"].to_dict("records") == ROWS
+    assert is_complete(folder)
+    assert read_settings_of(folder, Sweep) == Sweep()
+    assert wall_seconds(folder) >= 0
+    assert changed_code(folder, {"a.py": "1"}) == ["a.py"]
+
+
 class TestOtherCode:
     OLD, NEW = {"a.py": "1", "b.py": "1"}, {"a.py": "1", "b.py": "2", "c.py": "1"}
 
