@@ -7,6 +7,7 @@ import torch
 import transformers
 from small_policy import random_prompts, small_policy
 
+from maxrl_lab.llm.models import loading
 from maxrl_lab.policies.stack import seeded
 from maxrl_lab.policies.transformer import Shape, Transformer
 from maxrl_lab.tokens import attention, pretrained
@@ -122,3 +123,10 @@ def test_its_tokenizer_knows_the_words_by_their_ids(saved):
     assert tokenizer.decode([1, 3, 6, 5, 2]) == "<bos> UP + 12 <eos>"
     assert tokenizer.decode([1, 3, 6, 5, 2], skip_special_tokens=True) == "UP + 12"
     assert tokenizer.model_max_length == 32
+
+
+def test_the_lab_reads_back_the_words_that_it_saved(saved):
+    _, folder = saved
+    tokenizer = loading.load(folder).tokenizer
+    assert tokenizer.decode([3, 6, 5, 7]) == "UP + 12 x_1"
+    assert tokenizer("UP + 12 x_1")["input_ids"] == [3, 6, 5, 7]

@@ -23,7 +23,7 @@ def load(location: str | Path, dtype: str = "float32") -> Policy:
     transformers = need("transformers")
     transformers.utils.logging.disable_progress_bar()
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(location, trust_remote_code=False)
+        tokenizer = _tokenizer(location)
         model, loaded = transformers.AutoModelForCausalLM.from_pretrained(
             location, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
@@ -33,6 +33,19 @@ def load(location: str | Path, dtype: str = "float32") -> Policy:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"could not load the model {str(location)!r} ({reason})") from None
     return Policy(model, tokenizer)
+
+
+_WHOLE_IN_ITS_FILE = ("PreTrainedTokenizerFast", "TokenizersBackend")
+"""Names of the class of a tokenizer that tokenizer.json describes completely: of transformers 4 and 5."""
+
+
+def _tokenizer(location: str | Path) -> Any:
+    """Return the tokenizer that the files describe: `AutoTokenizer` makes one of bytes for every Qwen2 model."""
+    transformers = need("transformers")
+    described = need("transformers.models.auto.tokenization_auto").get_tokenizer_config(location)
+    if described.get("tokenizer_class") in _WHOLE_IN_ITS_FILE and "auto_map" not in described:
+        return transformers.PreTrainedTokenizerFast.from_pretrained(location)
+    return transformers.AutoTokenizer.from_pretrained(location, trust_remote_code=False)
 
 
 def add_end(policy: Policy, text: str) -> None:
