@@ -17,7 +17,7 @@ _DYNAMICS = {
     "signal": "share of prompts with K ≥ 1",
     "entropy": "entropy (nats per token)",
     "length": "mean answer length (tokens)",
-    "gradient_norm": "gradient norm",
+    "gradient_norm": "gradient norm, after clipping",
 }
 
 
