@@ -9,15 +9,16 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from benchmarks import page
-from benchmarks.record import Row
+from benchmarks.record import records
 from figures import style
+from maxrl_lab.rows import Row
 
 LABELS = {"N": "answers N of a prompt", "grid": "cells along a side of the maze", "width": "width of the model"}
 
 
 def main() -> None:
     """Write the picture if a machine has measured the costs."""
-    for record in page.records():
+    for record in records("machine"):
         rows = [row for content in record["sections"].values() for row in content["rows"] if "cost" in row]
         if rows:
             style.save(plot(rows, record["machine"]), page.PAGE.parent / page.PICTURE)

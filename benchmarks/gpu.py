@@ -24,10 +24,11 @@ from pathlib import Path
 import torch
 
 from benchmarks import gpu_checks, gpu_sections
-from benchmarks.gpu_work import FULL, TINY, Row, Sizes, Work
+from benchmarks.gpu_work import FULL, TINY, Sizes, Work
+from benchmarks.record import RESULTS
+from maxrl_lab.rows import Row
 from maxrl_lab.runs.files import write_json
 
-RESULTS = Path(__file__).parent / "results"
 SECTIONS: dict[str, tuple[Callable[[Work], Iterator[Row]], float]] = {
     "card": (gpu_sections.card, 0.1),
     "checks": (gpu_checks.checks, 0.15),

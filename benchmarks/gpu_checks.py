@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from benchmarks.gpu_work import Row, Step, Work, levels
+from benchmarks.gpu_work import Step, Work, levels
+from maxrl_lab.rows import Row
 
 
 def checks(work: Work) -> Iterator[Row]:

@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.gpu_work import Row
-from maxrl_lab.runs.files import read_json, write_atomically
+from benchmarks.record import records
+from maxrl_lab.rows import Row
+from maxrl_lab.runs.files import write_atomically
 
-RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
 _TIMES: dict[str, Callable[[Row], str]] = {
     "s": lambda row: f"{row['seconds']:.3g}",
@@ -27,9 +27,7 @@ def main() -> None:
 
 def rendered(text: str) -> str:
     """Return the page with what the files of results say."""
-    files = sorted(RESULTS.glob("*.json"), key=lambda file: file.stem)
-    records = [record for file in files if "card" in (record := read_json(file, "sections"))]
-    body = "\n\n".join("\n".join(_card(record)) for record in records) or "No GPU has run it yet."
+    body = "\n\n".join("\n".join(_card(record)) for record in records("card")) or "No GPU has run it yet."
     return _BLOCK.sub(lambda _: f"<!-- gpu -->\n{body}\n<!-- /gpu -->", text)
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu_work import Row, Step, Work, arithmetic, levels, small
+from benchmarks.gpu_work import Step, Work, arithmetic, levels, small
+from maxrl_lab.rows import Row
 from maxrl_lab.threads import one_thread
 
 ROOT = Path(__file__).parents[1]

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from maxrl_lab.policies.transformer import PAPER_MAZE, Shape, Transformer
+from maxrl_lab.rows import Row
 
-Row = dict[str, Any]
 NEVER = 32
 """An end token outside the vocabulary: every answer gets its full length."""
 

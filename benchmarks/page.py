@@ -11,8 +11,9 @@ import statistics
 from collections.abc import Iterator
 
 from benchmarks import gpu_page
-from benchmarks.record import RESULTS, Row, values
-from maxrl_lab.runs.files import read_json, write_atomically
+from benchmarks.record import records, values
+from maxrl_lab.rows import Row
+from maxrl_lab.runs.files import write_atomically
 
 PAGE = gpu_page.PAGE
 PICTURE = "speed.png"
@@ -26,16 +27,10 @@ def main() -> None:
 
 def rendered(text: str) -> str:
     """Return the page with what the files of results say; without results of a processor its block stays."""
-    if of_processors := records():
+    if of_processors := records("machine"):
         body = "\n\n".join("\n".join(_machine(record)) for record in of_processors)
         text = _BLOCK.sub(lambda _: f"<!-- cpu -->\n{body}\n<!-- /cpu -->", text)
     return gpu_page.rendered(text)
-
-
-def records() -> list[Row]:
-    """Return the committed results of processors, by the name of their files."""
-    contents = [read_json(file, "sections") for file in sorted(RESULTS.glob("*.json"), key=lambda file: file.stem)]
-    return [content for content in contents if "machine" in content]
 
 
 def _machine(record: Row) -> Iterator[str]:

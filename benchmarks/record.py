@@ -18,9 +18,9 @@ from typing import Any
 import torch
 
 from benchmarks.timing import rounds_of
+from maxrl_lab.rows import Row
 from maxrl_lab.runs.files import read_json, write_json
 
-Row = dict[str, Any]
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "numpy", "scipy", "gymnasium", "minigrid", "navix", "transformers", "trl")
 
@@ -117,6 +117,12 @@ def values(sides: Mapping[str, Row], name: str) -> list[float]:
     base = sides[side["base"]]
     scale = (base["work"] or 1.0) / (side["work"] or 1.0)
     return [scale * slow / fast for slow, fast in zip(side["seconds"], base["seconds"], strict=True)]
+
+
+def records(kind: str) -> list[Row]:
+    """Return the committed results of a kind, `machine` (a processor) or `card` (a GPU), by the name of their files."""
+    contents = [read_json(file, "sections") for file in sorted(RESULTS.glob("*.json"), key=lambda file: file.stem)]
+    return [content for content in contents if kind in content]
 
 
 def file_of_machine() -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import classification, curves, gpu, gpu_page, navigation, page, token_peers, tokens
+from benchmarks import record as records
 from benchmarks.record import Record, Side, value, values
 from benchmarks.timing import Stopwatch, medians, profile_of_calls, profile_of_operations
 from maxrl_lab.policies.transformer import Shape
@@ -174,8 +175,7 @@ class TestPage:
         record = {"machine": "A, 2 cores", "threads": 2, "versions": {"torch": "2.13"}, "note": "Quiet."}
         sections = {"navigation": {"load": 0.25, "rows": rows}}
         (tmp_path / "a.json").write_text(json.dumps({**record, "sections": sections}))
-        monkeypatch.setattr(page, "RESULTS", tmp_path)
-        monkeypatch.setattr(gpu_page, "RESULTS", tmp_path)
+        monkeypatch.setattr(records, "RESULTS", tmp_path)
         lines = page.rendered("<!-- cpu -->\nold\n<!-- /cpu -->\n<!-- gpu -->\n<!-- /gpu -->").splitlines()
         assert lines[:4] == ["<!-- cpu -->", "### A, 2 cores", "", "2 threads; torch 2.13. Quiet."]
         for line in (
@@ -193,7 +193,7 @@ class TestPage:
         assert [line.get_ydata().tolist() for line in axes.lines] == [[0.5], [1.0]]
 
     def test_without_results_of_a_processor_its_block_stays(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(page, "RESULTS", tmp_path)
+        monkeypatch.setattr(records, "RESULTS", tmp_path)
         text = "<!-- cpu -->\nold\n<!-- /cpu -->"
         assert page.rendered(text) == text
 
@@ -302,7 +302,7 @@ class TestGpuPage:
         assert gpu_page.rendered(text) == text
 
     def test_every_row_is_on_the_page(self, record, tmp_path, monkeypatch):
-        monkeypatch.setattr(gpu_page, "RESULTS", tmp_path)
+        monkeypatch.setattr(records, "RESULTS", tmp_path)
         (tmp_path / "card.json").write_text(json.dumps(record))
         lines = gpu_page.rendered("<!-- gpu -->\nold\n<!-- /gpu -->\nend").splitlines()
         assert "### cpu" in lines
@@ -317,7 +317,7 @@ class TestGpuPage:
         assert sum(" of each |" in line for line in lines) == 2
 
     def test_what_failed_is_said(self, record, tmp_path, monkeypatch):
-        monkeypatch.setattr(gpu_page, "RESULTS", tmp_path)
+        monkeypatch.setattr(records, "RESULTS", tmp_path)
         broken = record | {"sections": record["sections"] | {"card": {"error": "it broke", "rows": []}}}
         (tmp_path / "card.json").write_text(json.dumps(broken))
         assert "These sections failed: card." in gpu_page.rendered("<!-- gpu -->\n<!-- /gpu -->")
