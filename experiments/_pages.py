@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import get_args
 
 from experiments import _verdicts
+from experiments._runs import NO_RUN
 from experiments._verdicts import Judged, Verdicts
 from experiments.catalogue import EXPERIMENTS
 from maxrl_lab.claims import Verdict
@@ -46,7 +47,13 @@ def rendered(text: str, verdicts: Verdicts) -> str:
 
 
 def write(verdicts: Verdicts) -> list[Path]:
-    """Write the claims into all pages; return those that have changed."""
+    """Write the claims into all pages; return those that have changed.
+
+    Raises `InputError`, and writes nothing, if committed rows cannot be read: their claims would be lost.
+    """
+    for name, reason in verdicts.missing.items():
+        if reason != NO_RUN:
+            raise InputError(f"publish a new run of {name}, whose committed rows cannot be read: {reason}")
     changed = []
     for page in pages():
         before = page.read_text(encoding="utf-8")

@@ -25,6 +25,8 @@ GALLERY = CHECKOUT / "figures" / "gallery"
 """The committed pictures."""
 REFERENCE = GALLERY / "rows"
 """The committed rows, compressed: what the README, the documentation and the gallery show."""
+NO_RUN = "no finished run"
+"""Why an experiment has no rows, if nobody has made any; any other reason is a fault of rows that are there."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def read_all(entries: Iterable[Entry], flags: argparse.Namespace) -> tuple[list[
     missing = {}
     for entry in entries:
         if not is_complete(folder_of(entry, flags)):
-            missing[entry.name] = "no finished run"
+            missing[entry.name] = NO_RUN
             continue
         try:
             made.append(read(entry, flags))

@@ -194,6 +194,13 @@ class TestPages:
         assert "- (no reference rows of `navigation` are published yet)" in lines
         assert max(map(len, lines)) <= 120
 
+    def test_rows_that_cannot_be_read_are_not_called_unpublished(self, verdicts, monkeypatch, refuses):
+        monkeypatch.setattr(_pages, "pages", lambda: pytest.fail("a page was looked at"))
+        verdicts.missing["navigation"] = "settings.json holds no settings of today's code"
+        message = "publish a new run of navigation, whose committed rows cannot be read: settings.json holds no "
+        with refuses(f"{message}settings of today's code"):
+            _pages.write(verdicts)
+
     def test_the_table_of_all(self, verdicts):
         text = _pages.rendered("<!-- claims: all -->\nold\n<!-- /claims -->", verdicts)
         assert "| verdict | claim |" in text
