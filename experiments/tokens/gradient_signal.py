@@ -60,8 +60,8 @@ class Prompts(Group):
     """Number of digits of a modular sum."""
     modulus: Annotated[int, Whole(2)] = 10
     """Modulus of the sums, whose digits lie below it."""
-    sum_pretrain_steps: Count = 175
-    """Number of updates on solutions of sums: so many that pass rates cover the whole range."""
+    sum_pretrain_steps: Count = 128
+    """Number of updates on solutions of sums: so many that pass rates are spread, from 0.1 to 0.6 or so."""
     sum_pretrain_rate: Rate = 1e-3
     """Learning rate of these updates."""
 
