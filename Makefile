@@ -43,7 +43,7 @@ mutation: .venv/installed-dev
 	$(BIN)/python tests/mutation.py
 
 # kills, damaged files, hostile commands and answers, random worlds, bad folders; the table of docs/testing.md
-torture: .venv/installed-dev
+torture: .venv/installed-dev .venv/installed-llm
 	PYTHONPATH=tests/support $(BIN)/python -m torture
 
 benchmark: .venv/installed-benchmark

@@ -32,6 +32,13 @@ def test_what_is_impossible_is_never_chosen_and_something_always_is():
     assert (table[:, 3:] == 1).all()
 
 
+def test_what_is_no_distribution_chooses_its_first_item():
+    table = thresholds(torch.full((3,), torch.nan), PARTS)
+    assert (table == 1).all()
+    uniforms = torch.rand(len(PARTS), 5, generator=torch.Generator().manual_seed(0))
+    assert torch.searchsorted(table, uniforms, right=True).eq(0).all()
+
+
 def test_probabilities_of_single_precision_are_summed_in_double():
     probabilities = torch.full((1000,), 1e-3)
     probabilities[-1] = 2.0**-26

@@ -45,9 +45,9 @@ def test_each_extra_needs_all_of_its_packages():
 @pytest.mark.parametrize(
     ("paths", "expected"),
     [
-        (["tests"], "not collected: 13 that need the extra llm, 3 that need the extra verl (make test-llm)"),
+        (["tests"], "not collected: 14 that need the extra llm, 3 that need the extra verl (make test-llm)"),
         (["tests/examples"], "not collected: 1 that need the extra llm (make test-llm)"),
-        (["tests/llm"], "not collected: 11 that need the extra llm, 3 that need the extra verl (make test-llm)"),
+        (["tests/llm"], "not collected: 12 that need the extra llm, 3 that need the extra verl (make test-llm)"),
         (["tests/theory", "tests/llm/test_llm_recipe.py"], None),
     ],
 )
@@ -63,6 +63,6 @@ def test_without_the_extras_the_others_are_collected_and_one_line_says_so():
     plugins = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # hydra, which verl brings, has one
     done = subprocess.run(command, cwd=TESTS.parent, env={**os.environ, **plugins}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "not collected: 11 that need the extra llm, 3 that need the extra verl (make test-llm)" in done.stdout
+    assert "not collected: 12 that need the extra llm, 3 that need the extra verl (make test-llm)" in done.stdout
     assert "test_llm_recipe.py" in done.stdout
     assert "test_llm_trl.py" not in done.stdout

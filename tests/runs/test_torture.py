@@ -43,10 +43,10 @@ def test_runs_that_are_killed_or_damaged_and_commands_that_are_read_hold(tmp_pat
     assert "other rows in sweep.csv" in seen[2]
 
 
-def test_answers_and_worlds_hold():
-    for tally in (*answers.hostile(100), *worlds.random_worlds(20)):
+def test_worlds_hold():
+    for tally in worlds.random_worlds(20):
         assert not tally.failures
-        assert tally.tried in (100, 20)
+        assert tally.tried == 20
 
 
 def test_a_world_that_is_wrong_is_seen(monkeypatch):

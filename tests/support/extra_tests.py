@@ -17,6 +17,7 @@ FILES = {
         "llm/test_llm_jobs.py",
         "llm/test_llm_rewards.py",
         "llm/test_llm_templates.py",
+        "llm/test_llm_torture.py",
         "llm/test_llm_training.py",
         "llm/test_llm_trl.py",
         "llm/test_llm_trl_groups.py",
