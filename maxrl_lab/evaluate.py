@@ -26,8 +26,8 @@ def pass_at_k(correct: object, samples: object, k: int) -> Tensor:
     (Chen et al. 2021; App. G of arXiv:2602.02710v1). Raises `InputError` unless 0 <= c <= n and 1 <= k <= n.
     """
     k = specs.check_count("k", k)
-    c = torch.as_tensor(correct, dtype=torch.float64)
-    c, n = torch.broadcast_tensors(c, torch.as_tensor(samples, dtype=torch.float64, device=c.device))
+    c = _numbers(correct)
+    c, n = torch.broadcast_tensors(c, _numbers(samples).to(c.device))
     if not bool(((n == n.floor()) & n.isfinite()).all()):
         raise InputError(f"samples must be whole numbers, got {samples}")
     if bool((n < k).any()):
@@ -47,12 +47,27 @@ def exact_pass_at_k(pass_rate: object, k: int) -> Tensor:
 
 def coverage(correct: object, samples: object, ks: Iterable[int]) -> Tensor:
     """Return the mean over tasks (last axis of `correct`) of the unbiased pass@k for each of `ks`, shape (..., k)."""
-    return _per_k(ks, lambda k: pass_at_k(correct, samples, k).mean(-1))
+    return _per_k(ks, lambda k: _mean(pass_at_k(correct, samples, k)))
 
 
 def exact_coverage(pass_rate: object, ks: Iterable[int]) -> Tensor:
     """Return the mean over tasks (last axis) of the exact pass@k for each of `ks`, shape (..., k)."""
-    return _per_k(ks, lambda k: exact_pass_at_k(pass_rate, k).mean(-1))
+    return _per_k(ks, lambda k: _mean(exact_pass_at_k(pass_rate, k)))
+
+
+def _numbers(values: object) -> Tensor:
+    """Return a tensor, a column of a data frame, an array or a list as a tensor, float64."""
+    if isinstance(values, Tensor):
+        return values.to(torch.float64)
+    if isinstance(values, Sequence) and any(isinstance(value, Tensor) for value in values):
+        return torch.as_tensor(values, dtype=torch.float64)
+    return torch.from_numpy(np.array(values, dtype=np.float64))  # a copy: columns may be read-only
+
+
+def _mean(per_task: Tensor) -> Tensor:
+    if per_task.shape[-1:] == (0,):
+        raise InputError("coverage needs at least one task, got none")
+    return per_task.mean(-1)
 
 
 def _per_k(ks: Iterable[int], curve: Callable[[int], Tensor]) -> Tensor:
@@ -99,6 +114,8 @@ def majority_vote(answers: Iterable[Sequence[Answer | None]]) -> list[Answer | N
     """
     voted = []
     for row in _rows(answers):
+        if isinstance(row, str):
+            raise InputError(f"majority vote needs a list of answers for each problem, got the text {row!r}")
         if len(row) == 0:
             raise InputError("majority vote needs at least one sample per problem, got none")
         candidates = Counter(answer for answer in row if answer is not None)

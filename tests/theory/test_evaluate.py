@@ -2,9 +2,11 @@
 
 import itertools
 import math
+import warnings
 from fractions import Fraction
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -239,3 +241,25 @@ def test_curves_of_another_shape_and_empty_ks_are_refused():
 
 def test_an_unknown_coverage_has_an_unknown_efficiency():
     assert bool(evaluate.scaling_efficiency([math.nan], [0.1], [1]).isnan())
+
+
+def test_counts_may_be_a_filtered_column_of_a_data_frame():
+    rows = pd.DataFrame({"correct": [0, 1, 2]})
+    column = rows[rows.correct > 0].correct  # has no label 0, and may not be written to
+    assert torch.equal(evaluate.pass_at_k(column, 4, 2), evaluate.pass_at_k([1, 2], 4, 2))
+    array = column.to_numpy()
+    array.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(evaluate.pass_at_k(array, 4, 2), evaluate.pass_at_k([1, 2], 4, 2))
+
+
+@pytest.mark.parametrize("curve", [lambda: evaluate.coverage([], [], [1]), lambda: evaluate.exact_coverage([], [1])])
+def test_the_coverage_of_no_task_is_refused(refuses, curve):
+    with refuses("at least one task", "none"):
+        curve()
+
+
+def test_the_answers_of_one_problem_are_not_those_of_many(refuses):
+    with refuses("list of answers for each problem", "'12'"):
+        evaluate.majority_vote(["12", "12", "13"])
