@@ -256,10 +256,10 @@ def test_counts_may_be_a_filtered_column_of_a_data_frame():
 
 @pytest.mark.parametrize("curve", [lambda: evaluate.coverage([], [], [1]), lambda: evaluate.exact_coverage([], [1])])
 def test_the_coverage_of_no_task_is_refused(refuses, curve):
-    with refuses("at least one task", "none"):
+    with refuses("coverage needs at least one task, got none"):
         curve()
 
 
 def test_the_answers_of_one_problem_are_not_those_of_many(refuses):
-    with refuses("list of answers for each problem", "'12'"):
+    with refuses("majority vote needs a list of answers for each problem, got the text '12'"):
         evaluate.majority_vote(["12", "12", "13"])
