@@ -5,9 +5,10 @@
 
 It needs torch, numpy, scipy, safetensors and this repository. Its sections (`benchmarks.gpu_sections`) are the card's
 own speed, checks against the CPU, the GPU tests, a small policy's step beside one CPU thread's, how many kernels a step
-starts, the paper's maze step, table rollouts, and as many updates of `maze_scaling --preset full` as the rest of the
-time holds. A section that fails leaves its error in the file, and the
-next one goes on; no section starts a piece of work that the time left for it cannot hold.
+starts, the paper's maze step, table rollouts, updates of `maze_scaling --preset full`, what bfloat16 does to what a
+small policy learns, and captured sampling, updates and table rollouts beside the ordinary ones. A section that fails
+leaves its error in the file, and the next one goes on; what is captured comes last, since a card that cannot capture
+may not recover. No section starts a piece of work that the time left for it cannot hold.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import gpu_checks, gpu_sections
+from benchmarks import gpu_captured, gpu_checks, gpu_learning, gpu_sections
 from benchmarks.gpu_work import FULL, TINY, Sizes, Work
 from benchmarks.record import RESULTS
 from maxrl_lab.rows import Row
@@ -37,7 +38,11 @@ SECTIONS: dict[str, tuple[Callable[[Work], Iterator[Row]], float]] = {
     "launches": (gpu_sections.launches, 0.2),
     "paper_step": (gpu_sections.paper_step, 0.5),
     "table_rollouts": (gpu_sections.table_rollouts, 0.3),
-    "maze_scaling": (gpu_sections.maze_scaling, 1.0),
+    "maze_scaling": (gpu_learning.maze_scaling, 0.3),
+    "bfloat16_learning": (gpu_learning.bfloat16_learning, 0.5),
+    "captured_sampling": (gpu_captured.captured_sampling, 0.4),
+    "captured_update": (gpu_captured.captured_update, 0.8),
+    "captured_table_rollouts": (gpu_captured.captured_table_rollouts, 1.0),
 }
 """Name to the rows of a section, and the largest share of the time left that it may take."""
 
@@ -89,11 +94,11 @@ def run(sizes: Sizes, device: torch.device, seconds: float, path: Path, names: S
             for row in function(work):
                 section["rows"].append(row)
                 section["seconds"] = time.monotonic() - start
-                print(f"{name:>15} {section['seconds']:6.1f} s  {_text(row)}", flush=True)
+                print(f"{name:>23} {section['seconds']:6.1f} s  {_text(row)}", flush=True)
                 write_json(path, record)
         except Exception as error:  # whatever it is, the next section may still tell something
             section["error"] = traceback.format_exc()
-            print(f"{name:>15} failed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            print(f"{name:>23} failed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
             if on_cuda:
                 torch.cuda.empty_cache()
         section["seconds"] = time.monotonic() - start

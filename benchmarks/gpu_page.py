@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.record import records
+from maxrl_lab.intervals import paired_difference
 from maxrl_lab.rows import Row
 from maxrl_lab.runs.files import write_atomically
 
@@ -16,6 +17,11 @@ _TIMES: dict[str, Callable[[Row], str]] = {
     "s": lambda row: f"{row['seconds']:.3g}",
     "of it sampling": lambda row: f"{row['seconds_sampling']:.3g}",
     "thousand tokens/s": lambda row: f"{row['tokens_per_second'] / 1e3:.3g}",
+}
+_CAPTURED = {
+    "captured_sampling": "answers, captured",
+    "captured_update": "update, captured",
+    "captured_table_rollouts": "table rollouts, captured",
 }
 _BLOCK = re.compile(r"<!-- gpu -->\n.*?<!-- /gpu -->", re.S)
 
@@ -74,6 +80,43 @@ def _card(record: Row) -> Iterator[str]:
             **_floors(rows.get("table_rollouts", [])),
         },
     )
+    for name, title in _CAPTURED.items():
+        yield from _captured(title, rows.get(name, []))
+    yield from _table(
+        [row for row in rows.get("bfloat16_learning", []) if "seed" in row],
+        {
+            "learning in bfloat16, 9x9 mazes": lambda row: f"pair {row['seed'] + 1}, {row['updates']} updates",
+            "pass@1 before": lambda row: f"{row['pass_at_1']:.3f}",
+            "after, float32": lambda row: f"{row['pass_at_1_float32']:.3f}",
+            "after, bfloat16": lambda row: f"{row['pass_at_1_bfloat16']:.3f}",
+            "s an update, float32": lambda row: f"{row['seconds_float32']:.3g}",
+            "s an update, bfloat16": lambda row: f"{row['seconds_bfloat16']:.3g}",
+        },
+    )
+
+
+def _captured(title: str, rows: list[Row]) -> Iterator[str]:
+    """Yield the table of one kind of captured work; what failed is on the page in the summary alone."""
+    yield from _table(
+        [row for row in rows if "seconds" in row],
+        {
+            title: _case,
+            "captured, s": lambda row: f"{row['seconds']:.3g}",
+            "ordinary, s": lambda row: f"{row['ordinary_seconds']:.3g}",
+            "times as fast": lambda row: f"{row['ordinary_seconds'] / row['seconds']:.3g}",
+            "captured, times the card's floor": _times_floor,
+            "s to record": lambda row: f"{row['seconds_recording']:.3g}",
+            "largest difference": lambda row: f"{row['difference']:.1g}",
+            "the same up to rounding": lambda row: {True: "yes", False: "**no**", None: "-"}[row["passed"]],
+        },
+    )
+
+
+def _case(row: Row) -> str:
+    """Return which policy, prompts, rollouts and arithmetic a row of captured work is about."""
+    if "policy" not in row:
+        return f"{row['rollouts']:,} of each"
+    return f"{row['policy']} policy, {row['prompts']} x {row['rollouts']}, {row['arithmetic']}"
 
 
 def _floors(rows: list[Row]) -> dict[str, Callable[[Row], str]]:
@@ -112,9 +155,21 @@ def _summary(record: Row, rows: dict[str, list[Row]]) -> str:
             f"at N = {sizes['training_rollouts']}; "
             f"{len(updates)} updates moved pass@1 from {before} to {after}."
         )
+    if pairs := [row for row in rows.get("bfloat16_learning", []) if "pass_at_1_bfloat16" in row]:
+        said.append(_difference(pairs))
     failed = [name for name, section in _sections(record) if section["error"]]
     said += [f"These sections failed: {', '.join(failed)}."] if failed else []
     return " ".join(said)
+
+
+def _difference(pairs: list[Row]) -> str:
+    """Return the sentence on how bfloat16 has changed what a small policy learns."""
+    ours, theirs = ([row[f"pass_at_1_{name}"] for row in pairs] for name in ("bfloat16", "float32"))
+    text = f"After {pairs[0]['updates']} updates in bfloat16 pass@1 of a small policy differs from that in float32 by "
+    if len(pairs) == 1:
+        return f"{text}{ours[0] - theirs[0]:+.3f} (one pair)."
+    mean, low, high = (float(value) for value in paired_difference(ours, theirs))
+    return f"{text}{mean:+.3f} [{low:+.3f}, {high:+.3f}] (mean of {len(pairs)} pairs, 95% t interval)."
 
 
 def _sections(record: Row) -> list[tuple[str, Row]]:

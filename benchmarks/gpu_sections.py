@@ -3,14 +3,8 @@
 import importlib.util
 import subprocess
 import sys
-import tempfile
-import time
-import types
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
-from itertools import takewhile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -24,6 +18,10 @@ GPU_TESTS = (
     "tests/theory/test_exact.py",
     "tests/envs/test_maze.py",
     "tests/tabular/test_rollout.py",
+    "tests/test_captured.py",
+    "tests/tabular/test_captured_rollout.py",
+    "tests/tokens/test_captured_writing.py",
+    "tests/tokens/test_captured_step.py",
 )
 """Files of tests with some that need a GPU."""
 BYTES_A_STEP = 48
@@ -72,7 +70,7 @@ def tests(work: Work) -> Iterator[Row]:
 
 def paper_step(work: Work) -> Iterator[Row]:
     """Yield seconds, tokens a second, and the share of the card's matrix speed, for growing numbers of prompts."""
-    speeds = {row["arithmetic"]: row["flops_per_second"] for row in _rows(work, "card") if "arithmetic" in row}
+    speeds = {row["arithmetic"]: row["flops_per_second"] for row in rows_of(work, "card") if "arithmetic" in row}
     a_prompt: dict[str, float] = {}
     for prompts in work.sizes.prompts:
         for name in ARITHMETICS:
@@ -96,8 +94,8 @@ def floors(work: Work, step: Step, name: str) -> Row:
 
     Nothing if the section `card` has not measured it, or a step runs on another device than the card.
     """
-    card = {key: value for row in _rows(work, "card") for key, value in row.items()}
-    speeds = {row["arithmetic"]: row["flops_per_second"] for row in _rows(work, "card") if "arithmetic" in row}
+    card = {key: value for row in rows_of(work, "card") for key, value in row.items()}
+    speeds = {row["arithmetic"]: row["flops_per_second"] for row in rows_of(work, "card") if "arithmetic" in row}
     if name not in speeds or step.prompts.tokens.device.type != work.device.type:
         return {}
     moving = step.bytes_sampling / card["bandwidth_bytes_per_second"]
@@ -192,58 +190,16 @@ def table_rollouts(work: Work) -> Iterator[Row]:
 
         last = work.median(roll_out)
         row = {"levels": len(tasks.success), "rollouts": count, "seconds": last, "steps_per_second": steps / last}
-        bandwidth = [card["bandwidth_bytes_per_second"] for card in _rows(work, "card") if len(card) == 1]
-        yield row | ({"floor_seconds": steps * BYTES_A_STEP / bandwidth[0]} if bandwidth else {})
+        yield row | floor_of_rollouts(work, steps)
 
 
-def maze_scaling(work: Work) -> Iterator[Row]:
-    """Yield pass@k of the base, a row an update while there is time, and pass@k at the end."""
-    _allow_missing_progress_bars()
-    from experiments.tokens.maze_scaling import PRESETS
-    from maxrl_lab.runs.checkpoint import Checkpoint
-    from maxrl_lab.runs.context import Context
-    from maxrl_lab.tokens.pretraining import pretrain
-    from maxrl_lab.training import fit
-    from maxrl_lab.training.methods import Sampled
-    from maxrl_lab.training.step import run_losses, take_step
-
-    if work.left <= 0:
-        yield {"left_out": "no time is left"}
-        return
-    pretraining_ends = time.monotonic() + 0.4 * work.left
-
-    class Timed(Context):
-        """A context whose loops end when their time is over."""
-
-        def progress(self, name: str) -> Callable[[Iterable[Any]], Iterable[Any]]:  # noqa: ARG002
-            return lambda items: takewhile(lambda _: time.monotonic() < pretraining_ends, items)
-
-    sizes, settings = work.sizes, replace(PRESETS[work.sizes.preset], processes=1)
-    with tempfile.TemporaryDirectory() as folder:
-        study = settings.study(Timed(work.device, Checkpoint(Path(folder) / "state"), quiet=True))
-        start = time.monotonic()
-        policy, _ = pretrain(study, 0, study.context.checkpoint)
-    yield {"pretraining_seconds": time.monotonic() - start, "most_pretraining_updates": settings.pretrain_steps}
-
-    def measure(step: int) -> Row:
-        evaluation = study.evaluate(policy, study.held_out(), sizes.samples, study.writing(), 0, step)
-        return {"update": step, **{f"pass_at_{row['k']}": row["pass_at_k"] for row in evaluation.coverage()}}
-
-    start = time.monotonic()
-    yield measure(0)
-    evaluation_seconds = time.monotonic() - start
-    optimiser = fit.make_optimiser(fit.Optimisation(settings.steps, "adamw"), [policy], [sizes.learning_rate])
-    method, slowest = Sampled("maxrl", sizes.training_rollouts), 0.0
-    update = 0
-    while update < sizes.most_updates and work.left > 1.5 * (evaluation_seconds + slowest):
-        batch = study.batch(policy, study.problems(0, update), 0, update)
-        seconds = work.seconds(lambda batch=batch: take_step(run_losses(batch, [method]), optimiser))
-        slowest, update = max(slowest, seconds), update + 1
-        yield {"update": update, "rollouts": method.rollouts, "seconds": seconds, **batch.seen}
-    yield measure(update)
+def floor_of_rollouts(work: Work, steps: float) -> Row:
+    """Return the seconds below which the card cannot make so many steps of table rollouts, nothing if unmeasured."""
+    bandwidth = [row["bandwidth_bytes_per_second"] for row in rows_of(work, "card") if len(row) == 1]
+    return {"floor_seconds": steps * BYTES_A_STEP / bandwidth[0]} if bandwidth else {}
 
 
-def _rows(work: Work, name: str) -> list[Row]:
+def rows_of(work: Work, name: str) -> list[Row]:
     """Return the rows of a section that has run, none if it has not."""
     rows: list[Row] = work.record["sections"].get(name, {"rows": []})["rows"]
     return rows
@@ -251,11 +207,3 @@ def _rows(work: Work, name: str) -> list[Row]:
 
 def _peak_memory(work: Work) -> float | None:
     return torch.cuda.max_memory_allocated(work.device) / 2**30 if work.device.type == "cuda" else None
-
-
-def _allow_missing_progress_bars() -> None:
-    """Let the experiments be imported where tqdm, which is no base dependency, is not installed."""
-    if importlib.util.find_spec("tqdm") is None:
-        stand_in = types.ModuleType("tqdm")
-        stand_in.tqdm = lambda items, **_options: items  # type: ignore[attr-defined]
-        sys.modules["tqdm"] = stand_in

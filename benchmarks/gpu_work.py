@@ -48,11 +48,22 @@ class Sizes:
     """Number of answers to each held-out maze, before and after."""
     most_updates: int
     """Largest number of its updates."""
+    small_preset: str
+    """Preset of maze_scaling in which float32 and bfloat16 learn."""
+    small_learning_rate: float
+    """Learning rate of their updates."""
+    paired_updates: int
+    """Largest number of updates of each of the two."""
+    pairs: int
+    """Largest number of pairs, each with training problems and random numbers of its own."""
 
 
-FULL = Sizes(8192, 17, PAPER_MAZE, (16, 256), 128, 64, (4, 16, 64), (64, 4096, 32_768), "full", 16, 1e-4, 64, 9000)
+FULL = Sizes(
+    *(8192, 17, PAPER_MAZE, (16, 256), 128, 64, (4, 16, 64), (64, 4096, 32_768)),
+    *("full", 16, 1e-4, 64, 9000, "standard", 3e-4, 100, 8),
+)
 TINY_SHAPE = Shape(width=16, layers=1, heads=2, kv_heads=1, mlp=16)
-TINY = Sizes(64, 5, TINY_SHAPE, (2, 4), 4, 2, (2,), (8, 16), "smoke", 4, 1e-3, 8, 2)
+TINY = Sizes(64, 5, TINY_SHAPE, (2, 4), 4, 2, (2,), (8, 16), "smoke", 4, 1e-3, 8, 2, "smoke", 1e-3, 2, 2)
 
 
 @dataclass(frozen=True)
@@ -139,7 +150,7 @@ class Step:
         from maxrl_lab.training.methods import Sampled
         from maxrl_lab.training.step import run_losses, take_step
 
-        batch = TokenBatch(self.policy, self.prompts, _odd, self.writing, 0, 0)
+        batch = TokenBatch(self.policy, self.prompts, odd, self.writing, 0, 0)
         take_step(run_losses(batch, [Sampled("maxrl", self.rollouts)]), self.optimiser)
 
     @property
@@ -179,7 +190,7 @@ def levels(work: Work) -> Any:
     return tasks(make_levels("prim", 9, count=32), horizon=60, radius=None).to(work.device)
 
 
-def _odd(written: Tensor, lengths: Tensor) -> Tensor:  # noqa: ARG001
+def odd(written: Tensor, lengths: Tensor) -> Tensor:  # noqa: ARG001
     """Return a reward that random answers get half of the time, so that every answer has a gradient."""
     return written.sum(-1) % 2 == 1
 

@@ -1,5 +1,6 @@
 """The benchmarks of rollouts and of batching run at their smallest sizes, and what they print adds up."""
 
+import copy
 import json
 import re
 import subprocess
@@ -8,12 +9,16 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import classification, curves, gpu, gpu_page, navigation, page, token_peers, tokens
 from benchmarks import record as records
 from benchmarks.record import Record, Side, value, values
 from benchmarks.timing import Stopwatch, medians, profile_of_calls, profile_of_operations
+from envs.maze import Maze
+from maxrl_lab import captured
 from maxrl_lab.policies.transformer import Shape
+from maxrl_lab.tokens import captured_writing
 
 ROOT = Path(__file__).parents[1]
 
@@ -248,6 +253,79 @@ class TestGpu:
         assert {"pass_at_1", "pass_at_4"} <= rows[1].keys() & rows[-1].keys()
         assert "signal" in rows[2]
 
+    def test_captured_work_is_the_ordinary_work(self, record):
+        """On the CPU nothing is captured: the same functions are called on the buffers of a capture."""
+        sections = {name: part["rows"] for name, part in record["sections"].items() if name.startswith("captured")}
+        steps = [("small", 2, 2, "float32"), ("paper", 2, 4, "float32"), ("paper", 2, 4, "bfloat16")]
+        for name in ("captured_sampling", "captured_update"):
+            rows = sections[name]
+            assert [tuple(row[key] for key in ("policy", "prompts", "rollouts", "arithmetic")) for row in rows] == steps
+            assert [row["passed"] for row in rows] == [True, True, None]
+        rows = [row for section in sections.values() for row in section]
+        assert [(row["rollouts"], row["passed"]) for row in rows[6:]] == [(8, True), (16, True)]
+        for row in rows:
+            assert 0 < row["floor_seconds"] < row["seconds"] < row["seconds_recording"]
+            assert row["ordinary_seconds"] > 0
+            assert row["difference"] < (0.5 if row["passed"] is None else 1e-5)
+        assert all(row["difference_of_moves"] < 1e-2 for row in sections["captured_update"])
+
+    def test_captured_work_that_differs_is_a_failure_and_the_other_cases_go_on(self, tmp_path, monkeypatch):
+        pick = captured_writing.pick
+        monkeypatch.setattr(captured_writing, "pick", lambda log_probs, numbers: pick(log_probs, 1 - numbers))
+        path = tmp_path / "card.json"
+        sections = ["captured_sampling", "captured_table_rollouts"]
+        assert gpu.main(["--tiny", "--out", str(path), "--sections", *sections]) == 1
+        sampling, tables = json.loads(path.read_text())["sections"].values()
+        assert [row["passed"] for row in sampling["rows"]] == [False, False, None]
+        assert all(row["different_answers"] > 0.5 for row in sampling["rows"][:2])
+        assert "captured work that failed or differs: small, 2, 2, float32; paper, 2, 4, float32" in sampling["error"]
+        assert tables["error"] is None
+
+    def test_a_card_that_cannot_capture_still_gives_the_other_rows(self, tmp_path, monkeypatch):
+        def refuse(*_):
+            raise captured.CaptureError("operation not permitted when stream is capturing")
+
+        monkeypatch.setattr(captured, "_record_call", refuse)
+        path = tmp_path / "card.json"
+        sections = ["captured_sampling", "captured_update", "captured_table_rollouts", "table_rollouts"]
+        assert gpu.main(["--tiny", "--out", str(path), "--sections", *sections]) == 1
+        *refused, tables = json.loads(path.read_text())["sections"].values()
+        assert [len(section["rows"]) for section in refused] == [3, 3, 2]
+        for row in (row for section in refused for row in section["rows"]):
+            assert row["passed"] is False
+            assert re.search("CaptureError: .* cannot be captured for .*: operation not permitted", row["error"])
+        assert tables["error"] is None
+        assert all("seconds" in row for row in tables["rows"])
+
+    def test_bfloat16_learns_beside_float32(self, record):
+        base, *pairs = record["sections"]["bfloat16_learning"]["rows"]
+        assert base["most_pretraining_updates"] == 12
+        assert [(row["seed"], row["updates"]) for row in pairs] == [(0, 2), (1, 2)]
+        for row in pairs:
+            assert all(0 <= row[name] <= 1 for name in ("pass_at_1", "pass_at_1_float32", "pass_at_1_bfloat16"))
+            assert min(row["seconds_float32"], row["seconds_bfloat16"]) > 0
+
+    def test_the_two_of_a_pair_differ_in_precision_alone(self, monkeypatch):
+        """Twice the same precision gives the same policy twice; every other answer is right, so that it learns."""
+        monkeypatch.setattr(Maze, "verify", lambda _, content, written, lengths: written.sum(-1) % 2 == 1)
+        learning = gpu.gpu_learning
+        work = gpu.Work(gpu.TINY, torch.device("cpu"), time.monotonic() + 60, {"sections": {}})
+        study, base, _ = learning._pretrained(work, "smoke", 20.0)
+        before = {name: value.clone() for name, value in base.state_dict().items()}
+
+        def learnt(precision):
+            policy = copy.deepcopy(base)
+            update_once = learning._learn_in(work, study, policy, precision)
+            seen = [update_once(3, step) for step in range(2)]
+            return seen, policy.state_dict()
+
+        (seen, once), (again_seen, again), (_, other) = map(learnt, ("float32", "float32", "bfloat16"))
+        assert seen == again_seen
+        assert all(torch.equal(once[name], again[name]) for name in once)
+        assert any(not torch.equal(once[name], other[name]) for name in once)
+        assert any(not torch.equal(once[name], before[name]) for name in once)
+        assert all(torch.equal(before[name], value) for name, value in base.state_dict().items())
+
     def test_a_section_that_fails_is_recorded_and_the_next_goes_on(self, tmp_path, monkeypatch, capsys):
         def broken(work):
             yield {"seconds": 1.0}
@@ -273,10 +351,11 @@ class TestGpu:
 
     def test_no_work_is_started_for_which_there_is_no_time(self, tmp_path):
         path = tmp_path / "card.json"
-        sections = ["paper_step", "table_rollouts", "maze_scaling"]
+        late = ["captured_sampling", "captured_update", "captured_table_rollouts"]
+        sections = ["paper_step", "table_rollouts", "maze_scaling", "bfloat16_learning", *late]
         assert gpu.main(["--tiny", "--minutes", "0", "--out", str(path), "--sections", *sections]) == 0
         rows = [row for section in json.loads(path.read_text())["sections"].values() for row in section["rows"]]
-        assert len(rows) == 6 + 2 + 1
+        assert len(rows) == 6 + 2 + 1 + 1 + 3 + 3 + 2
         assert all("left_out" in row for row in rows)
 
     def test_only_base_dependencies_are_needed(self, tmp_path):
@@ -314,7 +393,36 @@ class TestGpuPage:
         row = record["sections"]["paper_step"]["rows"][0]
         assert sum(line.startswith(f"| 2 x 4, float32 | {row['seconds']:.3g} |") for line in lines) == 1
         assert sum(line.startswith("| 2 x 2, cpu |") for line in lines) == 1
-        assert sum(" of each |" in line for line in lines) == 2
+        assert sum(" of each |" in line for line in lines) == 2 + 2
+        for name in ("sampling", "update"):
+            for row in record["sections"][f"captured_{name}"]["rows"]:
+                head = f"| {row['policy']} policy, {row['prompts']} x {row['rollouts']}, {row['arithmetic']} "
+                ratio = row["ordinary_seconds"] / row["seconds"]
+                times = f"| {row['seconds']:.3g} | {row['ordinary_seconds']:.3g} | {ratio:.3g} "
+                floor = f"| {row['seconds'] / row['floor_seconds']:.3g} |"
+                (line,) = (line for line in lines if line.startswith(head + times + floor))
+                assert line.endswith("| yes |" if row["passed"] else "| - |")
+
+    def test_what_bfloat16_did_is_said_with_its_interval(self, record, tmp_path, monkeypatch):
+        monkeypatch.setattr(records, "RESULTS", tmp_path)
+        text = "After 100 updates in bfloat16 pass@1 of a small policy differs from that in float32 by "
+        ways = [
+            ([(0.3, 0.25)], "-0.050 (one pair)."),
+            # differences 0.02, -0.04 and -0.01: mean -0.01, deviation 0.03, times 4.303 / sqrt(3)
+            ([(0.3, 0.32), (0.3, 0.26), (0.2, 0.19)], "-0.010 [-0.085, +0.065] (mean of 3 pairs, 95% t interval)."),
+        ]
+        for pairs, wanted in ways:
+            rows = [
+                {"seed": seed, "updates": 100, "pass_at_1": 0.03, "seconds_float32": 0.25, "seconds_bfloat16": 0.2}
+                | {"pass_at_1_float32": exact, "pass_at_1_bfloat16": rounded}
+                for seed, (exact, rounded) in enumerate(pairs)
+            ]
+            section = {"error": None, "rows": [{"pretraining_seconds": 1.0}, *rows]}
+            content = record | {"sections": record["sections"] | {"bfloat16_learning": section}}
+            (tmp_path / "card.json").write_text(json.dumps(content))
+            page_text = gpu_page.rendered("<!-- gpu -->\n<!-- /gpu -->")
+            assert text + wanted in page_text
+            assert f"| pair 1, 100 updates | 0.030 | 0.300 | {pairs[0][1]:.3f} | 0.25 | 0.2 |" in page_text
 
     def test_what_failed_is_said(self, record, tmp_path, monkeypatch):
         monkeypatch.setattr(records, "RESULTS", tmp_path)
