@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --editable
 
-.PHONY: reproduce llm test test-llm test-ray test-slow lint docs docs-serve mutation torture benchmark gallery clean
+.PHONY: reproduce llm test test-llm test-ray test-slow test-versions lint docs docs-serve mutation torture benchmark gallery clean
 
 reproduce: .venv/installed-lab
 	$(BIN)/maxrl-lab reproduce --preset quick
@@ -25,6 +25,10 @@ test-ray: .venv/installed-dev .venv/installed-ray
 
 test-slow: .venv/installed-dev .venv/installed-verl
 	$(BIN)/python -m pytest -m slow
+
+# every Python of this machine, with the newest and the oldest allowed dependencies: an environment with torch each
+test-versions: .venv/installed-dev
+	$(BIN)/python tests/versions.py
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
