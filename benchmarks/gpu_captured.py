@@ -4,6 +4,7 @@ On a CPU nothing is captured: the same functions are called on the same buffers,
 """
 
 import copy
+import gc
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -74,6 +75,7 @@ def _compare(work: Work, cases: Iterable[Case]) -> Iterator[Row]:
         last = before - work.left
         failed += [", ".join(map(str, head.values()))] if row["passed"] is False else []
         yield row
+        gc.collect()  # captured functions and what they belong to hold each other
         if work.device.type == "cuda":
             torch.cuda.empty_cache()
     if failed:

@@ -15,9 +15,12 @@ CPU it is called on the same buffers and its outputs are overwritten alike, so t
 there. Follows the rules of "CUDA graphs" in PyTorch's notes on CUDA semantics.
 """
 
+import contextlib
+import gc
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Generic, TypeVar
 
 import torch
@@ -60,8 +63,8 @@ class Kept(Generic[Value]):
 
 
 @dataclass(frozen=True)
-class _Capture:
-    """What was recorded for one set of shapes."""
+class Capture:
+    """What was recorded for one set of shapes: `replay` turns what the inputs hold into what the outputs hold."""
 
     inputs: Outputs
     outputs: Outputs
@@ -86,10 +89,22 @@ class Captured:
         most: int = MOST,
     ) -> None:
         self.function, self.changes, self.reads, self.generators = function, changes, reads, tuple(generators)
-        self.captures: Kept[_Capture] = Kept(most)
+        self.captures: Kept[Capture] = Kept(most)
 
     def __call__(self, *inputs: Tensor) -> Outputs:
         """Return the outputs for these inputs; they are overwritten by the next call with the same shapes."""
+        capture = self.prepare(*inputs)
+        for buffer, value in zip(capture.inputs, inputs, strict=True):
+            buffer.copy_(value.detach())
+        capture.replay()
+        return capture.outputs
+
+    def prepare(self, *inputs: Tensor) -> Capture:
+        """Return the capture for such inputs, recorded now if there is none.
+
+        A loop that replaces no tensor asks once, and then only replays: to look at all addresses takes Python as long
+        as a GPU takes for a small step.
+        """
         if wrong := [type(value).__name__ for value in inputs if not isinstance(value, Tensor)]:
             raise InputError(f"{self._name} is captured: expected tensors as inputs, got {wrong[0]}")
         changes, reads = list(self.changes()), list(self.reads())
@@ -99,11 +114,7 @@ class Captured:
             tuple((value.data_ptr(), value.shape, value.stride(), value.dtype) for value in (*changes, *reads)),
             (device, torch.get_float32_matmul_precision(), torch.is_grad_enabled()),  # a graph keeps these as well
         )
-        capture = self.captures.get(key, lambda: self._capture(inputs, changes, device))
-        for buffer, value in zip(capture.inputs, inputs, strict=True):
-            buffer.copy_(value.detach())
-        capture.replay()
-        return capture.outputs
+        return self.captures.get(key, lambda: self._capture(inputs, changes, device))
 
     def _device(self, tensors: Sequence[Tensor]) -> torch.device:
         """Return the one device of the tensors."""
@@ -113,7 +124,7 @@ class Captured:
             raise InputError(f"{self._name} is captured: expected its tensors on one device, got {got}")
         return devices[0]
 
-    def _capture(self, inputs: Sequence[Tensor], changes: Sequence[Tensor], device: torch.device) -> _Capture:
+    def _capture(self, inputs: Sequence[Tensor], changes: Sequence[Tensor], device: torch.device) -> Capture:
         """Record the function for inputs like these; `changes` and the generators are left as they were."""
         buffers = tuple(value.detach().clone(memory_format=torch.contiguous_format) for value in inputs)
         before = [value.detach().clone() for value in changes]
@@ -134,7 +145,7 @@ class Captured:
             raise CaptureError(f"{self._name} cannot be captured for {shapes}: {error}") from error.__cause__
         finally:
             undo()
-        return _Capture(buffers, tuple(output.detach() for output in outputs), replay)
+        return Capture(buffers, tuple(output.detach() for output in outputs), replay)
 
     @property
     def _name(self) -> str:
@@ -149,7 +160,7 @@ def _record_graph(
 ) -> tuple[Outputs, Callable[[], None]]:
     """Return the outputs of a CUDA graph of the function, and what replays it."""
     with torch.cuda.device(device):
-        stream = torch.cuda.Stream(device)  # warm-up and capture on one: libraries keep handles for each stream
+        stream = _side_stream(device)
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
             for _ in range(WARM_UPS):
@@ -160,14 +171,31 @@ def _record_graph(
         for generator in generators:
             graph.register_generator_state(generator)
         before = torch.cuda.current_stream(device)
+        gc.collect()  # a graph that nobody uses any more must not be freed while another is captured
         try:
             with torch.cuda.graph(graph, stream=stream):
                 outputs = function()
         except Exception as error:
+            _settle(stream, device, generators)
             torch.cuda.set_stream(before)  # torch.cuda.graph stays on its own stream when it fails
             cause = error.__context__ or error  # what the end of a failed capture says is less than what made it fail
             raise CaptureError(str(cause).partition("\n")[0]) from cause
     return outputs, graph.replay
+
+
+@lru_cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the stream on which functions are warmed up and captured: one, since libraries keep memory for each."""
+    return torch.cuda.Stream(device)
+
+
+def _settle(stream: torch.cuda.Stream, device: torch.device, generators: Sequence[torch.Generator]) -> None:
+    """Capture next to nothing, because until a capture ends well, generators that took part in one give no numbers."""
+    graph = torch.cuda.CUDAGraph()
+    for generator in generators:
+        graph.register_generator_state(generator)
+    with contextlib.suppress(Exception), torch.cuda.graph(graph, stream=stream):
+        torch.zeros(1, device=device)
 
 
 def _record_call(

@@ -104,6 +104,18 @@ class TestState:
         recorded = captured.WARM_UPS + 1
         assert counter.calls == (recorded if how == "replayed" else recorded + 5)
 
+    def test_preparing_runs_nothing_and_a_loop_replays(self, how):
+        counter = Counter()
+        function = Captured(counter.add, changes=lambda: [counter.value])
+        capture = function.prepare(torch.ones(1))
+        assert counter.value.item() == 0
+        for number in (1.0, 2.0, 4.0):
+            capture.inputs[0].fill_(number)
+            capture.replay()
+        assert counter.value.item() == 7
+        assert [output.item() for output in capture.outputs] == [14, 5]
+        assert function.prepare(torch.zeros(1)) is capture
+
     def test_a_state_that_was_replaced_is_noticed(self, how):
         counter = Counter()
         function = Captured(counter.add, changes=lambda: [counter.value])
@@ -278,7 +290,7 @@ class Card:
         main = Main()
         inspect.signature(torch.cuda.graph).bind(Graph(), stream=Stream(0))
         self.events.clear()
-        monkeypatch.setattr(torch.cuda, "Stream", Stream)
+        monkeypatch.setattr(captured, "_side_stream", Stream)
         monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
         monkeypatch.setattr(torch.cuda, "graph", graph)
         monkeypatch.setattr(torch.cuda, "stream", use)
@@ -319,8 +331,10 @@ class TestOrderOnACard:
             return ()
 
         with pytest.raises(CaptureError, match=r"\Aoperation not permitted when stream is capturing\Z"):
-            self.record(card, fails_when_captured)
-        assert card.events[-1] == "back to main stream"
+            self.record(card, fails_when_captured, [torch.Generator()])
+        # torch's generators wait for a capture that ends well, so another is begun
+        register, capture = "register generator", "capture on side stream"
+        assert card.events[-6:] == [register, capture, "run", register, capture, "back to main stream"]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -345,3 +359,4 @@ def test_a_graph_on_a_gpu():
     with pytest.raises(CaptureError, match="cannot be captured"):
         Captured(lambda x: (x * x.sum().item(),))(torch.ones(2, device="cuda"))
     assert function(torch.zeros(1, device="cuda"))[0].item() == 14
+    assert bool((torch.rand(100, device="cuda") != torch.rand(100, device="cuda")).any())  # generators still work

@@ -7,6 +7,7 @@ rollout, as in `sample_uniforms`; D, the streams of random numbers.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ class CapturedRollouts:
     def __init__(self, tables: Tables, most: int = 4) -> None:
         self.tables = tables
         self.random_start = bool((tables.start.amax(1) < 1).any())
-        self.walks: Kept[_Walk] = Kept(most)
+        self.walks: Kept[_Replays] = Kept(most)
 
     def roll_out(self, log_policy: Tensor, uniforms: Tensor, streams: Sequence[int]) -> Group:
         """Return the group (R, B, N) of R policies (R, T, B, S, A), of which run r uses `uniforms[streams[r]]`.
@@ -35,17 +36,33 @@ class CapturedRollouts:
         `backward` raises `InputError`.
         """
         key = (log_policy.shape, log_policy.dtype, uniforms.shape)
-        walk = self.walks.get(key, lambda: _Walk(self.tables, log_policy, uniforms, random_start=self.random_start))
+        walk = self.walks.get(key, lambda: self._make(log_policy, uniforms))
         stream = torch.tensor(list(streams), device=log_policy.device)
         log_probs, rewards, lengths = _Replayed.apply(log_policy, uniforms, stream, walk)
         return Group(rewards, log_probs, lengths)
+
+    def _make(self, log_policy: Tensor, uniforms: Tensor) -> "_Replays":
+        """Return what walks such policies with so many random numbers."""
+        walk = _Walk(self.tables, log_policy, uniforms, random_start=self.random_start)
+        forward = Captured(walk.walk, reads=lambda: [walk.cells], most=1)
+        return _Replays(forward, Captured(walk.scatter, reads=lambda: [walk.cells], most=1))
+
+
+@dataclass
+class _Replays:
+    """A walk and its gradient."""
+
+    forward: Captured
+    backward: Captured
+    turn: int = 0
+    """Number of walks so far: a gradient must be asked for before the next."""
 
 
 class _Replayed(torch.autograd.Function):
     """Rollouts by one replay, and the gradient of their log-probabilities by another."""
 
     @staticmethod
-    def forward(ctx: Any, log_policy: Tensor, uniforms: Tensor, stream: Tensor, walk: "_Walk") -> Any:
+    def forward(ctx: Any, log_policy: Tensor, uniforms: Tensor, stream: Tensor, walk: _Replays) -> Any:
         rewards, lengths, log_probs = (part.clone() for part in walk.forward(log_policy, uniforms, stream))
         walk.turn += 1
         ctx.walk, ctx.turn = walk, walk.turn
@@ -63,7 +80,7 @@ class _Walk:
     """R B N rollouts of one shape. The rows of the policy's table are W cells wide, as in `rollout`."""
 
     def __init__(self, tables: Tables, log_policy: Tensor, uniforms: Tensor, *, random_start: bool) -> None:
-        self.tables, self.random_start, self.turn = tables, random_start, 0
+        self.tables, self.random_start = tables, random_start
         self.runs, times, count, states, actions = self.shape = log_policy.shape
         self.dtype, self.width, self.states = log_policy.dtype, _power_of_two(actions), count * states
         self.active = tables.active.flatten().repeat_interleave(self.width).repeat(self.runs)  # one entry a cell
@@ -76,8 +93,6 @@ class _Walk:
         rollouts = self.runs * count * uniforms.shape[3]
         integer = torch.int32 if times * len(self.active) < 2**31 else torch.int64
         self.cells = torch.zeros(tables.horizon, rollouts, dtype=integer, device=tables.device)
-        self.forward = Captured(self.walk, changes=lambda: [self.cells], most=1)
-        self.backward = Captured(self.scatter, reads=lambda: [self.cells], most=1)
 
     def walk(self, log_policy: Tensor, uniforms: Tensor, stream: Tensor) -> Outputs:
         """Return rewards, lengths and log-probabilities (R, B, N), and note the cells; this is what is captured."""

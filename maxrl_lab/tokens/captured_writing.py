@@ -53,7 +53,7 @@ class CapturedWriting:
             got = f"top_p {writing.top_p:g} and {policy.shape.vocabulary} words"
             raise InputError(f"captured sampling takes top_p 1 or at most {_LARGEST_VOCABULARY} words, got {got}")
         self.policy, self.writing = policy, writing
-        self.decoders: Kept[_Decoder] = Kept(most)
+        self.decoders: Kept[tuple[_Decoder, Captured]] = Kept(most)
 
     @torch.no_grad()
     def write(self, prompts: Prompts, rollouts: int, stream: torch.Generator | None) -> Answers:
@@ -79,12 +79,28 @@ class CapturedWriting:
         """Return N answers of each prompt of the prefix."""
         keys = prefix.keys[0]
         key = (keys.shape, keys.dtype, keys.device, prefix.logits.dtype, rollouts, uniforms is None)
-        make = lambda: _Decoder(self.policy, self.writing, prefix, rollouts, greedy=uniforms is None)  # noqa: E731
-        return self.decoders.get(key, make).sample(prefix, uniforms)
+        decoder, step = self.decoders.get(key, lambda: self._make(prefix, rollouts, greedy=uniforms is None))
+        decoder.begin(prefix, uniforms)
+        looks = _STEPS_BETWEEN_LOOKS if keys.device.type == "cuda" else 1
+        capture = None
+        for time in range(self.writing.answer_length - 1):
+            if time % looks == 0 and bool(decoder.answers.ended.all()):
+                break
+            capture = capture or step.prepare()
+            capture.replay()
+        return Answers(*(part.clone() for part in decoder.answers))
+
+    def _make(self, prefix: Prefix, rollouts: int, *, greedy: bool) -> "tuple[_Decoder, Captured]":
+        """Return a decoder for such prompts, and its step."""
+        decoder = _Decoder(self.policy, self.writing, prefix, rollouts, greedy=greedy)
+        # a token's keys and values are written before they are seen, so recording may leave any there
+        changes = [decoder.time, decoder.token, *decoder.answers]
+        step = Captured(decoder.advance, changes=lambda: changes, reads=lambda: [*decoder.policy.parameters()], most=2)
+        return decoder, step
 
 
 class _Decoder:
-    """B N answers under way, in tensors that stay where they are; `step` writes the next token of each."""
+    """B N answers under way, in tensors that stay where they are."""
 
     def __init__(self, policy: Transformer, writing: Writing, prefix: Prefix, rollouts: int, *, greedy: bool) -> None:
         like, tokens = prefix.keys[0], writing.answer_length
@@ -109,23 +125,6 @@ class _Decoder:
             worth,
             torch.zeros_like(worth),
         )
-        # a token's keys and values are written before they are seen, so recording may leave any there
-        self.step = Captured(
-            self.advance,
-            changes=lambda: [self.time, self.token, *self.answers],
-            reads=lambda: [*policy.parameters()],
-            most=2,
-        )
-
-    def sample(self, prefix: Prefix, uniforms: Tensor | None) -> Answers:
-        """Return the answers to prompts like those that the decoder was made for."""
-        self._begin(prefix, uniforms)
-        looks = _STEPS_BETWEEN_LOOKS if self.token.device.type == "cuda" else 1
-        for time in range(self.writing.answer_length - 1):
-            if time % looks == 0 and bool(self.answers.ended.all()):
-                break
-            self.step()
-        return Answers(*(part.clone() for part in self.answers))
 
     def advance(self) -> Outputs:
         """Run the policy on the newest token of every answer, and write the next one; this is what is captured."""
@@ -144,7 +143,7 @@ class _Decoder:
             self._append(logits)
         return ()
 
-    def _begin(self, prefix: Prefix, uniforms: Tensor | None) -> None:
+    def begin(self, prefix: Prefix, uniforms: Tensor | None) -> None:
         """Take up other prompts and random numbers, and write the first token of every answer."""
         pairs = [*zip(self.prefix_keys, prefix.keys, strict=True), *zip(self.prefix_values, prefix.values, strict=True)]
         for target, source in (*pairs, (self.prompt_lengths, prefix.lengths)):

@@ -193,7 +193,7 @@ def test_every_tensor_is_on_the_policys_device(monkeypatch):
     numbers, policy = torch.zeros(2, 5, 7, device="meta"), policy.to("meta")
     with torch.no_grad(), OneDevice():
         decoder = captured_writing._Decoder(policy, writing, there, 5, greedy=False)
-        decoder._begin(there, numbers)
+        decoder.begin(there, numbers)
         decoder.advance()
 
 
