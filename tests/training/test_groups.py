@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from maxrl_lab.training.groups import Group
+from maxrl_lab.training.groups import DivergedError, Group
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.float32, torch.float64])
@@ -88,6 +88,12 @@ def test_groups_of_different_sizes_are_refused(refuses):
         Group(torch.zeros(2, 3), torch.zeros(2, 3), counts=counts)
     with refuses("counts must have the rewards' shape (2, 3), got (1, 3)"):
         Group(torch.zeros(2, 3), torch.zeros(2, 3), counts=counts[:1])
+
+
+def test_a_run_that_has_diverged_is_named_with_its_updates():
+    error = DivergedError(3, 12)
+    assert (error.run, error.step) == (3, 12)
+    assert str(error) == "the policy of run 3 is NaN after 12 updates: it has diverged"
 
 
 def test_a_group_is_frozen():

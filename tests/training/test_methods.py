@@ -135,6 +135,13 @@ class TestExactLoss:
             "resampled_grpo",
         }
 
+    @pytest.mark.parametrize("leading", [(), (2,), (2, 3)])
+    def test_tasks_are_the_last_axis_whatever_leads(self, leading):
+        # slopes 1 and 3 at log p = -1 and -2: -(-1 - 6) / 2
+        log_pass_rate = torch.tensor([-1.0, -2.0]).expand(*leading, 2)
+        slope = torch.tensor([1.0, 3.0], dtype=torch.float64).expand(*leading, 2)
+        assert torch.equal(methods.exact_loss(log_pass_rate, slope), torch.full(leading, 3.5))
+
     def test_a_log_pass_rate_rounded_above_zero_is_taken_as_certain(self):
         # log_softmax in float32 may return +1e-8.
         log_pass_rate = torch.tensor([[1e-7]], requires_grad=True)

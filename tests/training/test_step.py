@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
-from small_problem import SmallProblem
+from small_problem import INPUTS, SmallProblem
 
 from maxrl_lab.classification import ClassificationBatch
+from maxrl_lab.randomness import generator
 from maxrl_lab.training.methods import Exact, Expected, Inverse, Sampled
 from maxrl_lab.training.step import run_losses, take_step
 
@@ -75,6 +76,13 @@ class TestLosses:
         others = [Sampled("grpo", 16), Sampled("maxrl", 16), Sampled("rloo", 4), MIXED[1]]
         run_losses(among_others, others)
         assert torch.equal(alone.of_run(0), among_others.of_run(1))
+
+    def test_the_address_of_the_random_numbers_is_seed_step_and_number_of_rollouts(self):
+        # Published rows can be made again only while it stays what it is. No number is within a step of a threshold.
+        batch = SmallProblem([9, 5]).batch(3)
+        uniforms = torch.rand(INPUTS, 16, generator=generator("rollouts", 5, 3, 16))
+        classes = torch.searchsorted(batch.log_probs[1].detach().exp().cumsum(-1).float(), uniforms, right=True)
+        assert torch.equal(batch.rollout([1], 16).rewards[0], classes == batch.labels[1, :, None])
 
     def test_all_runs_with_one_n_are_rolled_out_at_once_and_exact_ones_not_at_all(self):
         batch = recording(SmallProblem(range(len(MIXED))))
