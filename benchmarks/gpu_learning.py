@@ -93,7 +93,7 @@ def _affordable(work: Work, study: Any, base: Transformer) -> int:
         update_once = _learn_in(work, study, copy.deepcopy(base), precision)
         update_once(0, 0)
         an_update += work.seconds(partial(update_once, 0, 1))
-    return min(work.sizes.paired_updates, int((0.8 * work.left - 3 * measuring) / an_update))
+    return max(0, min(work.sizes.paired_updates, int((0.8 * work.left - 3 * measuring) / an_update)))
 
 
 def _learn_in(work: Work, study: Any, policy: Transformer, precision: str) -> Callable[[int, int], Row]:
@@ -143,7 +143,9 @@ def _pretrained(work: Work, preset: str, seconds: float) -> tuple[Any, Transform
         def progress(self, name: str) -> Callable[[Iterable[Any]], Iterable[Any]]:  # noqa: ARG002
             return lambda items: takewhile(lambda _: time.monotonic() < end, items)
 
-    settings = replace(PRESETS[preset], processes=1)
+    settings = PRESETS[preset]
+    memory = max(settings.memory, min(4.0, work.memory))  # `standard` is for processors, where small parts are quicker
+    settings = replace(settings, processes=1, memory=memory)
     with tempfile.TemporaryDirectory() as folder:
         study = settings.study(Timed(work.device, Checkpoint(Path(folder) / "state"), quiet=True))
         start = time.monotonic()

@@ -1,6 +1,7 @@
 """The benchmarks of rollouts and of batching run at their smallest sizes, and what they print adds up."""
 
 import copy
+import dataclasses
 import json
 import re
 import subprocess
@@ -304,6 +305,13 @@ class TestGpu:
         for row in pairs:
             assert all(0 <= row[name] <= 1 for name in ("pass_at_1", "pass_at_1_float32", "pass_at_1_bfloat16"))
             assert min(row["seconds_float32"], row["seconds_bfloat16"]) > 0
+
+    def test_pairs_are_as_long_as_time_allows(self):
+        learning = gpu.gpu_learning
+        work = gpu.Work(gpu.TINY, torch.device("cpu"), time.monotonic() + 60, {"sections": {}})
+        study, base, _ = learning._pretrained(work, "smoke", 20.0)
+        assert learning._affordable(dataclasses.replace(work, end=time.monotonic() + 600), study, base) == 2
+        assert learning._affordable(dataclasses.replace(work, end=time.monotonic()), study, base) == 0
 
     def test_the_two_of_a_pair_differ_in_precision_alone(self, monkeypatch):
         """Twice the same precision gives the same policy twice; every other answer is right, so that it learns."""

@@ -126,6 +126,18 @@ class TestGradient:
         gradient.accumulate(prompts, answers, self.slopes())
         assert close(flat(gradient.totals), 2 * once)
 
+    def test_parameters_that_have_moved_are_noticed(self, how):
+        policy = small_policy()
+        prompts, answers = Prompts(*random_prompts(self.LENGTHS[0])), some_answers(self.LENGTHS[1])
+        gradient = CapturedGradient(policy, WRITING)
+        gradient.accumulate(prompts, answers, self.slopes())
+        for parameter in policy.parameters():  # as `policy.to` does
+            parameter.data = parameter.data * 0.9
+        gradient.zero()
+        gradient.accumulate(prompts, answers, self.slopes())
+        wanted = self.ordinary(policy, prompts, answers, WRITING, self.slopes(), torch.zeros(5, 3))
+        assert close(flat(gradient.totals), wanted)
+
     def test_answers_of_one_token(self, how):
         policy, prompts = small_policy(), Prompts(*random_prompts([3, 6]))
         answers = some_answers([[1, 1], [1, 1]])

@@ -89,6 +89,17 @@ def test_a_policy_that_learns_is_followed(how):
     assert not torch.equal(before.tokens, after.tokens)
 
 
+def test_parameters_that_have_moved_are_noticed(how):
+    policy, writing = small_policy(), Writing(7, END)
+    writer, prompts = CapturedWriting(policy, writing), Prompts(*random_prompts([3, 6, 2, 4]))
+    before = writer.write(prompts, 5, stream())
+    for parameter in policy.parameters():  # as `policy.to` does
+        parameter.data = parameter.data + 0.3 * torch.randn(parameter.shape, generator=stream(9))
+    after = writer.write(prompts, 5, stream())
+    assert same(after, write(policy, prompts, 5, writing, stream()))
+    assert not torch.equal(before.tokens, after.tokens)
+
+
 def test_other_shapes_in_between(how):
     policy, writing = small_policy(), Writing(7, END)
     writer = CapturedWriting(policy, writing, most=2)
@@ -102,7 +113,7 @@ def test_what_does_not_fit_into_memory_is_written_in_parts(how):
     policy, prompts = small_policy(), Prompts(*random_prompts([3, 6, 2, 4, 5]))
     # a prompt of 6 needs 4 * 6 * (2 * 2 * 2 * 4 + 4 * 40) bytes, an answer 4 * (2 * 32 * 7 + 8 * 40)
     one_prompt, one_answer = 4 * 6 * 192, 4 * (2 * 32 * 7 + 8 * 40)
-    for answers, prompts_at_once in ((3, 1), (5, 2)):
+    for answers, prompts_at_once in ((2, 1), (5, 2)):  # 2, 2 and 1 answers of each prompt; 2, 2 and 1 prompts
         memory = prompts_at_once * (one_prompt + answers * one_answer + 1) / 2**30
         writing = Writing(7, END, memory=memory)
         writer = CapturedWriting(policy, writing)
