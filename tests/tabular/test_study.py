@@ -5,14 +5,16 @@ import itertools
 
 import pytest
 import torch
-from small_navigation import GRID, context_in, doubled
+from small_navigation import GRID, doubled
 from small_worlds import corridor
 from torch import nn
 from torch.func import functional_call, jvp
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from experiments.navigation._shared import minigrid_world
+from maxrl_lab.randomness import generator
 from maxrl_lab.runs.checkpoint import Checkpoint
+from maxrl_lab.runs.context import Context
 from maxrl_lab.tabular.batch import TabularBatch
 from maxrl_lab.tabular.study import Split, World, compare_on, pass_rates, train
 from maxrl_lab.training import fit
@@ -62,14 +64,40 @@ class TestOwnWorld:
         assert pass_rates(world.stack([0]), world.train).item() < 0.9
         assert pass_rates(stack, world.train).item() > 0.999
 
+    def test_a_world_moves_with_all_that_it_holds(self):
+        world = corridor_world()
+        splits = {"train": dataclasses.replace(world.train, rows_per_input=4), "held_out": world.train}
+        world = dataclasses.replace(world, splits=splits, tasks_per_update=1, seed=9)
+        moved = world.to(torch.device("meta"))
+        assert list(moved.splits) == ["train", "held_out"]
+        for split in moved.splits.values():
+            assert all(value.is_meta for value in (split.tables.successors, split.inputs, split.rows))
+        assert (moved.train.difficulty, moved.train.rows_per_input) == (("all",), 4)
+        assert (moved.network, moved.tasks_per_update, moved.seed) == (world.network, 1, 9)
+        assert all(parameter.is_meta for parameter in moved.stack([0, 1]).parameters())
+
+    def test_pass_rates_of_a_network_that_has_diverged_name_the_updates(self, refuses):
+        world = corridor_world()
+        stack = world.stack([0, 1])
+        with torch.no_grad():
+            stack.networks[1].weight[0, 2] = torch.nan
+        for step in (0, 7):
+            for rates in (world.pass_rates, lambda stack, *step: pass_rates(stack, world.train, *step)):
+                with refuses(f"the policy of run 1 is NaN after {step} updates: it has diverged"):
+                    rates(stack, *([step] if step else []))  # 0 if it is not told
+
     def test_a_comparison_chooses_the_better_rate_and_measures_the_reported_runs(self, tmp_path):
         # By hand: one step of SGD on log p at a rate of 0 nearly leaves the policy as it was, at 1 it improves it.
         world = corridor_world()
-        made = []
+        made, bars = [], []
 
         def worlds(seed):
             made.append(seed)
             return world
+
+        class Named(Context):
+            def progress(self, name):
+                return lambda steps: bars.append((name, list(steps))) or steps
 
         compared = compare_on(
             worlds,
@@ -88,9 +116,14 @@ class TestOwnWorld:
             },
             name="corridor",
             at_once=3,
-            context=context_in(tmp_path),
+            context=Named(torch.device("cpu"), Checkpoint(tmp_path / "unfinished")),
         )
         assert made == [2, 3, 4, 0, 1]  # a world for each seed, made when it is needed
+        blocks = [f"sweep-seed-{seed}-{block}" for seed in (2, 3, 4) for block in (1, 2)]  # 4 runs, 3 at once
+        blocks = [f"corridor-{block}" for block in (*blocks, "report-seed-0-1", "report-seed-1-1")]
+        assert bars == [(block, [0]) for block in blocks]
+        assert {file.name for file in (tmp_path / "unfinished").iterdir()} == {f"{block}.pt" for block in blocks}
+        assert {row["step"] for row in compared.sweep} == {1}
         assert len(compared.sweep) == 2 * 2 * 3
         assert {row["seed"] for row in compared.sweep} == {2, 3, 4}
         assert set(compared.best.values()) == {1.0}
@@ -129,6 +162,16 @@ class TestTasksOfAnUpdate:
         )
         again = [batch.inputs for batch in self.batches(self.WORLD)]
         assert all(torch.equal(mine.inputs, same) for mine, same in zip(self.batches(self.WORLD), again, strict=True))
+
+    def test_the_address_of_the_sample_is_seed_and_step(self):
+        # Published rows can be made again only while it stays what it is.
+        order = torch.randperm(10, generator=generator("tasks", self.WORLD.seed, 7))
+        wanted = self.WORLD.train.select(sorted(order[:4].tolist()))
+        batch = self.WORLD.batch(7)
+        assert torch.equal(
+            batch.inputs[batch.rows // batch.rows_per_input], wanted.inputs[wanted.rows // wanted.rows_per_input]
+        )
+        assert batch.difficulty == wanted.difficulty
 
     @pytest.mark.parametrize("policy", ["convolutional", "perceptron"])
     def test_have_the_pass_rates_that_they_have_among_all(self, policy):

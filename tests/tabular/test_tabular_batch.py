@@ -13,6 +13,7 @@ from small_worlds import (
 )
 
 from maxrl_lab import exact, objectives
+from maxrl_lab.randomness import generator
 from maxrl_lab.tabular.batch import DivergedError, TabularBatch
 from maxrl_lab.training.methods import Exact, Expected, Sampled
 from maxrl_lab.training.step import run_losses
@@ -80,6 +81,14 @@ class TestBatch:
         rewards = [self.same_policy([1], step).rollout([0], 64).rewards for step in (4, 4, 5)]
         assert torch.equal(rewards[0], rewards[1])
         assert not torch.equal(rewards[0], rewards[2])
+
+    def test_the_address_of_the_random_numbers_is_seed_step_and_number_of_rollouts(self):
+        # Published rows can be made again only while it stays what it is.
+        group = self.same_policy([9, 5], step=3).rollout([1], 64)
+        policy = self.same_policy([0]).log_policy[0]
+        wanted = WORLDS["slippery"].rollout(policy, 64, generator("rollouts", 5, 3, 64))
+        assert torch.equal(group.log_probs[0], wanted.log_probs)
+        assert torch.equal(group.lengths[0], wanted.lengths)
 
     @pytest.mark.parametrize("times", [1, 4])
     def test_log_pass_rates_are_those_of_the_enumeration(self, times):

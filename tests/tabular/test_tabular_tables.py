@@ -139,6 +139,32 @@ class TestRefusals:
             with refuses(f"observations must lie in 0..1, got {wrong}"):
                 replace(corridor(), observations=altered(rows, ((0, 2), wrong)), features=features)
 
+    @pytest.mark.parametrize(
+        ("name", "dtype", "wanted"),
+        [
+            ("successors", torch.int32, "torch.int64"),
+            ("observations", torch.int32, "torch.int64"),
+            ("success", torch.uint8, "torch.bool"),
+            ("failure", torch.int64, "torch.bool"),
+            ("start", torch.float16, "torch.float32 or torch.float64"),
+            ("probabilities", torch.bfloat16, "torch.float32 or torch.float64"),
+        ],
+    )
+    def test_types(self, refuses, name, dtype, wanted):
+        tasks = observed(slippery(), torch.eye(4))
+        with refuses(f"{name} must be of type {wanted}, got {dtype}"):
+            replace(tasks, **{name: getattr(tasks, name).to(dtype)})
+
+    @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-9)])
+    def test_distributions_may_be_off_by_the_rounding_of_their_type(self, dtype, tolerance):
+        tasks = corridor()
+        for share in (0.8, -0.8):
+            start = (tasks.start * (1 + share * tolerance)).to(dtype)
+            assert torch.equal(replace(tasks, start=start).start, start)
+        for share in (1.2, -1.2):
+            with pytest.raises(ValueError, match="start must be >= 0 and sum to 1"):
+                replace(tasks, start=(tasks.start * (1 + share * tolerance)).to(dtype))
+
     @pytest.mark.parametrize("horizon", [0, -3, 2.0, True, None])
     def test_horizons_that_are_no_number_of_steps(self, refuses, horizon):
         with refuses(f"horizon must be a whole number >= 1, got {horizon!r}"):
@@ -206,6 +232,14 @@ class TestRefusals:
         if len(shape) < 5:
             with refuses(message):
                 tasks.moments(log_policy)
+
+    def test_policies_may_be_off_by_the_rounding_of_single_precision(self):
+        tasks = corridor()  # 2 actions: up to 2e-5
+        for share in (1.8e-5, -1.8e-5):
+            assert tasks.pass_rate(random_policy(tasks) + share).isfinite()
+        for share in (2.2e-5, -2.2e-5):
+            with pytest.raises(ValueError, match=r"sum to 1, got (1.00002|0.999978) in state 0\Z"):
+                tasks.pass_rate(random_policy(tasks) + share)
 
     def test_policies_with_nan(self, refuses):
         log_policy = altered(random_policy(corridor()), ((0, 0, 2, 1), torch.nan))

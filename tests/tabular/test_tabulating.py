@@ -452,6 +452,10 @@ class TestRefusals:
         env = wrappers.TransformObservation(Corridor(), lambda cell: cell + 3, spaces.Discrete(4))
         with refuses("expected an observation in Discrete(4), got 4"):
             tabulate(env, key=key, horizon=20)
+        parts = spaces.Dict({"cell": spaces.Discrete(4)})
+        env = wrappers.TransformObservation(Corridor(), lambda cell: {"half": cell}, parts)
+        with refuses("expected an observation in Dict('cell': Discrete(4)), got {'half': 1}: 'cell'"):
+            tabulate(env, key=key, horizon=20)
         env = wrappers.TransformObservation(Corridor(), lambda cell: np.zeros(cell), spaces.Box(0, 1, (3,)))
         with pytest.raises(ValueError, match=re.escape("expected an observation of 3 numbers, got (1,) from Box")):
             tabulate(env, key=key, horizon=20)
