@@ -41,7 +41,8 @@ def list_experiments(arguments: Sequence[str]) -> int:
 
 def run_experiment(arguments: Sequence[str]) -> int:
     """Run one experiment, draw its figure and print its table."""
-    from maxrl_lab.runs.live import WRITERS
+    with importing():
+        from maxrl_lab.runs.live import WRITERS
 
     entry = _entry("run", arguments)
     defaults = settings_of(entry, _preset(entry, arguments))
@@ -74,7 +75,8 @@ def draw_experiment(arguments: Sequence[str]) -> int:
 
 def reproduce(arguments: Sequence[str]) -> int:
     """Run and draw every experiment that needs no extra; end with a table of what was made, and a report."""
-    from experiments import _reproduce
+    with importing():
+        from experiments import _reproduce
 
     parser = Parser("maxrl-lab reproduce", "run and draw every experiment that needs no extra, and write a report")
     add_place_flags(parser)
@@ -89,7 +91,8 @@ def reproduce(arguments: Sequence[str]) -> int:
 
 def judge_claims(arguments: Sequence[str]) -> int:
     """Print every claim that finished runs decide, with its verdict."""
-    from experiments import _pages, _verdicts
+    with importing():
+        from experiments import _pages, _verdicts
 
     parser = Parser("maxrl-lab claims", "every claim that finished runs decide, with its verdict")
     _add_names(parser)
@@ -114,7 +117,8 @@ def judge_claims(arguments: Sequence[str]) -> int:
 
 def report(arguments: Sequence[str]) -> int:
     """Write one HTML file with the claims, pictures, numbers, settings and provenance of finished runs."""
-    from experiments import _reproduce, _verdicts
+    with importing():
+        from experiments import _reproduce, _verdicts
 
     parser = Parser("maxrl-lab report", "one HTML file with all that finished runs show; it needs no network")
     _add_names(parser)
@@ -129,7 +133,8 @@ def report(arguments: Sequence[str]) -> int:
 
 def publish(arguments: Sequence[str]) -> int:
     """Put the rows of finished runs, compressed, and their pictures into the gallery, and their claims into pages."""
-    from experiments import _pages, _publish, _runs, _verdicts
+    with importing():
+        from experiments import _pages, _publish, _runs, _verdicts
 
     parser = Parser("maxrl-lab publish", "the rows and pictures of finished runs become those of the repository")
     _add_names(parser)
@@ -147,9 +152,10 @@ def publish(arguments: Sequence[str]) -> int:
 
 def rates(arguments: Sequence[str]) -> int:
     """Write the learning rates that finished runs have chosen to rates.json, for presets that sweep nothing."""
-    from experiments import _rates
-    from experiments._shared import RATES
-    from maxrl_lab.runs.files import read_json, write_json
+    with importing():
+        from experiments import _rates
+        from experiments._shared import RATES
+        from maxrl_lab.runs.files import read_json, write_json
 
     parser = Parser("maxrl-lab rates", "the learning rates that finished runs have chosen become those of `quick`")
     _add_names(parser)
@@ -195,9 +201,8 @@ def _files(tables: Iterable[str]) -> str:
 def _entry(command: str, arguments: Sequence[str]) -> Entry:
     """The experiment that the first argument names, imported with its figure."""
     entry = specs.lookup(EXPERIMENTS, "experiment", first_name(command, EXPERIMENTS, arguments))
-    with importing():
-        entry.load()
-        entry.figure()
+    entry.load()
+    entry.figure()
     return entry
 
 

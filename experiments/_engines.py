@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from experiments.catalogue import Entry
 from maxrl_lab.errors import InputError
+from maxrl_lab.terminal import importing
 
 
 def add_engine_flags(parser: argparse.ArgumentParser) -> None:
@@ -37,9 +38,10 @@ def engine_of(entries: Sequence[Entry], flags: argparse.Namespace) -> Iterator[N
             f"{entries[0].name} trains all its runs as one program, and has no jobs for --engine ray to hand out; "
             "`maxrl-lab reproduce --engine ray` makes whole experiments side by side"
         )
-    from maxrl_lab.runs import workers
-    from maxrl_lab.runs.files import cache_folder
-    from maxrl_lab.runs.ray_engine import RayEngine
+    with importing():
+        from maxrl_lab.runs import workers
+        from maxrl_lab.runs.files import cache_folder
+        from maxrl_lab.runs.ray_engine import RayEngine
 
     modules = [entry.module for entry in entries]
     shared = (flags.out, cache_folder())

@@ -12,7 +12,7 @@ from experiments.catalogue import Entry
 from maxrl_lab.errors import InputError
 from maxrl_lab.extras import CHECKOUT
 from maxrl_lab.runs.fingerprint import fingerprint, name_files
-from maxrl_lab.terminal import within_memory
+from maxrl_lab.terminal import importing, within_memory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,10 +49,11 @@ class Run:
 
     def tables(self) -> "dict[str, pd.DataFrame]":
         """Run or continue the experiment; return its tables."""
-        from maxrl_lab.runs import live
-        from maxrl_lab.runs.context import Context, find_device
-        from maxrl_lab.runs.folder import execute
-        from maxrl_lab.threads import one_thread
+        with importing():
+            from maxrl_lab.runs import live
+            from maxrl_lab.runs.context import Context, find_device
+            from maxrl_lab.runs.folder import execute
+            from maxrl_lab.threads import one_thread
 
         flags, device = self.flags, find_device(self.flags.device)
         log, was_run = getattr(flags, "log", None), False
@@ -116,7 +117,8 @@ Made = tuple[Run, "Mapping[str, pd.DataFrame]"]
 
 def read_all(entries: Iterable[Entry], flags: argparse.Namespace) -> tuple[list[Made], dict[str, str]]:
     """Return the finished runs of these experiments, and for those that have none the reason."""
-    from maxrl_lab.runs.folder import is_complete
+    with importing():
+        from maxrl_lab.runs.folder import is_complete
 
     made: list[Made] = []
     missing = {}
@@ -133,7 +135,8 @@ def read_all(entries: Iterable[Entry], flags: argparse.Namespace) -> tuple[list[
 
 def read(entry: Entry, flags: argparse.Namespace) -> "tuple[Run, dict[str, pd.DataFrame]]":
     """Return a finished run and its tables; raise `InputError` if there is none, or one that other code has made."""
-    from maxrl_lab.runs.folder import read_settings_of, read_tables
+    with importing():
+        from maxrl_lab.runs.folder import read_settings_of, read_tables
 
     folder = folder_of(entry, flags)
     tables = read_tables(folder, code=None if shows_stale(flags) else fingerprint(entry.module))

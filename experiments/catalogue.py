@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from maxrl_lab import extras
+from maxrl_lab.terminal import importing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,11 +49,11 @@ class Entry:
         """Return the experiment's module; raise `InputError` if its extra is not installed."""
         if self.extra:
             extras.need(self.extra)
-        return importlib.import_module(self.module)
+        return _imported(self.module)
 
     def figure(self) -> ModuleType:
         """Return the module with `plot(tables, settings)` and `summarise(tables, settings)`."""
-        return importlib.import_module(f"figures.{self.room}.{self.name}")
+        return _imported(f"figures.{self.room}.{self.name}")
 
     def claims(self, tables: Mapping[str, "pd.DataFrame"], settings: Any) -> "list[Claim]":
         """Return what a run's rows decide: the claims of `experiments.<room>.claims.<name>`, none if there is none.
@@ -61,15 +62,18 @@ class Entry:
         """
         if not (Path(__file__).parent / self.room / "claims" / f"{self.name}.py").exists():
             return []
-        made: list[Claim] = importlib.import_module(f"experiments.{self.room}.claims.{self.name}").claims(
-            tables, settings
-        )
+        made: list[Claim] = _imported(f"experiments.{self.room}.claims.{self.name}").claims(tables, settings)
         return made
 
     def question(self) -> str:
         """Return the first line of the module's docstring, read from its source: importing takes seconds."""
         source = (Path(__file__).parent / self.room / f"{self.name}.py").read_text(encoding="utf-8")
         return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+
+
+def _imported(module: str) -> ModuleType:
+    with importing():
+        return importlib.import_module(module)
 
 
 EXPERIMENTS: dict[str, Entry] = {

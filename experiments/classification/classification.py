@@ -121,7 +121,7 @@ PRESETS = {
         test_images=50,
         measurements=2,
     ),
-    "quick": Settings(steps=400, fixed_rates=known_rates("classification")),
+    "quick": Settings(steps=400, seeds=3, fixed_rates=known_rates("classification")),
     "standard": Settings(),
     "full": Settings(
         learning_rates=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),

@@ -60,7 +60,7 @@ PRESETS = {
         rollouts=(4, 8),
         learning_rates=(0.003, 0.01),
     ),
-    "quick": Settings(fixed_rates=known_rates("navigation")),
+    "quick": Settings(estimators=METHODS, seeds=3, fixed_rates=known_rates("navigation")),
     "standard": Settings(seeds=10, sweep_seeds=3),
     "full": Settings(
         **LARGEST_GRID,

@@ -98,7 +98,7 @@ PRESETS = {
         learning_rates=(0.003, 0.01),
         coverage_ks=(1, 8),
     ),
-    "quick": Settings(fixed_rates=known_rates("navigation_generalisation")),
+    "quick": Settings(seeds=3, fixed_rates=known_rates("navigation_generalisation")),
     "standard": Settings(other_levels=(8, 200), seeds=10, sweep_seeds=3),
     "full": Settings(
         **LARGEST_GRID,

@@ -113,7 +113,7 @@ PRESETS = {
         steps=4,
         measurements=2,
     ),
-    "quick": Settings(fixed_rates=known_rates("navigation_likelihood")),
+    "quick": Settings(seeds=3, fixed_rates=known_rates("navigation_likelihood")),
     "standard": Settings(seeds=10, sweep_seeds=3),
     "full": Settings(
         size=13,

@@ -106,7 +106,7 @@ PRESETS = {
         sampled=10,
         kept=2,
     ),
-    "quick": Settings(fixed_rates=known_rates("trajectories")),
+    "quick": Settings(seeds=3, fixed_rates=known_rates("trajectories")),
     "standard": Settings(seeds=10, sweep_seeds=3),
     "full": Settings(
         size=17,

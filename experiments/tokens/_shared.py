@@ -63,7 +63,7 @@ class MazeSettings(KnownRates, TokenSettings, Mazes):
         return Study(self.task(), self, context)
 
 
-QUICK: dict[str, Any] = {"seeds": 3, "steps": 120, "held_out": 64}
+QUICK: dict[str, Any] = {"seeds": 3, "steps": 100, "held_out": 64}
 """Minutes: what differs from `standard`, beside the rates, which are those that `standard` chose."""
 SMOKE: dict[str, Any] = {**SMALLEST, "size": 7, "answer_length": 16, "sweep_seeds": 1, "sweep_steps": 0}
 """A few seconds."""

@@ -39,7 +39,7 @@ SWEPT = (
     "grpo | differential_smoothing:gamma=0.2",
 )
 """The same, with smaller and larger coefficients, and the form of order N/4 with the least noise."""
-FEW = ("rloo", "grpo", "grpo | differential_smoothing:gamma=0.05", "pkpo:k=N/2", "maxrl", "maxrl_leave_one_out")
+FEW = ("rloo", "grpo", "grpo | differential_smoothing:gamma=0.05", "pkpo:k=N/2", "maxrl")
 """Those that fit into a few minutes."""
 
 
