@@ -122,14 +122,10 @@ def test_difference_where_a_table_is_missing():
 
 def test_tables_of_the_same_bytes_share_a_letter():
     tables = versions.Tables()
-    other = {"rows": TABLE.replace("0.25", "0.26")}
-    assert [tables.letter("navigation", rows) for rows in ({"rows": TABLE}, other, {"rows": TABLE}, other)] == [
-        "A",
-        "B (1e-02)",
-        "A",
-        "B (1e-02)",
-    ]
-    assert tables.letter("coverage", other) == "A"  # another experiment has letters of its own
+    first, second, third = ({"rows": TABLE.replace("0.25", number)} for number in ("0.25", "0.26", "0.35"))
+    letters = [tables.letter("navigation", rows) for rows in (first, second, first, second, third)]
+    assert letters == ["A", "B (1e-02)", "A", "B (1e-02)", "C (1e-01)"]
+    assert tables.letter("coverage", second) == "A"  # another experiment has letters of its own
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a stand-in for Python that is a shell script")
