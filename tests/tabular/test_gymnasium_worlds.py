@@ -67,13 +67,6 @@ def test_observations_are_rows_of_a_type_that_torch_knows(name):
     assert row.dtype == dtype
 
 
-def test_an_observation_is_a_copy():
-    kept = np.zeros(2, dtype=np.float32)
-    row = observer(spaces.Box(0, 1, (2,)))(kept)
-    kept[0] = 1
-    assert row.tolist() == [0, 0]
-
-
 def test_the_parts_that_have_no_fixed_number_of_numbers_are_named(refuses):
     parts = {
         "a": spaces.Discrete(2),
