@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from maxrl_lab import specs
 from maxrl_lab.runs.command_line import guarded
+from maxrl_lab.terminal import importing
 
 
 def course(arguments: Sequence[str]) -> int:
@@ -33,7 +34,8 @@ def lesson(arguments: Sequence[str]) -> int:
 
 def explore(arguments: Sequence[str]) -> int:
     """Open the explorer page."""
-    from course.explorer import verb
+    with importing():
+        from course.explorer import verb
 
     return verb.main(arguments)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from maxrl_lab import extras
 from maxrl_lab.errors import InputError
 from maxrl_lab.runs.command_line import Parser
+from maxrl_lab.terminal import importing
 
 LESSONS = range(1, 6)
 
@@ -24,12 +25,14 @@ def course(arguments: Sequence[str]) -> int:
     if (flags.folder is None) == (flags.gradescope is None):
         raise InputError("give a folder for the exercises, or --gradescope FILE.zip")
     if flags.gradescope:
-        from course import autograder
+        with importing():
+            from course import autograder
 
         count = autograder.write(flags.gradescope)
         print(f"{flags.gradescope}: {count} files; upload it as the autograder of an assignment")
         return 0
-    from course import copy
+    with importing():
+        from course import copy
 
     files = copy.copy(flags.folder, flags.student)
     print(f"{flags.folder}: {', '.join(files)}")
@@ -39,10 +42,11 @@ def course(arguments: Sequence[str]) -> int:
 
 def grade(arguments: Sequence[str]) -> int:
     """Grade a folder of answers; return 0 if all points are earned, else 1."""
-    from course import copy, formats
-    from course import grade as grading
-    from course.exercises import EXERCISES
-    from course.parameters import parameters_of
+    with importing():
+        from course import copy, formats
+        from course import grade as grading
+        from course.exercises import EXERCISES
+        from course.parameters import parameters_of
 
     parser = Parser("maxrl-lab grade", "what is right in a folder of answers, what is wrong, and why")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="Folder with the files lesson_1.py to lesson_5.py.")
@@ -90,11 +94,12 @@ def lesson(arguments: Sequence[str]) -> int:
 
 def _practice(folder: Path, exercises: Sequence[str]) -> int:
     """Print what a plan reaches on levels that are not graded."""
-    from course.checks import budget
-    from course.exercises import EXERCISES
-    from course.sandbox.answers import Answers
-    from course.sandbox.process import Stopped
-    from course.wrong import WrongAnswerError
+    with importing():
+        from course.checks import budget
+        from course.exercises import EXERCISES
+        from course.sandbox.answers import Answers
+        from course.sandbox.process import Stopped
+        from course.wrong import WrongAnswerError
 
     if list(exercises) not in ([], ["budget"]):
         raise InputError("--practice belongs to the exercise budget")

@@ -14,6 +14,7 @@ import torch
 
 from maxrl_lab import terminal
 from maxrl_lab.errors import InputError
+from maxrl_lab.extras import CHECKOUT
 
 COMMAND = [sys.executable, "-m", "maxrl_lab.command"]
 
@@ -43,6 +44,52 @@ def test_an_interrupt_during_imports_ends_in_silence_and_is_never_swallowed():
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=50)
     assert (process.returncode, said) == (-signal.SIGINT, "")
+
+
+WATCHED_IMPORTS = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+LARGE = {"torch", "numpy", "scipy", "pandas", "matplotlib", "matplotlib.pyplot", "PIL", "gymnasium", "sklearn"}
+begun, open_to_interrupts = [], []
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name in LARGE:
+            begun.append(name)
+            if signal.getsignal(signal.SIGINT) is not signal.SIG_DFL:
+                open_to_interrupts.append(name)
+sys.meta_path.insert(0, Watch())
+from maxrl_lab.command import main
+try:
+    status = main(sys.argv[1:])
+except SystemExit as end:  # of --help
+    status = end.code
+print(status, bool(begun), open_to_interrupts, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "run weight_functions --help",
+        "draw weight_functions --reference --pictures .",
+        "claims weight_functions --reference",
+        "report weight_functions --reference --file report.html",
+        "reproduce --help",
+        "rates --help",
+        "audit maxrl --rollouts 4 --plot curve.png",
+        "course exercises",
+        "grade --help",
+    ],
+)
+def test_every_verb_imports_what_is_large_where_an_interrupt_ends_it_in_silence(arguments, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED_IMPORTS, *arguments.split()],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr.splitlines()[-1:] == ["0 True []"]
 
 
 def test_the_way_to_handle_an_interrupt_is_the_one_before():

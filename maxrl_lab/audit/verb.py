@@ -18,6 +18,7 @@ from maxrl_lab.audit.target import load
 from maxrl_lab.audit.verdict import Verdict, against_estimator, against_objective
 from maxrl_lab.errors import InputError
 from maxrl_lab.runs.command_line import Parser
+from maxrl_lab.terminal import importing
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -31,7 +32,8 @@ def main(arguments: Sequence[str]) -> int:
     report = _audited(flags)
     verdicts = _verdicts(flags, report)
     if flags.plot:
-        from maxrl_lab.audit import picture  # only now: it needs matplotlib, of the extra lab
+        with importing():
+            from maxrl_lab.audit import picture  # only now: it needs matplotlib, of the extra lab
 
         picture.save(report, flags.plot)
     print(_shown(flags, report, verdicts))
