@@ -7,7 +7,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 from replay import OneDevice, record_tape
-from small_policy import END, random_answers, random_prompts, small_policy
+from small_policy import END, random_answers, random_prompts, small_policy, watch_tokens
 
 from maxrl_lab import captured
 from maxrl_lab.captured import WARM_UPS
@@ -138,13 +138,15 @@ class TestGradient:
         wanted = self.ordinary(policy, prompts, answers, WRITING, self.slopes(), torch.zeros(5, 3))
         assert close(flat(gradient.totals), wanted)
 
-    def test_answers_of_one_token(self, how):
+    def test_answers_of_one_token(self, how, monkeypatch):
         policy, prompts = small_policy(), Prompts(*random_prompts([3, 6]))
         answers = some_answers([[1, 1], [1, 1]])
         slopes = torch.tensor([[1.0, -2], [0.5, 0]], dtype=torch.float64)
         gradient = CapturedGradient(policy, Writing(1, END))
         gradient.zero()
+        seen = watch_tokens(policy, monkeypatch)
         gradient.accumulate(prompts, answers, slopes, 0.3 * slopes)
+        assert set(seen) == {2 * 16}  # the prompts alone
         assert close(flat(gradient.totals), self.ordinary(policy, prompts, answers, WRITING, slopes, 0.3 * slopes))
 
     def test_what_stands_behind_an_answer_does_not_matter(self, how):
@@ -325,13 +327,17 @@ class TestRefused:
         with refuses("a policy learns from its whole distribution, expected top_p 1, got 0.9"):
             CapturedStep(policy, Writing(6, END, top_p=0.9), METHODS["rloo"], optimise(policy))
 
-    def test_a_policy_that_is_nan(self):
-        policy = small_policy()
+    @pytest.mark.parametrize("weight", ["norm", "embedding"])
+    def test_a_policy_that_is_nan(self, weight):
+        """All answers are NaN, or only those that have to do with word 3, which stands in the second prompt."""
+        policy, prompts = small_policy(tied=False), Prompts(torch.tensor([[1, 4], [1, 3]]), torch.tensor([2, 2]))
         with torch.no_grad():
-            policy.norm[0] = torch.nan
+            getattr(policy, weight)[3] = torch.nan
+        written = write(policy, prompts, 4, WRITING, generator("answers", 3, 7, 4))
+        assert bool(written.log_probs.isfinite().any()) == (weight == "embedding")
         step = CapturedStep(policy, WRITING, METHODS["rloo"], optimise(policy))
         with pytest.raises(DivergedError, match="the policy of run 0 is NaN after 7 updates"):
-            step.update(Prompts(*random_prompts([3, 6])), odd, 3, 7)
+            step.update(prompts, odd, 3, 7)
 
     def test_an_answer_that_does_not_fit(self):
         policy, prompts = small_policy(), Prompts(*random_prompts([3, 6]))
