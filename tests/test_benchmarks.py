@@ -265,8 +265,8 @@ class TestGpu:
         rows = [row for section in sections.values() for row in section]
         assert [(row["rollouts"], row["passed"]) for row in rows[6:]] == [(8, True), (16, True)]
         for row in rows:
-            assert 0 < row["floor_seconds"] < row["seconds"] < row["seconds_recording"]
-            assert row["ordinary_seconds"] > 0
+            assert 0 < row["floor_seconds"] < row["seconds"]
+            assert min(row["ordinary_seconds"], row["seconds_recording"]) > 0
             assert row["difference"] < (0.5 if row["passed"] is None else 1e-5)
         assert all(row["difference_of_moves"] < 1e-2 for row in sections["captured_update"])
 
