@@ -153,13 +153,16 @@ LOOK: Any = {
 def styled(plot: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
     """Return the plotting function with the lab's look; matplotlib's settings are the user's again when it returns.
 
-    Titles that are too wide for their figure, which has as many panels as there is to see, are broken into lines.
+    Titles that are too wide for their figure, which has as many panels as there is to see, are broken into lines. A
+    panel without any finite value, because every run has diverged, is empty.
     """
 
     @functools.wraps(plot)
     def look(*arguments: Arguments.args, **options: Arguments.kwargs) -> Figure:
         with mpl.rc_context(LOOK):
             figure = plot(*arguments, **options)
+            for ax in figure.axes:
+                keep_limits_positive(ax)
             break_titles(figure)
         return figure
 
@@ -336,11 +339,21 @@ def plain_x(ax: Axes, values: Iterable[float]) -> None:
     ax.set_xticks([], minor=True)
 
 
+def keep_limits_positive(ax: Axes) -> None:
+    """Give the logarithmic axes of a panel without a finite value limits around 1: its own are around 0."""
+    empty = not np.isfinite(ax.dataLim.get_points()).all()
+    for axis, set_limits in ((ax.xaxis, ax.set_xlim), (ax.yaxis, ax.set_ylim)):
+        low, high = axis.get_view_interval()
+        if empty and axis.get_scale() == "log" and low <= 0:
+            set_limits(0.1, max(high, 1.0))
+
+
 def legend_above_curves(ax: Axes, columns: int = 2, fontsize: float = 9) -> None:
     """Put the legend into the top of a panel, whose y-axis is stretched so that the legend covers no curve.
 
     The y-axis needs its scale first, linear or logarithmic.
     """
+    keep_limits_positive(ax)
     entries = len(ax.get_legend_handles_labels()[1])
     ax.legend(fontsize=fontsize, loc="upper left", ncols=columns, columnspacing=1, handlelength=1.6)
     lines = -(-entries // columns)

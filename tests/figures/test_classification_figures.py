@@ -1,5 +1,7 @@
 """Figures of classification: what is shown is what the tables say, diverged runs included."""
 
+import io
+
 import numpy as np
 import pytest
 from panels import drawn, line_called, panel, smoke_tables
@@ -89,6 +91,18 @@ class TestClassification:
         table = classification.summarise(tables, settings)
         cells = table.xs(("sampled", "maxrl", 16), level=("kind", "method", "rollouts")).to_numpy().flatten()
         assert cells.tolist() == ["nan (1 of 2 seeds diverged)"] * 3
+
+    def test_nothing_but_gaps_where_every_run_diverged(self, smoke):
+        tables, settings = smoke
+        tables = {name: rows.copy() for name, rows in tables.items()}
+        metrics = ["train_pass_at_1", "pass_at_1", "pass_at_128", "coverage"]
+        for rows in tables.values():
+            rows.loc[rows.step > 0, rows.columns.intersection(metrics)] = np.nan
+        figure = classification.plot(tables, settings)
+        figure.savefig(io.BytesIO())
+        labels = panel(figure, "coverage at").get_legend_handles_labels()[1]
+        assert labels
+        assert all(label.endswith(" (2 of 2 seeds diverged)") for label in labels)
 
     def test_a_rate_of_the_sweep_at_which_a_run_diverged_has_no_mean(self, smoke):
         tables, settings = smoke

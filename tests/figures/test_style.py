@@ -1,5 +1,6 @@
 """One look: colours and names for all, wrong tables are refused, intervals are those of the rows, nobody's rcParams."""
 
+import io
 import subprocess
 import sys
 
@@ -245,6 +246,41 @@ def test_a_legend_above_curves_covers_none(scale, curves):
     assert bottom > highest
     assert ax.get_legend().get_window_extent().y1 <= ax.bbox.y1
     assert highest > ax.bbox.y0 + 0.4 * ax.bbox.height
+
+
+class TestPanelsWithoutAFiniteValue:
+    """Every run has diverged: the panel is empty, and the picture is made."""
+
+    @pytest.mark.parametrize("scales", [("log", "log"), ("log", "linear"), ("linear", "log")])
+    def test_the_picture_is_made(self, scales):
+        @style.styled
+        def plot():
+            figure = Figure()
+            ax = figure.subplots()
+            ax.plot([4.0, 16.0], [np.nan, np.nan], label="RLOO (2 of 2 seeds diverged)")
+            ax.set(xscale=scales[0], yscale=scales[1])
+            style.plain_ticks(ax)
+            if scales[1] == "log":
+                style.legend_above_curves(ax)
+            if scales[0] == "log":
+                style.plain_x(ax, [4.0, 16.0])
+            return figure
+
+        figure = plot()
+        figure.savefig(io.BytesIO())
+        limits = dict(zip(("x", "y"), (figure.axes[0].get_xlim(), figure.axes[0].get_ylim()), strict=True))
+        assert all(low > 0 for axis, (low, _) in limits.items() if scales["xy".index(axis)] == "log")
+
+    def test_other_limits_stay(self):
+        figure = Figure()
+        log, linear = figure.subplots(1, 2)
+        log.plot([1.0, 2.0], [np.nan, 0.5])
+        log.set(yscale="log", ylim=(0.01, 1.0))
+        linear.plot([1.0], [np.nan])
+        before = log.get_ylim(), linear.get_ylim()
+        style.keep_limits_positive(log)
+        style.keep_limits_positive(linear)
+        assert (log.get_ylim(), linear.get_ylim()) == before
 
 
 def test_a_picture_in_256_colours_keeps_areas_exactly_and_thin_lines_nearly():
