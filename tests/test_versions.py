@@ -94,6 +94,17 @@ def test_a_pytest_that_cannot_start_is_a_failure(tmp_path):
     assert "--no-such-flag" in outcome.failed[0]
 
 
+def test_a_pytest_that_is_interrupted_is_a_failure(tmp_path):
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    (checkout / "test_small.py").write_text(
+        "def test_right(): pass\ndef test_interrupted(): raise KeyboardInterrupt\ndef test_never_run(): pass\n"
+    )
+    outcome = versions.tested(Path(sys.executable), checkout, ["test_small.py"], "0")
+    assert outcome.passed < 3
+    assert [line.partition("\n")[0] for line in outcome.failed] == ["pytest: exit status 2"]
+
+
 TABLE = "name,step,pass_rate\nmaxrl,1,0.25\nrloo,2,1000.0\n"
 
 

@@ -224,7 +224,7 @@ def clean(checkout: Path) -> dict[str, str]:
 
 
 def tested(python: Path, checkout: Path, tests: Sequence[str], processes: str) -> Outcome:
-    """Run tests of a checkout; a pytest that writes no report counts as a test that failed."""
+    """Run tests of a checkout; a pytest that writes no report or does not get to its end is one failure more."""
     file = checkout.parent / "tests.xml"
     command = [python, "-m", "pytest", "-p", "no:cacheprovider", f"--junitxml={file}"]
     many = ["--numprocesses", processes, "--dist", "loadfile"]
@@ -235,6 +235,8 @@ def tested(python: Path, checkout: Path, tests: Sequence[str], processes: str) -
     failed = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
     skipped = [case for case in cases if case.find("skipped") is not None]
     names = tuple(f"{case.get('classname')}::{case.get('name')}\n{case[0].get('message')}" for case in failed)
+    if done.returncode not in (0, 1):  # 1: tests failed, and the report says which
+        names += (f"pytest: exit status {done.returncode}\n{(done.stderr or done.stdout).strip()}",)
     return Outcome(len(cases) - len(failed) - len(skipped), len(skipped), names)
 
 
