@@ -43,8 +43,9 @@ docs: .venv/installed-docs
 docs-serve: .venv/installed-docs
 	$(BIN)/mkdocs serve
 
+# a random sample of the mutants of the core, of training and of tabular; all of them with `python tests/mutation.py`
 mutation: .venv/installed-dev
-	$(BIN)/python tests/mutation.py
+	$(BIN)/python tests/mutation.py --sample 120 --seed 1
 
 # kills, damaged files, hostile commands and answers, random worlds, bad folders; the table of docs/testing.md
 torture: .venv/installed-dev .venv/installed-llm
