@@ -11,6 +11,8 @@ import torch
 from maxrl_lab.errors import InputError
 from maxrl_lab.runs.files import write_atomically
 
+_STAGE = "the stage of this state"
+
 
 class Checkpoint:
     """Where one stage of a computation keeps its state between sessions."""
@@ -28,7 +30,7 @@ class Checkpoint:
         Raises `TypeError` for any other value: it could not be read back.
         """
         buffer = io.BytesIO()
-        torch.save(dict(state), buffer)
+        torch.save({**state, _STAGE: self._name}, buffer)
         buffer.seek(0)
         try:
             torch.load(buffer, map_location="cpu", weights_only=True)
@@ -37,7 +39,7 @@ class Checkpoint:
         write_atomically(self._file, buffer.getvalue())
 
     def load(self) -> dict[str, Any] | None:
-        """Return the saved state, None if there is none; raise `InputError` if the file is damaged."""
+        """Return the saved state, None if there is none; raise `InputError` if it is damaged or another stage's."""
         if not self._file.exists():
             return None
         try:
@@ -47,7 +49,16 @@ class Checkpoint:
             state: dict[str, Any] = torch.load(self._file, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises many kinds for a damaged file; all mean the same here
             raise InputError(f"the checkpoint {self._file} is damaged; start again with --force") from error
+        if (stage := state.pop(_STAGE, None)) != self._name:
+            raise InputError(
+                f"the checkpoint {self._file} holds the state of another stage ({stage}); start again with --force"
+            )
         return state
+
+    @property
+    def _name(self) -> str:
+        """The stage and the one that it is part of, wherever the run lies."""
+        return "/".join(self.path.parts[-2:])
 
     @property
     def _file(self) -> Path:

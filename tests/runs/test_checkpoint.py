@@ -43,6 +43,22 @@ def test_stages_whose_names_differ_after_a_dot_do_not_share_state(tmp_path):
     assert Checkpoint(tmp_path).stage("rate=0.5").load() is None
 
 
+def test_the_state_of_another_stage_is_named(tmp_path):
+    root = Checkpoint(tmp_path / "checkpoint")
+    for name in ("a", "b"):
+        root.stage(name).save({"weights": torch.ones(3)})
+    (tmp_path / "checkpoint/a.pt").replace(tmp_path / "checkpoint/b.pt")
+    message = f"the checkpoint {tmp_path}/checkpoint/b.pt holds the state of another stage (checkpoint/a)"
+    with pytest.raises(InputError, match=re.escape(message)):
+        root.stage("b").load()
+
+
+def test_a_run_may_be_moved(tmp_path):
+    Checkpoint(tmp_path / "here/checkpoint/run").stage("a").save({"step": 1})
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert Checkpoint(tmp_path / "there/checkpoint/run").stage("a").load() == {"step": 1}
+
+
 @pytest.mark.parametrize(
     "damage",
     ["truncated", "empty", "not an archive", "one byte changed"],
