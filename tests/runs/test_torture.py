@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from torture import answers, worlds
+from torture.__main__ import HEAD, with_lines
 from torture.corruptions import KINDS, _same
 from torture.forks import Ended, Tally
 
@@ -81,3 +82,12 @@ def test_the_line_of_a_tally():
     for failure in (None, "other rows", None):
         tally.add(failure)
     assert tally.line == "| a run | 3 | 2 |"
+
+
+def test_a_kind_replaces_its_own_lines_of_the_page():
+    page = "before\n<!-- torture -->\nnothing yet\n<!-- /torture -->\nafter\n"
+    whole = with_lines(page, ["| a | 3 | 3 |", "| b | 4 | 3 |"])
+    assert whole.splitlines()[2:6] == [*HEAD, "| a | 3 | 3 |", "| b | 4 | 3 |"]
+    again = with_lines(whole, ["| b | 5 | 5 |", "| c | 1 | 1 |"])
+    assert again == whole.replace("| b | 4 | 3 |\n", "| b | 5 | 5 |\n| c | 1 | 1 |\n")
+    assert with_lines(again, []) == again
