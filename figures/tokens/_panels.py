@@ -123,8 +123,8 @@ def chosen_rates(tables: Frames, settings: Any) -> dict[tuple[str, int], float]:
             runs = tables[name].drop_duplicates(["method", "rollouts"])
             return {(row.method, int(row.rollouts)): float(row.learning_rate) for row in runs.itertuples()}
     if "sweep" in tables:
-        means = tables["sweep"].groupby(["method", "rollouts", "learning_rate"]).pass_rate.mean()
-        best = means.groupby(["method", "rollouts"]).idxmax().dropna()
+        means = tables["sweep"].groupby(["method", "rollouts", "learning_rate"]).pass_rate.mean().dropna()
+        best = means.groupby(["method", "rollouts"]).idxmax()
         return {(method, int(rollouts)): float(rate) for method, rollouts, rate in best}
     names = (name.rpartition(", N = ") for name in settings.fixed)
     return dict(zip(((name, int(count)) for name, _, count in names), settings.fixed.values(), strict=True))

@@ -12,7 +12,15 @@ from experiments.tokens import maze_baselines as maze_baselines_experiment
 from experiments.tokens import maze_scaling as maze_scaling_experiment
 from experiments.tokens import maze_trajectories as maze_trajectories_experiment
 from figures import style
-from figures.tokens import coverage, data_scarce, gradient_signal, maze_baselines, maze_scaling, maze_trajectories
+from figures.tokens import (
+    _panels,
+    coverage,
+    data_scarce,
+    gradient_signal,
+    maze_baselines,
+    maze_scaling,
+    maze_trajectories,
+)
 
 
 def tables_of(module, folder, **changes):
@@ -201,3 +209,9 @@ class TestTokenFigures:
             assert line.get_xdata().tolist() == means.index.tolist() == [1, 2]
             assert line.get_ydata().tolist() == pytest.approx(means.tolist())
         assert len(data_scarce.summarise(tables, settings)) == len(tasks) * (len(names) + 1)
+
+
+def test_a_method_whose_sweep_has_diverged_has_no_rate():
+    rates = {"method": ["a", "a", "b", "b"], "rollouts": [4] * 4, "learning_rate": [1e-3, 1e-2] * 2}
+    sweep = pd.DataFrame({**rates, "pass_rate": [0.1, 0.2, np.nan, np.nan]})
+    assert _panels.chosen_rates({"sweep": sweep}, None) == {("a", 4): 1e-2}
