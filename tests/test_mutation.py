@@ -31,8 +31,8 @@ def test_the_whole_of_training_and_tabular_is_mutated():
         assert len(list((mutation.ROOT / "maxrl_lab" / room).glob("*.py"))) > 5
 
 
-@pytest.mark.parametrize("test", mutation.SLOW)
-def test_slow_tests_that_are_left_out_exist(test):
+@pytest.mark.parametrize("test", mutation.LEFT_OUT)
+def test_tests_that_are_left_out_exist(test):
     file, *names = test.split("::")
     body = ast.parse((mutation.ROOT / "tests" / file).read_text()).body
     for name in names:
@@ -60,6 +60,13 @@ def test_a_score_by_hand():
         .line("core")
         .startswith("core: 8 of 10 mutants noticed, 80.0% (95% interval 49.0% to 94.3%; a sample of 50): 6 killed")
     )
+
+
+def test_a_sample_fails_where_its_whole_interval_is_too_low():
+    # 114 of 120 may be a share of 98%; 108 of 120 is at most one of 94.2%, and 114 of all 120 is one of 95% exactly.
+    for noticed, mutants, enough in ((114, 900, True), (108, 900, False), (114, 120, True), (113, 120, False)):
+        score = mutation.Score(dict(enumerate(["killed"] * noticed + ["survived"] * (120 - noticed))), mutants)
+        assert (score.bounds[1] >= mutation.WANTED) is enough
 
 
 def test_an_unknown_part_is_refused(capsys):
@@ -92,7 +99,7 @@ def test_a_small_project_from_end_to_end(tmp_path, monkeypatch, capfd):
     (tmp_path / "tests" / "conftest.py").touch()
     monkeypatch.setattr(mutation, "ROOT", tmp_path)
     monkeypatch.setattr(mutation, "PARTS", {"pair": mutation.Part(("pair.py",), ("test_pair.py",))})
-    monkeypatch.setattr(mutation, "SLOW", ("test_pair.py::test_slowly",))
+    monkeypatch.setattr(mutation, "LEFT_OUT", ("test_pair.py::test_slowly",))
     assert mutation.main(["pair", "--only", "*x_larger__*", "*x_twice__mutmut_1", "--children", "1"]) == 1
     # `larger`: a > b becomes a >= b, which no pair of different numbers shows, and each branch is forced once; `twice`
     # becomes 2 / a, and no test calls it. `test_slowly` would notice all.
