@@ -131,6 +131,32 @@ class TestFrequencies:
         group, _ = roll_out(tasks, log_policy.expand(512, -1, -1, -1, -1), uniforms, range(512))
         assert float(group.rewards.double().sum(-1).mean() / 2**24) == pytest.approx(p, abs=2.0**-24 / 500)
 
+    @pytest.mark.parametrize("count", range(1, 10))
+    @pytest.mark.parametrize("kind", ["action", "slip"])
+    def test_the_middle_of_each_ones_share_of_the_numbers_draws_it(self, kind, count):
+        # One step from state 0 to one of `count` equally likely states, with a number from the middle of each share.
+        # Rows of probabilities are padded to powers of two, in which nothing may be found.
+        after, states = torch.arange(1, count + 1), count + 1
+        chances = torch.full((count,), 1 / count, dtype=torch.float64)
+        tables = {"successors": after.expand(1, states, count)}
+        if kind == "slip":
+            tables = {
+                "successors": after.expand(1, states, 1, count),
+                "probabilities": chances.expand(1, states, 1, count),
+            }
+        tasks = TabularTasks(
+            **tables,
+            start=torch.eye(states, dtype=torch.float64)[:1],
+            success=(torch.arange(states) > 0)[None],
+            failure=torch.zeros(1, states, dtype=torch.bool),
+            horizon=1,
+        )
+        policy = (chances if kind == "action" else chances.new_ones(1)).log().expand(1, 1, 1, states, -1)
+        middle = ((torch.arange(count) + 0.5) / count).expand(1, 1, -1)
+        uniforms = middle if kind == "action" else torch.cat([torch.full((1, 1, count), 0.5), middle])
+        group, segments = roll_out(tasks, policy, uniforms[None], [0])
+        assert read_paths(tasks, segments, group).states[0, 0, :, 1].tolist() == after.tolist()
+
     def test_an_impossible_action_is_never_drawn(self):
         # In every state one action is impossible: the first, the middle or the last one.
         tasks = graphs(horizon=6)

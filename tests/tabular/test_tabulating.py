@@ -238,6 +238,12 @@ class TestTransitionTables:
         tasks = tabulate(FrozenLakeEnv(is_slippery=False), horizon=20)
         assert tasks.probabilities is None
 
+    def test_time_limits_and_checkers_around_a_table_are_taken_off(self):
+        limited = wrappers.TimeLimit(wrappers.OrderEnforcing(wrappers.PassiveEnvChecker(TwoStates())), 3)
+        tasks = tabulate(limited)
+        assert tasks.horizon == 3
+        assert torch.equal(tasks.probabilities, tabulate(TwoStates(), horizon=3).probabilities)
+
     def test_a_wrapper_around_a_table(self, refuses):
         env = wrappers.TransformReward(TwoStates(), lambda reward: -reward)
         with refuses(
