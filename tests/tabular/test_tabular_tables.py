@@ -210,6 +210,9 @@ class TestRefusals:
         tasks = graphs()
         with refuses("task 2 cannot be solved: it needs a way that does not exist, the horizon is 4"):
             replace(tasks, success=altered(tasks.success, ((2, 3), False)))
+        pair = corridor(horizon=3).select([0, 0])  # the first needs 3 steps exactly
+        with refuses("task 1 cannot be solved: it needs a way that does not exist, the horizon is 3"):
+            replace(pair, successors=altered(pair.successors, (1, 0)))
         # the second task's only start is two steps away; the first one's nearest start is success itself
         with refuses("task 1 cannot be solved: it needs 2 steps, the horizon is 1"):
             start = altered(slippery().start, ((1, 1), 0.0), ((1, 0), 1.0))
