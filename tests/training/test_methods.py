@@ -234,6 +234,21 @@ class TestMethod:
             assert method.loss(Batch(rates), [0]).shape == (1,)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("rewards", [torch.bool, torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "method", [Inverse(1, 4), Sampled("maxrl", 4), Expected("maxrl", 4), Exact("maximum_likelihood")]
+)
+def test_a_loss_is_as_exact_as_the_log_probabilities(method, rewards, dtype):
+    class Batch(Known):
+        def rollout(self, runs, rollouts):
+            outcomes = torch.arange(rollouts).remainder(2).to(rewards).expand(len(runs), 2, -1)
+            return Group(outcomes, torch.full(outcomes.shape, -1.0, dtype=dtype))
+
+    losses = method.loss(Batch(torch.tensor([[-1.0, -2.0]], dtype=dtype)), [0])
+    assert (losses.dtype, losses.shape) == (dtype, (1,))
+
+
 class Scaled:
     """Mean-centred advantages times a factor that may change; equal to others by value, so it has no hash."""
 

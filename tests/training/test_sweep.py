@@ -116,6 +116,7 @@ class TestComparison:
         assert found.tables == {"curves": found.report["curves"]}
         assert {run.learning_rate for run in self.reported} == {0.5, 0.1}
         assert list(self.compare([MAXRL]).tables) == ["sweep", "curves"]
+        self.compare([MAXRL], fixed={"maxrl, N = 4": 0.5}, sweep=lambda _runs: pytest.fail("nothing is to be swept"))
 
     @pytest.mark.parametrize("twin", [MAXRL, Expected("maxrl", 4)], ids=["equal", "of another kind"])
     def test_methods_that_rows_cannot_tell_apart_are_refused_before_anything_is_trained(self, twin):
