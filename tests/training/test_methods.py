@@ -142,10 +142,11 @@ class TestExactLoss:
         slope = torch.tensor([1.0, 3.0], dtype=torch.float64).expand(*leading, 2)
         assert torch.equal(methods.exact_loss(log_pass_rate, slope), torch.full(leading, 3.5))
 
-    def test_a_log_pass_rate_rounded_above_zero_is_taken_as_certain(self):
+    @pytest.mark.parametrize("method", [Exact("pass_at_k:k=1"), Expected("rloo", 4)], ids=["exact", "expected"])
+    def test_a_log_pass_rate_rounded_above_zero_is_taken_as_certain(self, method):
         # log_softmax in float32 may return +1e-8.
         log_pass_rate = torch.tensor([[1e-7]], requires_grad=True)
-        loss(Exact("pass_at_k:k=1"), log_pass_rate).sum().backward()
+        loss(method, log_pass_rate).sum().backward()
         assert log_pass_rate.grad.item() == -1.0
 
     def test_a_diverged_run_is_nan_and_the_others_are_not(self):
