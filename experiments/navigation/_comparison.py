@@ -23,6 +23,8 @@ KS = (1, 8, 64, 512)
 """k of the learning curves of pass@k."""
 METHODS = ("reinforce", "rloo", "grpo", "pkpo:k=N/2", "maxrl", "maxrl_leave_one_out", "maxrl_cross_fitted")
 """What is compared: MaxRL as Algorithm 1 (order N-1) and in two forms of exact order N."""
+FEW = ("rloo", "grpo", "pkpo:k=N/2", "maxrl", "maxrl_leave_one_out")
+"""Those of them that fit into a few minutes."""
 ORDERS_BETWEEN = ("maxrl_centred:order=N/4", "maxrl_centred:order=N/2")
 """Orders between that of RLOO (1) and that of Algorithm 1 (N-1), centred as both are; at N = 4 the first is RLOO."""
 

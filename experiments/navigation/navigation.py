@@ -19,7 +19,7 @@ pass rate by distance of the reported runs at the end), all on the training maze
 from dataclasses import dataclass
 
 from experiments._shared import known_rates
-from experiments.navigation._comparison import METHODS, ORDERS_BETWEEN, Methods, Runs, Section, compare_sections
+from experiments.navigation._comparison import FEW, METHODS, ORDERS_BETWEEN, Methods, Runs, Section, compare_sections
 from experiments.navigation._shared import LARGEST_GRID, SMALLEST_GRID, GridSettings
 from maxrl_lab.rows import Tables
 from maxrl_lab.runs.context import Context
@@ -60,7 +60,7 @@ PRESETS = {
         rollouts=(4, 8),
         learning_rates=(0.003, 0.01),
     ),
-    "quick": Settings(estimators=METHODS, seeds=3, fixed_rates=known_rates("navigation")),
+    "quick": Settings(estimators=FEW, seeds=3, fixed_rates=known_rates("navigation")),
     "standard": Settings(seeds=10, sweep_seeds=3),
     "full": Settings(
         **LARGEST_GRID,

@@ -87,7 +87,9 @@ PRESETS = {
         steps=4,
         measurements=2,
     ),
-    "quick": Settings(rollouts=(4, 16), seeds=3, fixed_rates=known_rates("navigation_minigrid")),
+    "quick": Settings(
+        estimators=("rloo", "grpo", "maxrl"), rollouts=(4, 16), seeds=3, fixed_rates=known_rates("navigation_minigrid")
+    ),
     "standard": Settings(seeds=10, sweep_seeds=3),
     "full": Settings(
         names=(*MINIGRID, "FourRooms", "DoorKey-6x6", "Unlock", "GoToDoor-5x5"),

@@ -11,6 +11,7 @@ The tables are those of `maze_scaling`.
 
 from dataclasses import dataclass
 
+from experiments._rates import same_rate
 from experiments._shared import known_rates
 from experiments.tokens._shared import PAPER, QUICK, SMOKE, MazeSettings
 from maxrl_lab.rows import Tables
@@ -69,7 +70,7 @@ PRESETS = {
         **QUICK,
         methods=FEW,
         # a sweep would take longer than all else together: 3e-4 is the middle of the rates that `standard` sweeps
-        fixed_rates=known_rates("maze_baselines") or tuple(f"{name}, N = 16: 0.0003" for name in FEW),
+        fixed_rates=known_rates("maze_baselines") or same_rate(0.0003, FEW, 16),
     ),
     "standard": Settings(methods=SWEPT),
     "full": Settings(**{**PAPER, "prompts": 32, "steps": 20_000}, rollouts=128),

@@ -7,6 +7,7 @@ from small_navigation import context_in, frames
 
 from experiments.navigation import navigation_generalisation
 from maxrl_lab.tabular.study import pass_rates
+from maxrl_lab.training.sweep import name_at
 
 SMOKE = navigation_generalisation.PRESETS["smoke"]
 
@@ -81,3 +82,9 @@ def test_rates_are_named_by_the_number_of_levels(tmp_path):
 def test_settings_that_are_refused(refuses, changes, message):
     with refuses(message):
         dataclasses.replace(SMOKE, **changes)
+
+
+def test_quick_sweeps_nothing():
+    settings = navigation_generalisation.PRESETS["quick"]
+    for section in settings.sections():
+        assert {name_at(method, section.words) for method in section.methods} <= settings.fixed.keys()

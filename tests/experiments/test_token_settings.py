@@ -8,6 +8,8 @@ from small_study import SMALL
 
 from experiments.tokens import coverage, data_scarce, gradient_signal, maze_baselines, maze_scaling, maze_trajectories
 from maxrl_lab.errors import InputError
+from maxrl_lab.training.methods import parse_method
+from maxrl_lab.training.sweep import name_at
 
 BAD = [
     (maze_scaling, {"size": 8}, "a Prim maze needs an odd size, got 8"),
@@ -82,3 +84,12 @@ def test_sizes_of_the_policy_are_checked_at_once():
         with pytest.raises(InputError, match="got") as error:
             dataclasses.replace(SMALL, **changes)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("module", [maze_scaling, maze_baselines, data_scarce])
+def test_quick_sweeps_nothing(module):
+    settings = module.PRESETS["quick"]
+    counts = settings.rollouts if isinstance(settings.rollouts, tuple) else (settings.rollouts,)
+    names = settings.methods if module is maze_baselines else settings.estimators
+    section = "countdown" if module is data_scarce else ""
+    assert {name_at(parse_method(name, count), section) for name in names for count in counts} <= settings.fixed.keys()
