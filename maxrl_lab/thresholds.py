@@ -23,8 +23,9 @@ def part_of_step(uniforms: Tensor) -> Tensor:
 def thresholds(probabilities: Tensor, part: Tensor) -> Tensor:
     """Return cumulative probabilities (..., K) on steps of 2^-24, float32; the last is exactly 1.
 
-    Item k is chosen by u if thresholds[k-1] <= u < thresholds[k]; one of probability 0 never is. Where probabilities are
-    not numbers, as of a policy that diverged, the first item is chosen. `part`, in [0, 1), is broadcast to them.
+    Item k is chosen by u if thresholds[k-1] <= u < thresholds[k]; one of probability 0 never is. Where probabilities
+    are not numbers, as of a policy that diverged, the first item is chosen. `part`, in [0, 1), is broadcast to them.
     """
     cumulative = probabilities.double().cumsum(-1)
-    return (cumulative.div_(cumulative[..., -1:].clone()).mul_(_STEPS) - part).ceil_().div_(_STEPS).float().nan_to_num_(1.0)
+    steps = (cumulative.div_(cumulative[..., -1:].clone()).mul_(_STEPS) - part).ceil_()
+    return steps.div_(_STEPS).float().nan_to_num_(1.0)
