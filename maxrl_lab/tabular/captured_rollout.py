@@ -16,6 +16,7 @@ from torch.nn.functional import pad
 
 from maxrl_lab.captured import Captured, Kept, Outputs
 from maxrl_lab.errors import InputError
+from maxrl_lab.tabular.rollout import has_random_start, row_width, start_states, wide
 from maxrl_lab.tabular.tables import Tables
 from maxrl_lab.thresholds import part_of_step, thresholds
 from maxrl_lab.training.groups import Group
@@ -26,7 +27,7 @@ class CapturedRollouts:
 
     def __init__(self, tables: Tables, most: int = 4) -> None:
         self.tables = tables
-        self.random_start = bool((tables.start.amax(1) < 1).any())
+        self.random_start = has_random_start(tables)
         self.walks: Kept[_Replays] = Kept(most)
 
     def roll_out(self, log_policy: Tensor, uniforms: Tensor, streams: Sequence[int]) -> Group:
@@ -82,11 +83,11 @@ class _Walk:
     def __init__(self, tables: Tables, log_policy: Tensor, uniforms: Tensor, *, random_start: bool) -> None:
         self.tables, self.random_start = tables, random_start
         self.runs, times, count, states, actions = self.shape = log_policy.shape
-        self.dtype, self.width, self.states = log_policy.dtype, _power_of_two(actions), count * states
+        self.dtype, self.width, self.states = log_policy.dtype, row_width(actions), count * states
         self.active = tables.active.flatten().repeat_interleave(self.width).repeat(self.runs)  # one entry a cell
         starts = torch.arange(self.runs, device=tables.device) * self.states
         nexts = starts.view(-1, 1, 1, 1, 1) + tables.next_states
-        self.fan = _power_of_two(nexts.shape[-1])
+        self.fan = row_width(nexts.shape[-1])
         extra = (0, self.fan - nexts.shape[-1], 0, self.width - actions)
         self.positions = pad(nexts, extra).mul(self.width).flatten()
         self.first_state = starts.view(-1, 1, 1)
@@ -105,7 +106,7 @@ class _Walk:
                 extra = (0, self.fan - tables.probabilities.shape[-1], 0, self.width - log_policy.shape[-1])
                 slips = pad(thresholds(tables.probabilities, parts), extra, value=1.0).flatten()
             numbers = (uniforms if len(uniforms) == self.runs == 1 else uniforms[stream]).transpose(0, 1)
-            last = self._starts(numbers[-1], parts)
+            last = start_states(tables, numbers[-1], parts[:, 0, 0], random_start=self.random_start)
             shape, position = last.shape, ((self.first_state + last) * self.width).flatten()
             numbers = numbers.flatten(1)
             for step in range(horizon):
@@ -132,22 +133,13 @@ class _Walk:
             by_cell = table.view(times, runs, count, states, self.width)[..., : self.shape[-1]]
             return (self._masked(by_cell.transpose(0, 1)),)
 
-    def _starts(self, numbers: Tensor, parts: Tensor) -> Tensor:
-        """Return the flat indices of the start states (R, B, N); numbers: (R, B, N), used if the start is random."""
-        count, states, _ = self.tables.shape
-        first = torch.arange(count, device=numbers.device).view(1, -1, 1) * states
-        if not self.random_start:
-            return (first + self.tables.start.argmax(1).view(1, -1, 1)).expand(numbers.shape)
-        bounds = thresholds(self.tables.start, parts[:, 0, 0])
-        return first + torch.searchsorted(bounds, numbers.contiguous(), right=True)
-
     def _masked(self, table: Tensor) -> Tensor:
         """Return a table (R, T, B, S, A) that is 0 where no action is taken."""
         return table.masked_fill(~self.tables.active[..., None], 0.0)
 
     def _by_time(self, table: Tensor, value: float) -> Tensor:
         """Return a table (R, T, B, S, A) as T rows of cells (T, R B S W), with `value` in the new ones."""
-        return pad(table, (0, self.width - table.shape[-1]), value=value).transpose(0, 1).flatten(1)
+        return wide(table, value).transpose(0, 1).flatten(1)
 
     def _sum(self, table: Tensor) -> Tensor:
         """Return the sums over the steps of what stands in the rollouts' cells, (R B N,)."""
@@ -164,8 +156,3 @@ def _choose(bounds: Tensor, first: Tensor, numbers: Tensor, width: int) -> Tenso
         first = first + half * (numbers >= bounds[half - 1 :].take(first))
         half //= 2
     return first
-
-
-def _power_of_two(size: int) -> int:
-    """Return the least power of two that is not below `size`."""
-    return 1 << (size - 1).bit_length()

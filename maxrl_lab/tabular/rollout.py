@@ -47,7 +47,7 @@ def sample_uniforms(tables: Tables, rollouts: int, stream: torch.Generator) -> T
     A rollout uses one for each action, then one for each slip if the tasks are stochastic, then one for its start if
     the start is random.
     """
-    count = tables.horizon * (2 if tables.probabilities is not None else 1) + (1 if _has_random_start(tables) else 0)
+    count = tables.horizon * (2 if tables.probabilities is not None else 1) + (1 if has_random_start(tables) else 0)
     return torch.rand(count, tables.shape[0], rollouts, generator=stream, device=tables.device)
 
 
@@ -63,7 +63,7 @@ def roll_out(
     segments: list[Segment] = []
     while (segment := walk.segment()) is not None:
         segments.append(segment)
-    log_probs = _wide(log_policy.masked_fill(~tables.active[..., None], 0.0).transpose(0, 1), 0.0).flatten()
+    log_probs = wide(log_policy.masked_fill(~tables.active[..., None], 0.0).transpose(0, 1), 0.0).flatten()
     summed = log_probs.new_zeros(shape).flatten()
     for segment in segments:
         used = log_probs.index_select(0, segment.cells.flatten()).view(segment.cells.shape)
@@ -78,16 +78,17 @@ class _Walk:
     def __init__(self, tables: Tables, log_policy: Tensor, uniforms: Tensor, streams: Sequence[int]) -> None:
         runs, times, count, states, actions = log_policy.shape
         self.tables, self.step = tables, 0
-        self.per_step, self.width, self.states = count * uniforms.shape[3], _width(actions), count * states
+        self.per_step, self.width, self.states = count * uniforms.shape[3], row_width(actions), count * states
         self.active = tables.active.flatten().repeat_interleave(self.width).repeat(runs)  # one entry a cell
         self.integer = torch.int32 if times * len(self.active) < 2**31 else torch.int64
         stream = torch.as_tensor(list(streams), device=tables.device)
         # from the numbers of the first task: the sum of all would take long
         parts = part_of_step(uniforms[:, :, 0]).view(-1, 1, 1, 1, 1)
-        bounds = _wide(thresholds(log_policy.detach().exp(), parts[stream]), 1.0).transpose(0, 1).flatten(1)
+        bounds = wide(thresholds(log_policy.detach().exp(), parts[stream]), 1.0).transpose(0, 1).flatten(1)
         self.choices = [_Choice(row, self.width) for row in bounds]
         self.moves = _Moves(tables, parts[stream], self.width)
-        self.last = _starts(tables, uniforms, parts)[stream].flatten()
+        random_start = has_random_start(tables)
+        self.last = start_states(tables, uniforms[:, -1], parts[:, 0, 0], random_start=random_start)[stream].flatten()
         self.lengths = torch.zeros_like(self.last)
         self.rollouts = torch.arange(len(self.last), device=tables.device)
         first_state = torch.arange(runs, device=tables.device).repeat_interleave(self.per_step) * self.states
@@ -141,7 +142,7 @@ class _Walk:
 def read_paths(tables: Tables, segments: Sequence[Segment], group: Group) -> Paths:
     """Return the states and actions of what `roll_out` did, with the group's leading axes."""
     count, states, actions = tables.shape
-    total, width = group.rewards.numel(), _width(actions)
+    total, width = group.rewards.numel(), row_width(actions)
     visited = torch.zeros(tables.horizon + 1, total, dtype=torch.long, device=tables.device)
     taken = torch.full((tables.horizon, total), -1, device=tables.device)
     for segment in segments:
@@ -155,15 +156,15 @@ def read_paths(tables: Tables, segments: Sequence[Segment], group: Group) -> Pat
     return Paths(visited.remainder(states).T.reshape(*shape, -1), taken.T.reshape(*shape, -1))
 
 
-def _width(size: int) -> int:
-    """The least power of two that is not below `size`."""
+def row_width(size: int) -> int:
+    """Return the least power of two that is not below `size`."""
     return 1 << (size - 1).bit_length()
 
 
-def _wide(table: Tensor, value: float) -> Tensor:
-    """The table with rows as long as the next power of two, whose new cells hold `value`."""
+def wide(table: Tensor, value: float) -> Tensor:
+    """Return the table with rows as long as the next power of two, whose new cells hold `value`."""
     size = table.shape[-1]
-    return pad(table, (0, _width(size) - size), value=value) if size != _width(size) else table
+    return pad(table, (0, row_width(size) - size), value=value) if size != row_width(size) else table
 
 
 def _array(tensor: Tensor) -> Any:
@@ -195,7 +196,7 @@ class _Moves:
 
     def __init__(self, tables: Tables, parts: Tensor, width: int) -> None:
         count, states, actions, size = tables.next_states.shape
-        self.size = _width(size)
+        self.size = row_width(size)
         extra = (0, self.size - size, 0, width - actions)
         first_state = torch.arange(len(parts), device=tables.device).view(-1, 1, 1, 1, 1) * (count * states)
         self.positions = _array((first_state + pad(tables.next_states, extra)).mul(width).flatten())
@@ -207,15 +208,15 @@ class _Moves:
         return self.positions.take(cell if self.slips is None else self.slips.of(cell * self.size, uniforms))
 
 
-def _has_random_start(tables: Tables) -> bool:
+def has_random_start(tables: Tables) -> bool:
+    """Return whether any task starts in more than one state."""
     return bool((tables.start.amax(1) < 1).any())
 
 
-def _starts(tables: Tables, uniforms: Tensor, parts: Tensor) -> Tensor:
-    """Flat indices of the start states (D, B, N), for D streams of uniform numbers."""
+def start_states(tables: Tables, numbers: Tensor, parts: Tensor, *, random_start: bool) -> Tensor:
+    """Return the flat indices of the start states, in the shape (D, B, N) of the numbers; parts: (D, 1, 1)."""
     count, states, _ = tables.shape
     first = torch.arange(count, device=tables.device).view(1, -1, 1) * states
-    if not _has_random_start(tables):
-        return (first + tables.start.argmax(1).view(1, -1, 1)).expand(len(uniforms), -1, uniforms.shape[-1])
-    bounds = thresholds(tables.start, parts[:, 0, 0])
-    return first + torch.searchsorted(bounds, uniforms[:, -1].contiguous(), right=True)
+    if not random_start:
+        return (first + tables.start.argmax(1).view(1, -1, 1)).expand(numbers.shape)
+    return first + torch.searchsorted(thresholds(tables.start, parts), numbers.contiguous(), right=True)

@@ -47,8 +47,8 @@ def test_exact_results(name, when):
 @pytest.mark.parametrize(("name", "when"), KINDS)
 def test_rollouts(monkeypatch, name, when):
     # What asks for a number is answered beforehand: whether starts are random, and whether rewards are right or wrong.
-    random_start = rollout._has_random_start(WORLDS[name])
-    monkeypatch.setattr(rollout, "_has_random_start", lambda _tables: random_start)
+    random_start = rollout.has_random_start(WORLDS[name])
+    monkeypatch.setattr(rollout, "has_random_start", lambda _tables: random_start)
     monkeypatch.setattr(rollout, "Group", lambda *values: SimpleNamespace(rewards=values[0], values=values))
     uniforms = rollout.sample_uniforms(WORLDS[name], 5, torch.Generator().manual_seed(0)).expand(2, -1, -1, -1)
     results = []
