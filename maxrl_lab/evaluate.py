@@ -26,8 +26,8 @@ def pass_at_k(correct: object, samples: object, k: int) -> Tensor:
     (Chen et al. 2021; App. G of arXiv:2602.02710v1). Raises `InputError` unless 0 <= c <= n and 1 <= k <= n.
     """
     k = specs.check_count("k", k)
-    c = _numbers(correct)
-    c, n = torch.broadcast_tensors(c, _numbers(samples).to(c.device))
+    c = objectives.as_double(correct)
+    c, n = torch.broadcast_tensors(c, objectives.as_double(samples).to(c.device))
     if not bool(((n == n.floor()) & n.isfinite()).all()):
         raise InputError(f"samples must be whole numbers, got {samples}")
     if bool((n < k).any()):
@@ -53,15 +53,6 @@ def coverage(correct: object, samples: object, ks: Iterable[int]) -> Tensor:
 def exact_coverage(pass_rate: object, ks: Iterable[int]) -> Tensor:
     """Return the mean over tasks (last axis) of the exact pass@k for each of `ks`, shape (..., k)."""
     return _per_k(ks, lambda k: _mean(exact_pass_at_k(pass_rate, k)))
-
-
-def _numbers(values: object) -> Tensor:
-    """Return a tensor, a column of a data frame, an array or a list as a tensor, float64."""
-    if isinstance(values, Tensor):
-        return values.to(torch.float64)
-    if isinstance(values, Sequence) and any(isinstance(value, Tensor) for value in values):
-        return torch.as_tensor(values, dtype=torch.float64)
-    return torch.from_numpy(np.array(values, dtype=np.float64))  # a copy: columns may be read-only
 
 
 def _mean(per_task: Tensor) -> Tensor:

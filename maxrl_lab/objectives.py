@@ -9,6 +9,7 @@ of p: its `value` in nats (a probability, for pass@k) and its `weight` w = dJ/dp
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
@@ -404,11 +405,18 @@ def resolve(objective: "str | Objective", rollouts: int | None = None) -> Object
     return make(name, **options)
 
 
+def as_double(values: object) -> Tensor:
+    """Return a tensor, an array, a column of a data frame, a list or a number as a float64 tensor of its shape."""
+    if isinstance(values, Tensor):
+        return values.to(torch.float64)
+    if isinstance(values, Sequence) and any(isinstance(value, Tensor) for value in values):
+        return torch.as_tensor(values, dtype=torch.float64)  # also from a GPU, which numpy cannot read
+    return torch.from_numpy(np.array(values, dtype=np.float64))  # a copy, whatever the memory's layout
+
+
 def as_pass_rate(pass_rate: object) -> Tensor:
     """Return float64 pass rates of any shape; `InputError` names the first value outside [0, 1]."""
-    if not isinstance(pass_rate, Tensor):
-        pass_rate = torch.from_numpy(np.array(pass_rate, dtype=np.float64))  # a copy, whatever the memory's layout
-    p = pass_rate.to(torch.float64)
+    p = as_double(pass_rate)
     outside = ~((p >= 0) & (p <= 1))
     if outside.any():
         raise InputError(f"a pass rate must lie in [0, 1], got {p[outside].flatten()[0].item()}")
