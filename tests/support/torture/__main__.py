@@ -38,8 +38,10 @@ TRIES = {
     "folders": 1,
 }
 """How many of each kind make up the whole; those that take longest come first."""
-PARTS = {"damage": 2}
-"""Largest number of parts in which a kind is done, each with random numbers of its own; 4 unless it is named here."""
+PARTS = 4
+"""Largest number of parts in which a kind is done, each with random numbers of its own."""
+FEW_PARTS = {"damage": 2}
+"""The same for kinds whose parts take long to prepare."""
 Part = Callable[[int, Path, int], list[Tally]]
 """Tries, a folder and a seed, to what held."""
 
@@ -97,14 +99,14 @@ def torture(scratch: Path, count: dict[str, int], seed: int, processes: int) -> 
     jobs = [
         (name, part, count[name] // parts + (part < count[name] % parts))
         for name in count
-        for parts in [min(PARTS.get(name, 4), count[name])]
+        for parts in [min(FEW_PARTS.get(name, PARTS), count[name])]
         for part in range(parts)
     ]
     tallies: dict[str, dict[str, Tally]] = {name: {} for name in kinds}
     start = time.perf_counter()
     with ProcessPoolExecutor(processes, multiprocessing.get_context("fork")) as pool:
         waiting = {
-            pool.submit(kinds[name], tries, scratch / f"{name}-{part}", 4 * seed + part): (name, part)
+            pool.submit(kinds[name], tries, scratch / f"{name}-{part}", PARTS * seed + part): (name, part)
             for name, part, tries in jobs
         }
         for done in as_completed(waiting):

@@ -79,7 +79,7 @@ def _once(family: Family, state: str, folder: Path, random: Random) -> str | Non
     wrong = family.judge(ended, folder)
     if wrong is None and _still_says(file, before, after) and "cache" in file.relative_to(folder).parts:
         shutil.rmtree(folder / "out")  # an interrupted run may not need what is kept; a new one does
-        wrong = family.judge(command(family.arguments, folder, variables=own_cache(folder)), folder)
+        wrong = family.run_again(folder)
     if wrong is None and _still_says(file, before, after):
         wrong = "status 0, and the file still says something else"
     return wrong and f"{file.relative_to(folder)} {kind}, {verb} of {state} {wrong}"

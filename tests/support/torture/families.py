@@ -29,6 +29,10 @@ class Family:
         """The folder of the run."""
         return scratch / "out" / "smoke" / self.name
 
+    def run_again(self, scratch: Path) -> str | None:
+        """Run the command in a folder, to its end; return what is wrong with its rows, None if nothing is."""
+        return self.judge(command(self.arguments, scratch, variables=own_cache(scratch)), scratch)
+
     def judge(self, ended: Ended, scratch: Path) -> str | None:
         """Return what is wrong with a command that had to end with these rows, None if nothing is."""
         if ended.status != 0:
