@@ -12,7 +12,7 @@ Every method's learning rate is swept alike on seeds that are not reported, and 
 pass@1 on fresh training images is used for all reported seeds; `quick` takes the rates that `standard` chose. All runs
 are one batched program.
 
-    maxrl-lab run classification        (two minutes; `standard` a quarter of an hour, `full` wants a GPU)
+    maxrl-lab run classification        (two minutes; `standard` six, `full` wants a GPU)
 
 Tables: `sweep` (the end of every swept run, if any), `curves` (a row per reported run and measured step), `coverage`
 (pass@k of the reported runs at the end). The column `kind` is `sampled`, `expected` (an estimator's exact mean) or

@@ -4,7 +4,7 @@ Table 3 and Fig. 18 of arXiv:2602.02710v1, at 128 rollouts: MaxRL has the highes
 the others stay near GRPO. Each remedy is one line here: an estimator, or GRPO's advantages with another surrogate
 (`maxrl_lab.training.surrogates`). Beside Algorithm 1 of order N-1 stands the leave-one-out form of exact order N.
 
-    maxrl-lab run maze_baselines        (two minutes after `maze_scaling`, whose policies it shares)
+    maxrl-lab run maze_baselines        (some minutes after `maze_scaling`, whose policies it shares)
 
 The tables are those of `maze_scaling`.
 """

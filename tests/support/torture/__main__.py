@@ -1,6 +1,6 @@
 """The lab under fire, in numbers: `make torture` prints what held of how many tries, and writes docs/testing.md.
 
-    make torture                                                    (a quarter of an hour on 2 idle cores)
+    make torture                                                    (27 minutes of processor time, on 2 cores)
     PYTHONPATH=tests/support python -m torture --kinds damage      (one kind; the other lines of the page stay)
     PYTHONPATH=tests/support python -m torture --share 0.05        (a twentieth of the tries, and no page)
 
