@@ -93,7 +93,7 @@ PRESETS = {
         adam_rates=(0.003, 0.01),
         sgd_rates=(0.3, 1.0),
     ),
-    "quick": Settings(seeds=3, fixed_rates=known_rates("navigation_optimisers")),
+    "quick": Settings(seeds=3, steps=150, equal_total=1600, fixed_rates=known_rates("navigation_optimisers")),
     "standard": Settings(seeds=10, sweep_seeds=3),
     "full": Settings(
         **LARGEST_GRID,

@@ -156,7 +156,9 @@ PRESETS = {
         sum_pretrain_batch=8,
         rollouts=4,
     ),
-    "quick": Settings(estimators=FEW, seeds=3, steps=240, held_out=128, fixed_rates=known_rates("data_scarce")),
+    "quick": Settings(
+        estimators=FEW, seeds=3, steps=200, measurements=10, held_out=128, fixed_rates=known_rates("data_scarce")
+    ),
     "standard": Settings(),
     "full": Settings(
         width=256,
