@@ -21,9 +21,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
     What killed processes were writing in the folder is removed. An `OSError` names the file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(path.parent)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}@{_host()}.tmp")
+    temporary = temporary_file(path)
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -36,6 +34,13 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def temporary_file(path: Path) -> Path:
+    """Return the name of a file beside `path` that goes, if this process is killed, with the next one made there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path.parent)
+    return path.with_name(f"{path.name}.{os.getpid()}@{_host()}.tmp")
 
 
 def _remove_abandoned(folder: Path) -> None:

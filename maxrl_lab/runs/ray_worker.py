@@ -20,7 +20,7 @@ import torch
 
 from maxrl_lab import extras
 from maxrl_lab.errors import InputError
-from maxrl_lab.runs.files import cache_folder, first_difference
+from maxrl_lab.runs.files import cache_folder, first_difference, temporary_file
 from maxrl_lab.runs.fingerprint import changed_files, fingerprint, name_files
 from maxrl_lab.threads import one_thread
 
@@ -64,10 +64,9 @@ def describe(modules: Sequence[str], marks: Sequence[Path], gpu: bool) -> Sender
 @contextlib.contextmanager
 def marks(folders: Sequence[Path]) -> Iterator[list[Path]]:
     """Put an empty file into each folder meanwhile, which tells whether another machine sees the folder."""
-    files = [folder.absolute() / f".seen-{uuid.uuid4().hex}" for folder in folders]
+    files = [temporary_file(folder.absolute() / f".seen-{uuid.uuid4().hex}") for folder in folders]
     try:
         for file in files:
-            file.parent.mkdir(parents=True, exist_ok=True)
             file.touch()
         yield files
     finally:

@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 
 from maxrl_lab.captured import Captured, Kept, Outputs
 from maxrl_lab.errors import InputError
-from maxrl_lab.tabular.rollout import has_random_start, row_width, start_states, wide
+from maxrl_lab.tabular.rollout import has_random_start, integer_below, row_width, start_states, wide
 from maxrl_lab.tabular.tables import Tables
 from maxrl_lab.thresholds import part_of_step, thresholds
 from maxrl_lab.training.groups import Group
@@ -92,8 +92,8 @@ class _Walk:
         self.positions = pad(nexts, extra).mul(self.width).flatten()
         self.first_state = starts.view(-1, 1, 1)
         rollouts = self.runs * count * uniforms.shape[3]
-        integer = torch.int32 if times * len(self.active) < 2**31 else torch.int64
-        self.cells = torch.zeros(tables.horizon, rollouts, dtype=integer, device=tables.device)
+        cells = integer_below(times * len(self.active))
+        self.cells = torch.zeros(tables.horizon, rollouts, dtype=cells, device=tables.device)
 
     def walk(self, log_policy: Tensor, uniforms: Tensor, stream: Tensor) -> Outputs:
         """Return rewards, lengths and log-probabilities (R, B, N), and note the cells; this is what is captured."""

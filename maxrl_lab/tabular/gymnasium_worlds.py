@@ -12,6 +12,8 @@ from gymnasium import spaces
 from maxrl_lab.errors import InputError
 from maxrl_lab.tabular.exploring import Array, Move
 
+_SHOWN = 16
+"""How many numbers of an observation a message holds."""
 _MORE_COPIES = 30
 """How often a step that samples random numbers is repeated, to see whether they matter."""
 _RESETS = 8
@@ -89,14 +91,13 @@ class Copies:
             again, also, _ = self.step(snapshot, action)
             if move != again or not np.array_equal(observation, also):
                 at = f"state {self.key_of(snapshot)}, action {action + self.first}"
-                raise InputError(
-                    f"not deterministic: {at} led to {_describe(move, observation)} and {_describe(again, also)}"
-                )
+                one, other = _describe(move, observation, also), _describe(again, also, observation)
+                raise InputError(f"not deterministic: {at} led to {one} and {other}")
         before = self.seen.setdefault((move.key, move.terminated), observation)
         if not np.array_equal(before, observation, equal_nan=True):
             raise InputError(
-                f"key= leaves out something that the observation shows: {move.key} was seen with {before.tolist()} and "
-                f"with {observation.tolist()}"
+                f"key= leaves out something that the observation shows: {move.key} was seen with "
+                f"{shown(before, observation)} and with {shown(observation, before)}"
             )
         return [move]
 
@@ -160,8 +161,18 @@ def _states(stream: np.random.Generator) -> Any:
     return stream.bit_generator.state, random.getstate(), shared[2], shared[1].tobytes()
 
 
-def _describe(move: Move, observation: Array) -> str:
-    return f"{move.key} (reward {move.reward:g}, terminated {move.terminated}, observation {observation.tolist()})"
+def _describe(move: Move, observation: Array, other: Array) -> str:
+    seen = shown(observation, other)
+    return f"{move.key} (reward {move.reward:g}, terminated {move.terminated}, observation {seen})"
+
+
+def shown(observation: Array, other: Array | None = None) -> str:
+    """Return an observation in a few words: of a long one a few numbers, from the first on that another has not."""
+    if len(observation) <= _SHOWN:
+        return str(observation.tolist())
+    first = 0 if other is None else int(np.argmax(observation != other))
+    few = observation[first : first + _SHOWN].tolist()
+    return f"{few} (from number {first} of {len(observation)})"
 
 
 def copied(env: Any) -> Any:

@@ -80,7 +80,7 @@ class _Walk:
         self.tables, self.step = tables, 0
         self.per_step, self.width, self.states = count * uniforms.shape[3], row_width(actions), count * states
         self.active = tables.active.flatten().repeat_interleave(self.width).repeat(runs)  # one entry a cell
-        self.integer = torch.int32 if times * len(self.active) < 2**31 else torch.int64
+        self.integer = integer_below(times * len(self.active))
         stream = torch.as_tensor(list(streams), device=tables.device)
         # from the numbers of the first task: the sum of all would take long
         parts = part_of_step(uniforms[:, :, 0]).view(-1, 1, 1, 1, 1)
@@ -159,6 +159,11 @@ def read_paths(tables: Tables, segments: Sequence[Segment], group: Group) -> Pat
 def row_width(size: int) -> int:
     """Return the least power of two that is not below `size`."""
     return 1 << (size - 1).bit_length()
+
+
+def integer_below(count: int) -> torch.dtype:
+    """Return the smallest type of cell numbers that holds those below `count`."""
+    return torch.int32 if count <= 2**31 else torch.int64
 
 
 def wide(table: Tensor, value: float) -> Tensor:

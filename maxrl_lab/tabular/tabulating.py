@@ -27,6 +27,7 @@ from maxrl_lab.tabular.gymnasium_worlds import (
     has_table,
     observer,
     reset,
+    shown,
     step,
 )
 from maxrl_lab.tabular.tasks import TabularTasks
@@ -107,7 +108,7 @@ def _replay(env: Any, table: Table, success: SuccessRule, seed: int, steps: int)
             raise InputError(
                 "the table does not follow the environment (key= or P leaves out something that its future depends on, "
                 f"such as a time limit that is told as terminated): reset(seed={start}) and actions {taken} gave "
-                f"observation {observation.tolist()}, which is not what the table says"
+                f"observation {shown(observation)}, which is not what the table says"
             )
 
 

@@ -3,7 +3,9 @@
 import dataclasses
 import os
 import pickle
+import signal
 import socket
+import subprocess
 import sys
 import types
 
@@ -82,6 +84,16 @@ def test_marks_are_gone_afterwards(tmp_path):
     with ray_worker.marks([tmp_path / "new"]) as marks:
         assert [mark.parent for mark in marks if mark.exists()] == [tmp_path / "new"]
     assert not list((tmp_path / "new").iterdir())
+
+
+def test_a_mark_of_a_killed_process_goes_with_the_next_one(tmp_path):
+    code = "import os, signal, sys; from pathlib import Path; from maxrl_lab.runs import ray_worker\n"
+    code += "with ray_worker.marks([Path(sys.argv[1])]): os.kill(os.getpid(), signal.SIGKILL)"
+    process = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=extras.CHECKOUT)
+    assert process.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 1
+    with ray_worker.marks([tmp_path]) as marks:
+        assert list(tmp_path.iterdir()) == marks
 
 
 def test_without_ray_the_extra_is_named(monkeypatch):

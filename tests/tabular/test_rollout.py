@@ -219,6 +219,11 @@ class TestPaths:
         assert torch.allclose(in_torch.log_probs, group.log_probs, rtol=1e-12)
         assert all(torch.equal(one, other) for one, other in zip(paths_in_torch, paths, strict=True))
 
+    def test_cells_have_a_type_that_holds_their_numbers(self):
+        for count, integer in ((2**31, torch.int32), (2**31 + 1, torch.int64)):
+            assert walking.integer_below(count) == integer
+            assert torch.tensor(count - 1).to(integer) == count - 1
+
     def test_rollouts_that_all_end_early_stand_still(self):
         # Always ahead: 3 steps of 11, so the loop ends before the horizon.
         log_policy = torch.tensor([-torch.inf, 0.0]).expand(1, 4, 2)

@@ -220,6 +220,35 @@ class TwoStates(gymnasium.Env):
         return self.s, reward, terminated, False, {}
 
 
+class Chain(gymnasium.Env):
+    """A table: each state leads to the next, the last one to success."""
+
+    def __init__(self, states):
+        self.P = {state: {0: [(1.0, min(state + 1, states - 1), 1, state == states - 1)]} for state in range(states)}
+        self.initial_state_distrib = np.eye(1, states)[0]
+        self.observation_space, self.action_space = spaces.Discrete(states), spaces.Discrete(1)
+
+
+class LongView(Corridor):
+    """The corridor, seen as forty numbers, of which the fourth last says whether the lamp is on."""
+
+    def __init__(self):
+        super().__init__()
+        self.observation_space = spaces.Box(0, 1, (40,))
+
+    def reset(self, *, seed=None, options=None):
+        _, info = super().reset(seed=seed)
+        return self.view(), info
+
+    def step(self, action):
+        return self.view(), *super().step(action)[1:]
+
+    def view(self):
+        view = np.zeros(40, dtype=np.float32)
+        view[37] = self.cell == 0
+        return view
+
+
 class TestTransitionTables:
     def test_two_states_by_hand(self):
         # States: 0, 1, failed in 0, succeeded in 1. The two ways from 0 to 1 are one successor with probability 1/2.
@@ -299,6 +328,17 @@ class TestRefusals:
         # The step count in the key: there is no end of states.
         with pytest.raises(ValueError, match=r"\Amore than 50 states can be reached \(max_states\), with \d+ still to"):
             tabulate(Corridor(), key=lambda env: (env.cell, env.lamp, env.steps), horizon=20, max_states=50)
+
+    def test_without_a_bound_a_hundred_thousand_states_are_explored(self):
+        with pytest.raises(ValueError, match=r"\Amore than 100000 states can be reached \(max_states\)"):
+            tabulate(Chain(100_001), horizon=1)
+
+    def test_of_long_observations_what_differs_is_shown(self, refuses):
+        with refuses(
+            "key= leaves out something that the observation shows: 0 was seen with [0.0, 0.0, 0.0] (from number 37 of "
+            "40) and with [1.0, 0.0, 0.0] (from number 37 of 40)"
+        ):
+            tabulate(LongView(), key=lambda env: 0, horizon=4)
 
     def test_the_number_of_states_allowed_is_exact(self):
         assert tabulate(Corridor(), key=key, horizon=20, max_states=10).shape == (1, 10, 3)
