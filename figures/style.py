@@ -217,6 +217,8 @@ def label(spec: str) -> str:
     return " + ".join(_label(part.strip()) for part in spec.split(_BAR))
 
 
+_ROOM = 0.02
+"""What the axes of pass rates show beside 0 and 1."""
 _BAR = SEPARATOR.strip()
 
 
@@ -337,6 +339,12 @@ def plain_x(ax: Axes, values: Iterable[float]) -> None:
     shown = sorted(set(values))
     ax.set_xticks(shown, [f"{value:g}" for value in shown], minor=False)
     ax.set_xticks([], minor=True)
+
+
+def keep_pass_rates(ax: Axes) -> None:
+    """Show of the y-axis only what a pass rate can be: intervals by Student's t over few seeds reach beyond."""
+    low, high = ax.get_ylim()
+    ax.set_ylim(max(low, -_ROOM), min(high, 1 + _ROOM))
 
 
 def keep_limits_positive(ax: Axes) -> None:

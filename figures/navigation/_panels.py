@@ -32,6 +32,8 @@ def curves(ax: Axes, rows: pd.DataFrame, y: str, ylabel: str) -> None:
         named = f"{style.label(name)} ({runs.learning_rate.iloc[0]:g})"
         style.band(ax, runs, "step", y, str(name), label=named, dashes=style.dashes(str(name)))
     ax.set(xlabel="update", ylabel=ylabel)
+    if y.startswith("pass_at"):
+        style.keep_pass_rates(ax)
 
 
 def untrained(ax: Axes, value: float) -> None:

@@ -79,6 +79,7 @@ def _dial(ax: Axes, final: pd.DataFrame) -> None:
     ax.set(xscale="log", xlabel="order T, from RLOO (1) to Algorithm 1 (N−1)", ylabel="final pass@1 (exact)")
     ax.set_title("centred estimators of order T")
     style.plain_x(ax, [1, *counts])
+    style.keep_pass_rates(ax)
     style.legend_above_curves(ax, 3)
 
 

@@ -58,6 +58,7 @@ def _coverage(ax: Axes, rows: pd.DataFrame) -> None:
         style.band(ax, runs, "k", "coverage", str(name), marker="o", markersize=3, dashes=dashes)
     ax.set(xscale="log", xlabel="samples k", ylabel="held-out coverage, pass@k (exact)")
     style.plain_x(ax, rows.k)
+    style.keep_pass_rates(ax)
 
 
 def _efficiency(ax: Axes, rows: pd.DataFrame) -> None:
@@ -88,4 +89,5 @@ def _levels(ax: Axes, curves: pd.DataFrame) -> None:
         style.band(ax, runs, "levels", "pass_at_1", name, **look)
     ax.set(xscale="log", xlabel="training mazes of each distance", ylabel="final pass@1 (exact)")
     style.plain_x(ax, final.levels)
+    style.keep_pass_rates(ax)
     ax.set_title("solid: training mazes, dotted: held-out")

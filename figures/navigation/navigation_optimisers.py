@@ -63,6 +63,7 @@ def _equal_rollouts(ax: Axes, rows: pd.DataFrame) -> None:
             label = f"{style.label(str(name))}, N = {count:g}"
             style.band(ax, runs, "total_rollouts", "pass_at_1", str(name), label=label, dashes=pattern)
     ax.set(xlabel="rollouts in all, for each place in an update", ylabel="pass@1 (exact)", title="equal rollouts, Adam")
+    style.keep_pass_rates(ax)
     style.legend_above_curves(ax, fontsize=7.5)
 
 
@@ -72,3 +73,4 @@ def _against_rollouts(ax: Axes, rows: pd.DataFrame) -> None:
         style.band(ax, runs, "rollouts", "pass_at_1", str(name), marker="o", markersize=4)
     ax.set(xscale="log", xlabel="rollouts N", ylabel="final pass@1 (exact)", title="equal rollouts, Adam, final")
     style.plain_x(ax, rows.rollouts)
+    style.keep_pass_rates(ax)

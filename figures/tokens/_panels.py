@@ -81,6 +81,7 @@ def plot_curves(ax: Axes, tables: Frames, k: int, x: str = "step") -> None:
         style.band(ax, rows[(rows.estimator == name) & (rows.k == k)], x, "pass_at_k", name, **line_style(name))
     plot_base(ax, base(tables, k))
     ax.set(xlabel="update" if x == "step" else x, ylabel=f"pass@{k}, held-out (estimated)")
+    style.keep_pass_rates(ax)
 
 
 def plot_base(ax: Axes, value: float) -> None:

@@ -30,6 +30,7 @@ def plot(tables: Frames, settings: Any) -> Figure:
         style.band(axes[0], runs, "k", "pass_at_k", name, marker="o", markersize=4, dashes=style.dashes(name))
     axes[0].set(xscale="log", xlabel="samples k", ylabel="coverage, pass@k (estimated)", title="held-out mazes")
     style.plain_x(axes[0], rows.k)
+    style.keep_pass_rates(axes[0])
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=11)
     _plot_efficiency(axes[1], rows)

@@ -106,3 +106,4 @@ def _plot_training(ax: Axes, rows: pd.DataFrame) -> None:
         runs = means[means.estimator == name]
         style.band(ax, runs, "epoch", "pass_rate", name, **_panels.line_style(name))
     ax.set(xlabel="epoch", ylabel="pass rate on the training set")
+    style.keep_pass_rates(ax)
