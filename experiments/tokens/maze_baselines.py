@@ -2,8 +2,8 @@
 
 Table 3 and Fig. 18 of arXiv:2602.02710v1, at 128 rollouts: MaxRL has the highest pass@1 and pass@k, PKPO comes second,
 the others stay near GRPO. Each remedy is one line here: an estimator, or GRPO's advantages with another surrogate
-(`maxrl_lab.training.surrogates`). `full` adds Fig. 18's SELF (`greedy_gate`), other coefficients of the surrogates, and
-beside Algorithm 1, of order N-1, the leave-one-out form of exact order N and the zero-sum form of order N/4.
+(`maxrl_lab.training.surrogates`). Beside Algorithm 1, of order N-1, stands the leave-one-out form of exact order N.
+`full` adds other coefficients of the surrogates and the zero-sum form of order N/4.
 
     maxrl-lab run maze_baselines        (some minutes after `maze_scaling`, whose policies it shares)
 
@@ -26,21 +26,21 @@ METHODS = (
     "grpo",
     "grpo | entropy_bonus:coefficient=0.01",
     "grpo | differential_smoothing:gamma=0.05",
+    "grpo | greedy_gate",
     "pkpo:k=N/2",
     "maxrl",
+    "maxrl_leave_one_out",
 )
-"""The methods of Table 3."""
+"""The methods of Table 3, and Fig. 18's SELF, `greedy_gate`."""
 MORE = (
     *METHODS,
-    "grpo | greedy_gate",
-    "maxrl_leave_one_out",
     "maxrl_centred:order=N/4",
     "grpo | entropy_bonus:coefficient=0.001",
     "grpo | entropy_bonus:coefficient=0.1",
     "grpo | differential_smoothing:gamma=0.01",
     "grpo | differential_smoothing:gamma=0.2",
 )
-"""The same with Fig. 18's SELF, two other orders, and smaller and larger coefficients."""
+"""The same with another order, and smaller and larger coefficients."""
 FEW = ("rloo", "grpo", "grpo | differential_smoothing:gamma=0.05", "pkpo:k=N/2", "maxrl")
 """Those that fit into a few minutes."""
 
