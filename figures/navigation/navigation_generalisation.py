@@ -21,9 +21,10 @@ COLUMNS = {
 
 @style.styled
 def plot(tables: Mapping[str, pd.DataFrame], settings: Any) -> Figure:
-    """Return six panels, the first five of which are about the policies that were trained on the settings' levels."""
+    """Return six panels, the first five of which are about the policies that were trained on the most levels."""
     style.check_tables(tables, COLUMNS)
-    main = {name: rows[rows.comparison == f"{settings.levels} levels"] for name, rows in tables.items()}
+    most = max((settings.levels, *settings.other_levels))
+    main = {name: rows[rows.comparison == f"{most} levels"] for name, rows in tables.items()}
     held_out = {name: main[name][main[name].split == "held_out"] for name in COLUMNS}
     figure = Figure(figsize=(13.5, 8.4))
     axes = figure.subplots(2, 3)
@@ -37,7 +38,7 @@ def plot(tables: Mapping[str, pd.DataFrame], settings: Any) -> Figure:
     _levels(axes[1, 2], tables["curves"])
     panels.legend(figure, axes[0, 0], 3)
     held = len(settings.distances) * settings.held_out
-    trained = len(settings.distances) * settings.levels
+    trained = len(settings.distances) * most
     figure.suptitle(
         f"Trained on {trained} mazes with N = {settings.rollouts}, evaluated on {held} held-out ones, other ones for "
         f"each seed; {style.seeds_text(settings.seeds)}\n{panels.rates_text(tables)}",

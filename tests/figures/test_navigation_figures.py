@@ -144,7 +144,7 @@ class TestGeneralisation:
         assert len(figure.axes[4].lines) == len(figure.axes[5].lines) == 2 * len(estimators)
         assert len(navigation_generalisation.summarise(tables, settings)) == len(estimators) * 2 * 2
 
-    def test_what_is_drawn_is_held_out_and_of_the_settings_levels(self):
+    def test_what_is_drawn_is_held_out_and_of_the_most_levels(self):
         tables = tables_of(self.SETTINGS, generalisation_experiment)
         figure = navigation_generalisation.plot(tables, self.SETTINGS)
         shown = tables["curves"].query("split == 'held_out' and comparison == '2 levels' and estimator == 'maxrl'")
