@@ -5,7 +5,7 @@ what it ends with need not. And at the same number of rollouts in all, small gro
 seldom. Mazes, policy and seeds are those of `navigation`; every comparison has its own sweep of learning rates, the
 same for every method, on seeds that are not reported.
 
-    maxrl-lab run navigation_optimisers        (five minutes; `standard`: twenty)
+    maxrl-lab run navigation_optimisers        (a minute; `standard`: twenty)
 
 Tables: `sweep` (the end of every swept run), `curves` (a row per reported run and measured step), `difficulty` (the
 pass rate by distance of the reported runs at the end), all on the training mazes. The columns `comparison` (`equal

@@ -8,7 +8,7 @@ setting of section 2), and of countdown problems, which have many right answers.
 Pretraining samples from the whole training split, so the base policy has seen the fixed set; held-out problems share no
 multiset of numbers with that split. A seed has a training set and a base of its own.
 
-    maxrl-lab run data_scarce        (some minutes; `standard`: 70)
+    maxrl-lab run data_scarce        (two minutes; `standard`: 70)
 
 The tables are those of `maze_scaling`, with the columns `task` and, where there is a step, `epoch`.
 """

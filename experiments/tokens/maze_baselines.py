@@ -5,7 +5,7 @@ the others stay near GRPO. Each remedy is one line here: an estimator, or GRPO's
 (`maxrl_lab.training.surrogates`). Beside Algorithm 1, of order N-1, stands the leave-one-out form of exact order N.
 `full` adds other coefficients of the surrogates and the zero-sum form of order N/4.
 
-    maxrl-lab run maze_baselines        (some minutes after `maze_scaling`, whose policies it shares)
+    maxrl-lab run maze_baselines        (two minutes after `maze_scaling`, whose policies it shares; `standard`: 90)
 
 The tables are those of `maze_scaling`.
 """
