@@ -19,6 +19,10 @@ TIMES = "times.json"
 """File in the folder of reference rows: preset to experiment to seconds."""
 
 
+CLOCKS = ("timings",)
+"""Tables that say how fast one machine was, and nothing that a figure or a claim reads."""
+
+
 def publish(run: Run, tables: "Mapping[str, pd.DataFrame]") -> int:
     """Copy a finished run's rows, compressed, its settings and its provenance, and draw its picture; return the bytes.
 
@@ -28,17 +32,18 @@ def publish(run: Run, tables: "Mapping[str, pd.DataFrame]") -> int:
     folder = _runs.REFERENCE / run.entry.name
     shutil.rmtree(folder, ignore_errors=True)
     for name in tables:
-        compress_table(table_file(run.folder, name), folder)
+        if name not in CLOCKS:
+            compress_table(table_file(run.folder, name), folder)
     write_atomically(folder / "settings.json", (run.folder / "settings.json").read_bytes())
-    write_json(folder / "provenance.json", sealed(without_places(Record(run.folder).read_provenance("sessions"))))
+    write_json(folder / "provenance.json", sealed(for_others(Record(run.folder).read_provenance("sessions", "tables"))))
     picture = _runs.GALLERY / f"{run.entry.name}.png"
     _runs.save(figure, picture)
     _times.record(_runs.REFERENCE / TIMES, run.flags.preset, {run.entry.name: wall_seconds(run.folder)})
     return sum(file.stat().st_size for file in (*folder.iterdir(), picture))
 
 
-def without_places(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the provenance with commands that do not say in which folders of one machine rows and pictures were."""
+def for_others(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the provenance without clocks, and with commands that do not name the folders of one machine."""
     sessions = []
     for session in provenance["sessions"]:
         words = shlex.split(session["command"])
@@ -48,7 +53,8 @@ def without_places(provenance: Mapping[str, Any]) -> dict[str, Any]:
             if not {before, word} & set(_PLACES) and not word.startswith(tuple(f"{flag}=" for flag in _PLACES))
         ]
         sessions.append({**session, "command": shlex.join(kept)})
-    return {**provenance, "sessions": sessions}
+    digests = {name: digest for name, digest in provenance["tables"].items() if name not in CLOCKS}
+    return {**provenance, "sessions": sessions, "tables": digests}
 
 
 _PLACES = ("--out", "--pictures")

@@ -10,7 +10,7 @@ import torch
 from panels import smoke_tables
 
 from experiments import _pages, _runs, _times
-from experiments._publish import without_places
+from experiments._publish import for_others
 from experiments.catalogue import EXPERIMENTS
 from experiments.exact import length_bias, weight_functions
 from maxrl_lab.command import main
@@ -225,7 +225,9 @@ def test_a_published_command_names_no_folder_of_one_machine():
         "--quiet",
     ]
     sessions = [{"command": shlex.join(given), "commit": "abc"}]
-    (session,) = without_places({"complete": True, "sessions": sessions})["sessions"]
+    content = for_others({"complete": True, "sessions": sessions, "tables": {"curves": "a", "timings": "b"}})
+    assert content["tables"] == {"curves": "a"}
+    (session,) = content["sessions"]
     assert session == {"command": "maxrl-lab run coverage --seeds 3 --quiet", "commit": "abc"}
 
 
