@@ -223,10 +223,10 @@ class TwoStates(gymnasium.Env):
 
 
 class LongView(Corridor):
-    """The corridor, seen as forty numbers, of which the fourth last says whether the lamp is on."""
+    """The corridor, seen as forty numbers, of which number 37 says whether the walker is on cell 0."""
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, slip=0.0):
+        super().__init__(slip=slip)
         self.observation_space = spaces.Box(0, 1, (40,))
 
     def reset(self, *, seed=None, options=None):
@@ -335,6 +335,12 @@ class TestRefusals:
             "40) and with [1.0, 0.0, 0.0] (from number 37 of 40)"
         ):
             tabulate(LongView(), key=lambda env: 0, horizon=4)
+
+    def test_of_random_long_observations_each_is_shown_where_they_differ(self):
+        seen = r"\({}, False\) \(reward 0, terminated False, observation \[{}, 0.0, 0.0\] \(from number 37 of 40\)\)"
+        first, second = seen.format(0, 1.0), seen.format(2, 0.0)
+        with pytest.raises(ValueError, match=rf"{first} and {second}|{second} and {first}"):
+            tabulate(LongView(slip=0.5), key=key, horizon=4)
 
     def test_the_number_of_states_allowed_is_exact(self):
         assert tabulate(Corridor(), key=key, horizon=20, max_states=10).shape == (1, 10, 3)
