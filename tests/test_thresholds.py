@@ -62,3 +62,10 @@ def test_the_part_of_a_step_is_uniform_and_independent_of_each_number():
 def test_the_part_of_a_step_is_the_streams_own():
     uniforms = torch.rand(3, 5, 7, generator=torch.Generator().manual_seed(0))
     assert torch.equal(part_of_step(uniforms)[1:2], part_of_step(uniforms[1:2]))
+
+
+def test_the_part_of_a_step_keeps_every_digit_of_a_long_stream():
+    # 2^20 + 1 numbers of 1 - 2^-24 each: their sum is a whole number less (2^20 + 1) 2^-24
+    part = part_of_step(torch.full((1, 2**20 + 1), 1 - 2.0**-24))
+    assert part.dtype == torch.float64
+    assert part.item() == 1 - (2**20 + 1) * 2.0**-24
