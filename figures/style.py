@@ -217,8 +217,6 @@ def label(spec: str) -> str:
     return " + ".join(_label(part.strip()) for part in spec.split(_BAR))
 
 
-_ROOM = 0.02
-"""What the axes of pass rates show beside 0 and 1."""
 _BAR = SEPARATOR.strip()
 
 
@@ -339,6 +337,10 @@ def plain_x(ax: Axes, values: Iterable[float]) -> None:
     shown = sorted(set(values))
     ax.set_xticks(shown, [f"{value:g}" for value in shown], minor=False)
     ax.set_xticks([], minor=True)
+
+
+_ROOM = 0.02
+"""What the axes of pass rates show beside 0 and 1."""
 
 
 def keep_pass_rates(ax: Axes) -> None:
