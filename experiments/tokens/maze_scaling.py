@@ -29,7 +29,7 @@ class Methods(Group):
 
     estimators: Names = ("rloo", "grpo", "maxrl")
     """Estimators that are compared."""
-    rollouts: Counts = (4, 16)
+    rollouts: Counts = (4, 16, 64)
     """Numbers N of rollouts of each maze."""
 
 
@@ -45,7 +45,7 @@ class Settings(MazeSettings, Methods):
 
 PRESETS = {
     "smoke": Settings(**SMOKE, rollouts=(4, 8)),
-    "quick": Settings(**QUICK, fixed_rates=known_rates("maze_scaling")),
+    "quick": Settings(**QUICK, rollouts=(4, 16), fixed_rates=known_rates("maze_scaling")),
     "standard": Settings(),
     "full": Settings(**PAPER, rollouts=(4, 8, 16, 32, 64, 128)),
 }
