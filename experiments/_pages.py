@@ -2,7 +2,7 @@
 
 A page says where they go:
 
-    <!-- claims: navigation -->            every claim of an experiment
+    <!-- claims: navigation -->            every claim of an experiment; of several, each below a heading of its own
     <!-- claims: navigation/rloo_at_most_rollouts exact/theorem_2 -->    these claims
     <!-- claims: all -->                   the table of all claims
     <!-- claims: fails -->                 the claims with this verdict: holds, fails or undecided
@@ -64,10 +64,16 @@ def write(verdicts: Verdicts) -> list[Path]:
 
 
 def _bullets(names: list[str], verdicts: Verdicts) -> list[str]:
-    """The claims that are named, one bullet each; a line for an experiment without reference rows."""
+    """The claims that are named, one bullet each; a line for an experiment without reference rows.
+
+    Where whole experiments are named, several of them, each has a heading.
+    """
     lines: list[str] = []
+    headed = len(names) > 1 and set(names) <= set(EXPERIMENTS)
     for name in names:
         experiment = name.partition("/")[0]
+        if headed:
+            lines += [*([""] if lines else []), f"### `{name}`", ""]
         judged = [item for item in verdicts.judged if name in (item.experiment, item.address, item.claim.verdict)]
         if judged:
             lines += map(_bullet, judged)

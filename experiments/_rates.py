@@ -4,8 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from maxrl_lab.errors import InputError
-from maxrl_lab.training.methods import parse_method
-from maxrl_lab.training.sweep import name_at, name_of_row
+from maxrl_lab.training.sweep import name_of_row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,11 +29,6 @@ def chosen_rates(tables: "Mapping[str, pd.DataFrame]") -> dict[str, float]:
             if rates.setdefault(method := _name(row), row["learning_rate"]) != row["learning_rate"]:
                 raise InputError(f"{method} was reported at rates {rates[method]:g} and {row['learning_rate']:g}")
     return rates
-
-
-def same_rate(rate: float, names: Iterable[str], rollouts: int, section: str = "") -> tuple[str, ...]:
-    """Return one learning rate for all methods of a section at one N, as the setting `fixed_rates` has it."""
-    return tuple(f"{name_at(parse_method(name, rollouts), section)}: {rate:g}" for name in names)
 
 
 def _distinct(table: "pd.DataFrame") -> Iterable[Mapping[str, Any]]:

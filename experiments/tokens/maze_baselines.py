@@ -12,7 +12,6 @@ The tables are those of `maze_scaling`.
 
 from dataclasses import dataclass
 
-from experiments._rates import same_rate
 from experiments._shared import known_rates
 from experiments.tokens._shared import PAPER, QUICK, SMOKE, MazeSettings
 from maxrl_lab.rows import Tables
@@ -67,14 +66,14 @@ class Settings(MazeSettings, Methods):
 
 PRESETS = {
     "smoke": Settings(**SMOKE, rollouts=4),
-    "quick": Settings(
-        **QUICK,
-        methods=FEW,
-        # a sweep would take longer than all else together: 3e-4 is the middle of the rates that `standard` sweeps
-        fixed_rates=known_rates("maze_baselines") or same_rate(0.0003, FEW, 16),
-    ),
+    "quick": Settings(**QUICK, methods=FEW, fixed_rates=known_rates("maze_baselines")),
     "standard": Settings(),
-    "full": Settings(**{**PAPER, "prompts": 32, "steps": 20_000}, methods=MORE, rollouts=128),
+    # the paper's PKPO has k = 16 of its 128 rollouts
+    "full": Settings(
+        **{**PAPER, "prompts": 32, "steps": 20_000},
+        methods=tuple(name.replace("k=N/2", "k=16") for name in MORE),
+        rollouts=128,
+    ),
 }
 
 

@@ -1,11 +1,14 @@
 """Whether an order between RLOO's and Algorithm 1's does better than both, on rows whose answer is known."""
 
+import dataclasses
+
 import pandas as pd
 import pytest
 
-from experiments.navigation import navigation
+from experiments.navigation import navigation, navigation_bias_variance, navigation_generalisation
 from experiments.navigation.claims import navigation as trained
 from experiments.navigation.claims import navigation_bias_variance as measured
+from experiments.navigation.claims import navigation_generalisation as carried_over
 
 
 def learning(**ends):
@@ -54,3 +57,47 @@ def test_an_error_at_a_pass_rate_is_compared_with_the_smaller_one_of_both_ends()
     assert hard.estimate == pytest.approx(0.6 / 0.9, rel=1e-2)
     assert easy.estimate == pytest.approx(2, rel=1e-2)
     assert {claim.direction for claim in (hard, easy)} == {"below"}
+
+
+def test_the_least_error_is_compared_with_that_of_another_order():
+    """Two forms of order N/2 have nearly the same error; the best of other orders has twice as much."""
+    errors = {"maxrl_order:order=8": 0.4, "maxrl_centred:order=8": 0.3, "maxrl": 0.8, "maxrl_centred:order=4": 0.9}
+    rows = pd.DataFrame(
+        [
+            {"estimator": name, "rollouts": 16, "seed": seed, "pass_rate": 0.005, "squared_bias": 0.0}
+            | {"mean_squared_error": error, "budget_mean_squared_error": error + seed / 1e3}
+            for name, error in errors.items()
+            for seed in range(3)
+        ]
+    )
+    settings = dataclasses.replace(
+        navigation_bias_variance.PRESETS["smoke"],
+        estimators=("maxrl_order:order=N/2", "maxrl"),
+        rollouts=(16,),
+        budget=16,
+    )
+    (claim,) = measured.claims({"rows": rows}, settings)
+    assert (claim.name, claim.verdict) == ("order_half_has_least_error", "holds")
+    assert claim.estimate == pytest.approx(0.5, rel=1e-2)
+    assert "that of the best estimate of another order, maxrl at N = 16" in claim.sentence
+    only = rows[rows.estimator.str.endswith("=8")]
+    assert measured.claims({"rows": only}, settings) == []
+
+
+def test_coverage_is_compared_with_wider_methods_at_every_number_of_training_mazes():
+    ends = {("maxrl", 1): 0.3, ("maxrl", 2): 0.6, ("pkpo:k=N/2", 1): 0.5, ("pkpo:k=N/2", 2): 0.5}
+    curves = pd.DataFrame(
+        [
+            {"estimator": name, "comparison": f"{levels} levels", "split": split, "seed": seed, "step": step}
+            | {f"pass_at_{k}": (end + seed / 100) * (step > 0) * (split == "held_out") for k in (1, 64, 512)}
+            for (name, levels), end in ends.items()
+            for split in ("train", "held_out")
+            for seed in range(3)
+            for step in (0, 9)
+        ]
+    )
+    settings = dataclasses.replace(navigation_generalisation.PRESETS["smoke"], estimators=("maxrl", "pkpo:k=N/2"))
+    made = {claim.name: claim for claim in carried_over.claims({"curves": curves}, settings)}
+    few, many = (made[f"covers_more_than_pkpo_with_{levels}"] for levels in (1, 2))
+    assert (few.estimate, few.verdict) == (pytest.approx(-0.2), "fails")
+    assert (many.estimate, many.verdict) == (pytest.approx(0.1), "holds")

@@ -194,6 +194,17 @@ class TestPages:
         assert "- (no reference rows of `navigation` are published yet)" in lines
         assert max(map(len, lines)) <= 120
 
+    def test_several_experiments_have_a_heading_each(self, verdicts):
+        text = "<!-- claims: length_bias navigation -->\n<!-- /claims -->"
+        lines = _pages.rendered(text, verdicts).splitlines()
+        assert [line for line in lines if line.startswith("#")] == ["### `length_bias`", "### `navigation`"]
+        assert lines[:3] == ["<!-- claims: length_bias navigation -->", "### `length_bias`", ""]
+        place = lines.index("### `navigation`")
+        assert (lines[place - 1], lines[place + 1]) == ("", "")
+        assert lines[place + 2] == "- (no reference rows of `navigation` are published yet)"
+        one = _pages.rendered("<!-- claims: length_bias -->\n<!-- /claims -->", verdicts)
+        assert "#" not in one
+
     def test_rows_that_cannot_be_read_are_not_called_unpublished(self, verdicts, monkeypatch, refuses):
         monkeypatch.setattr(_pages, "pages", lambda: pytest.fail("a page was looked at"))
         verdicts.missing["navigation"] = "settings.json holds no settings of today's code"

@@ -6,12 +6,15 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
-from experiments._claims import by_seed, difference, mean_text, over_seeds, seeds_text, slopes
+from experiments import _scaling
+from experiments._claims import by_seed, difference, mean_text, seeds_text
 from experiments.navigation.navigation import Settings
 from maxrl_lab import specs
 from maxrl_lab.claims import Claim
 
 OURS = "maxrl"
+_RATES = ("training", ", exact pass rates")
+"""Which pass rates the claims are about, and what they rest on."""
 
 
 def claims(tables: Mapping[str, pd.DataFrame], settings: Settings) -> list[Claim]:
@@ -21,7 +24,11 @@ def claims(tables: Mapping[str, pd.DataFrame], settings: Settings) -> list[Claim
     names, counts = set(settings.estimators), sorted(settings.rollouts)
     made = []
     if OURS in names and len(counts) > 1:
-        made += [_falls(final, k) for k in (1, 64)]
+        for k in (1, 64):
+            ours = _surprises(final, OURS, k)
+            made.append(_scaling.falls(ours, k, *_RATES))
+            rivals = {name: _surprises(final, name, k) for name in ("rloo", "grpo") if name in names}
+            made += [_scaling.falls_faster(ours, rows, name, k, *_RATES) for name, rows in rivals.items()]
     if {OURS, "rloo"} <= names:
         made.append(_rloo(final, counts))
     if {OURS, "grpo"} <= names:
@@ -40,18 +47,10 @@ def between(names: Iterable[str], count: int) -> list[str]:
     return [name for name, (_, options) in orders.items() if 1 < options["order"] < count - 1]
 
 
-def _falls(final: pd.DataFrame, k: int) -> Claim:
-    """-log pass@k falls with N."""
-    ours = final[final.estimator == OURS]
-    ours = ours.assign(surprise=-np.log(ours[f"pass_at_{k}"]))
-    fall = over_seeds(slopes(ours, "surprise"))
-    means = ours.groupby("rollouts").surprise.mean()
-    first, last = (f"{means.iloc[end]:.2f} at N = {means.index[end]:g}" for end in (0, -1))
-    sentence = (
-        f"For MaxRL -log pass@{k} on training mazes falls with the rollouts N, from {first} to {last}: by {fall} nats "
-        f"for each doubling ({seeds_text(fall)}, exact pass rates)."
-    )
-    return fall.claim(f"maxrl_falls_with_rollouts_pass_at_{k}", "Fig. 3", sentence, direction="below")
+def _surprises(final: pd.DataFrame, name: str, k: int) -> pd.DataFrame:
+    """Return an estimator's -log pass@k, a row a seed and N."""
+    rows = final[final.estimator == name]
+    return rows.assign(surprise=-np.log(rows[f"pass_at_{k}"]))
 
 
 def _rloo(final: pd.DataFrame, counts: list[int]) -> Claim:
@@ -111,6 +110,7 @@ def _signal(final: pd.DataFrame, other: str, count: int) -> Claim:
 _ORDER_N = {
     "maxrl_control_variate": "the control variate kept at K = 0 (Eq. 10)",
     "maxrl_leave_one_out": "the leave-one-out baseline of exact order N",
+    "maxrl_cross_fitted": "the cross-fitted form of exact order N",
 }
 """Forms of order N, which Algorithm 1 is compared with, in words."""
 

@@ -35,20 +35,25 @@ def claims(tables: Mapping[str, pd.DataFrame], settings: Settings) -> list[Claim
         made.append(least.claim("nothing_helps_on_hopeless_levels", "", sentence, boundary=0.95))
     most = max(settings.rollouts)
     half = (specs.format_at(HALF, most), most)
-    if not hard.empty and half in hard.columns:
-        others = hard.drop(columns=[half])
+    others = hard.drop(columns=[name for name in hard if _order(name[0], most) == most // 2])
+    if half in hard.columns and not others.empty:
         best = others.mean().idxmin()
         share = ratio(hard[half], others[best])
         name = best[0] + ("" if best[1] < 0 else f" at N = {best[1]:g}")
         sentence = (
             f"Where p is from 1e-4 to 0.01 order N/2 of one group of N = {most} has the least error of "
-            f"{settings.budget} rollouts: it is {share} of that of the next best, {name} ({seeds_text(share)}; "
-            f"{number(hard[half].mean())} of the squared gradient)."
+            f"{settings.budget} rollouts: it is {share} of that of the best estimate of another order, {name} "
+            f"({seeds_text(share)}; {number(hard[half].mean())} of the squared gradient)."
         )
         made.append(share.claim("order_half_has_least_error", "", sentence, direction="below", boundary=1))
     if {QUARTER, *ENDS} <= set(settings.estimators):
         made += [claim for count in settings.rollouts if count > 4 for claim in _dial(rows, count)]
     return made
+
+
+def _order(name: str, count: int) -> object:
+    """Return the order that an estimator's name states; None if it states none."""
+    return specs.parse(name, count)[1].get("order")
 
 
 def _dial(rows: pd.DataFrame, count: int) -> list[Claim]:

@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 
-from experiments._claims import by_seed, ratio, seeds_text
+from experiments._claims import by_seed, ratio, seeds_text, share_over_seeds
 from experiments.tokens.claims._rows import Frames, lead, word
 from experiments.tokens.coverage import Settings
 from maxrl_lab import evaluate
-from maxrl_lab.claims import Claim
+from maxrl_lab.claims import Claim, number
 
 OURS = "maxrl"
 
@@ -27,13 +27,19 @@ def _efficiency(rows: pd.DataFrame, other: str) -> Claim:
     k, most = ks[(len(ks) - 1) // 2], ks[-1]
     needed = pd.Series({seed: _needed(runs, other, ks)[ks.index(k)] for seed, runs in rows.groupby("seed")})
     times = ratio(needed.clip(upper=most / k), pd.Series(1.0, needed.index))
+    start = f"MaxRL saves samples at test time: for the pass@{k} that it has on held-out mazes, {word(other)} needs"
     never = int(np.isinf(needed).sum())
-    bound = f"; {never} of {len(needed)} seeds do not get there with {most} and count as {most / k:g}" if never else ""
+    if not never:
+        sentence = f"{start} {times} times as many samples ({seeds_text(times)})."
+        return times.claim(f"efficiency_over_{other}", "Fig. 5", sentence, boundary=1.0)
+    # the factor of a seed that never gets there is a bound, and bounds have no interval: seeds are counted instead
+    share = share_over_seeds((needed > 1).astype(float))
     sentence = (
-        f"MaxRL saves samples at test time: for the pass@{k} that it has on held-out mazes, {word(other)} needs "
-        f"{'at least ' if never else ''}{times} times as many samples ({seeds_text(times)}{bound})."
+        f"{start} more samples in a share of {share} of the seeds, and at least {number(times.value)} times as many in "
+        f"the geometric mean ({seeds_text(share)}; {never} of them do not get there with {most} samples and count as "
+        f"{most / k:g} times)."
     )
-    return times.claim(f"efficiency_over_{other}", "Fig. 5", sentence, boundary=1.0)
+    return share.claim(f"efficiency_over_{other}", "Fig. 5", sentence, boundary=0.5)
 
 
 def _needed(runs: pd.DataFrame, other: str, ks: list[int]) -> list[float]:

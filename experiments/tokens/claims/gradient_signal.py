@@ -16,26 +16,44 @@ def claims(tables: Frames, settings: Settings) -> list[Claim]:
         return []
     others = [name for name in ("grpo", "rloo") if name in settings.estimators]
     made = [_falls(tables["mazes"])]
+    made += [_falls_more(tables["mazes"], name) for name in others]
     made += [_hard(tables["mazes"], name) for name in others]
     return made + [_signal(tables["dynamics"], settings, name) for name in others]
 
 
 def _falls(rows: pd.DataFrame) -> Claim:
     """MaxRL's gradient of a prompt with a success is the larger, the smaller the pass rate."""
-    pushing = rows[(rows.estimator == OURS) & (rows.gradient_norm > 0)]
-    ranks = pushing.groupby("seed")[["pass_rate", "gradient_norm"]].rank().assign(seed=pushing.seed)
-    by_seed = pd.Series(
-        {
-            seed: ranks.pass_rate[ranks.seed == seed].corr(ranks.gradient_norm[ranks.seed == seed])
-            for seed in sorted(rows.seed.unique())
-        }
-    )
-    correlation = over_seeds(by_seed)
+    correlation = over_seeds(_correlations(rows, OURS))
     sentence = (
-        "MaxRL's gradient is largest on hard prompts: among mazes with a success in the group, the rank correlation of "
+        "Among mazes with a success in the group MaxRL's gradient is largest on the hard ones: the rank correlation of "
         f"a maze's gradient norm with its pass rate is {correlation} ({seeds_text(correlation)})."
     )
     return correlation.claim("maxrl_norm_falls_with_pass_rate", "Fig. 6", sentence, direction="below")
+
+
+def _falls_more(rows: pd.DataFrame, other: str) -> Claim:
+    """It falls more than another estimator's does."""
+    ours, theirs = (_correlations(rows, name) for name in (OURS, other))
+    return lead(
+        f"norm_falls_more_with_pass_rate_than_with_{other}",
+        "Fig. 6",
+        f"Among mazes with a success in the group the gradient turns to hard ones more with MaxRL than with "
+        f"{word(other)}",
+        ours,
+        theirs,
+        of="the rank correlation of a maze's gradient norm with its pass rate",
+        direction="below",
+    )
+
+
+def _correlations(rows: pd.DataFrame, name: str) -> "pd.Series[float]":
+    """Return by seed the rank correlation of gradient norm and pass rate, of the prompts that have a gradient."""
+    pushing = rows[(rows.estimator == name) & (rows.gradient_norm > 0)]
+    by_seed = {
+        seed: pushing[pushing.seed == seed].pass_rate.rank().corr(pushing[pushing.seed == seed].gradient_norm.rank())
+        for seed in sorted(rows.seed.unique())
+    }
+    return pd.Series(by_seed)
 
 
 def _hard(rows: pd.DataFrame, other: str) -> Claim:

@@ -2,7 +2,9 @@
 
 from itertools import pairwise
 
-from experiments._claims import over_seeds, seeds_text, slopes
+import pandas as pd
+
+from experiments import _scaling
 from experiments.tokens.claims._rows import Frames, ends, final, largest_k, lead, surprise, word
 from experiments.tokens.maze_scaling import Settings
 from maxrl_lab.claims import Claim
@@ -11,42 +13,38 @@ OURS = "maxrl"
 
 
 def claims(tables: Frames, settings: Settings) -> list[Claim]:
-    """Return how -log pass@k goes with N, who trails whom at more rollouts, and who ends below the base."""
+    """Return how -log pass@k goes with N, who leads at each N and at fewer rollouts, and who ends below the base."""
     names, counts = set(settings.estimators), sorted(settings.rollouts)
     shown = sorted({1, largest_k(tables)})
+    others = [name for name in ("rloo", "grpo") if OURS in names and name in names]
     made = []
     for k in shown:
         if OURS in names and len(counts) > 1:
-            made.append(_falls(tables, k))
-        pairs = ((OURS, "rloo"), (OURS, "grpo"), ("grpo", "rloo"))
-        made += [_leads(tables, ours, other, counts[-1], k) for ours, other in pairs if {ours, other} <= names]
-        if {OURS, "rloo"} <= names and len(counts) > 1:
+            rows = {name: _surprises(tables, name, k) for name in (OURS, *others)}
+            made.append(_scaling.falls(rows[OURS], k, "held-out"))
+            made += [_scaling.falls_faster(rows[OURS], rows[name], name, k, "held-out") for name in others]
+        made += [_leads(tables, OURS, name, count, k) for name in others for count in counts]
+        if {"grpo", "rloo"} <= names:
+            made.append(_leads(tables, "grpo", "rloo", counts[-1], k))
+        if "rloo" in others and len(counts) > 1:
             made.append(_trails(tables, "rloo", counts[-1], counts[0], k))
-        if {OURS, "grpo"} <= names:
+        if "grpo" in others:
             made += [_trails(tables, "grpo", more, fewer, k) for fewer, more in pairwise(counts) if more >= 4 * fewer]
     made += [_against_base(tables, name, counts[-1], shown[-1]) for name in settings.estimators]
     return made
 
 
-def _falls(tables: Frames, k: int) -> Claim:
-    """MaxRL's -log pass@k falls with N."""
+def _surprises(tables: Frames, name: str, k: int) -> pd.DataFrame:
+    """Return a method's final -log pass@k, a row a seed and N."""
     rows = final(tables["evaluations"])
-    rows = rows[(rows.estimator == OURS) & (rows.k == k)]
-    rows = rows.assign(surprise=surprise(rows.pass_at_k))
-    fall = over_seeds(slopes(rows, "surprise"))
-    means = rows.groupby("rollouts").surprise.mean()
-    first, last = (f"{means.iloc[end]:.2f} at N = {means.index[end]:g}" for end in (0, -1))
-    sentence = (
-        f"For MaxRL -log pass@{k} on held-out mazes falls with the rollouts N, from {first} to {last}: by {fall} nats "
-        f"for each doubling ({seeds_text(fall)})."
-    )
-    return fall.claim(f"maxrl_falls_with_rollouts_pass_at_{k}", "Fig. 3", sentence, direction="below")
+    rows = rows[(rows.estimator == name) & (rows.k == k)]
+    return rows.assign(surprise=surprise(rows.pass_at_k))
 
 
 def _leads(tables: Frames, ours: str, other: str, count: int, k: int) -> Claim:
     """At the same N MaxRL leads, and GRPO is between it and RLOO."""
     return lead(
-        f"{ours}_leads_{other}_pass_at_{k}",
+        f"{ours}_leads_{other}_at_{count}_pass_at_{k}",
         "Fig. 3",
         f"{word(ours)} ends above {word(other)} at N = {count}",
         ends(tables, ours, count, k),
