@@ -332,10 +332,19 @@ def plain_ticks(ax: Axes) -> None:
     ax.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if few and f"{value:e}"[0] in "25" else "")
 
 
+_TICKS = 7
+"""Most numbers beside one another below an axis."""
+
+
 def plain_x(ax: Axes, values: Iterable[float]) -> None:
-    """Write a logarithmic x-axis's own values as plain numbers, and nothing between them."""
+    """Write a logarithmic x-axis's own values as plain numbers, and nothing between them.
+
+    Of many values every second one is written, the last one among them: side by side they would touch.
+    """
     shown = sorted(set(values))
-    ax.set_xticks(shown, [f"{value:g}" for value in shown], minor=False)
+    apart = 1 if len(shown) <= _TICKS else 2
+    labels = [f"{value:g}" if (len(shown) - 1 - place) % apart == 0 else "" for place, value in enumerate(shown)]
+    ax.set_xticks(shown, labels, minor=False)
     ax.set_xticks([], minor=True)
 
 

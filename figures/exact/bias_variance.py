@@ -99,7 +99,7 @@ def _relative_noise(ax: Axes, rows: pd.DataFrame, least: pd.DataFrame, count: in
     ax.set(
         xscale="log",
         xlabel="pass rate p",
-        ylim=(0.6, 2.5),
+        ylim=(0.6, 3.2),
         title=f"variance over the best named form of order N, N = {count}",
     )
-    ax.legend(fontsize=8.5, loc="center", bbox_to_anchor=(0.55, 0.55))
+    ax.legend(fontsize=8.5, loc="upper center", bbox_to_anchor=(0.62, 1.01))

@@ -189,6 +189,15 @@ def test_plain_x_writes_the_values_that_are_there():
     assert ax.get_xticks(minor=True).tolist() == []
 
 
+def test_of_many_values_every_second_one_is_written():
+    ax = Figure().subplots()
+    ax.set_xscale("log")
+    style.plain_x(ax, [2**power for power in range(9)])
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "", "4", "", "16", "", "64", "", "256"]
+    style.plain_x(ax, [2**power for power in range(8)])
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["", "2", "", "8", "", "32", "", "128"]
+
+
 def test_seeds_text():
     assert style.seeds_text(5) == "mean and 95% t interval over 5 seeds"
     assert style.seeds_text(1) == "one seed, so no interval"
