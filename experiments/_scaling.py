@@ -6,7 +6,7 @@ from experiments._claims import difference, over_seeds, seeds_text, slopes
 from maxrl_lab.claims import Claim, number
 
 
-def falls(ours: pd.DataFrame, k: int, mazes: str, note: str = "") -> Claim:
+def falls(ours: pd.DataFrame, k: int, *, mazes: str, paper: str = "Fig. 3", note: str = "") -> Claim:
     """Return the claim that MaxRL's -log pass@k, the column `surprise` of a row a seed and N, falls with N.
 
     `mazes` says which pass rates these are, `note` what else the interval rests on, `, exact pass rates`.
@@ -18,10 +18,12 @@ def falls(ours: pd.DataFrame, k: int, mazes: str, note: str = "") -> Claim:
         f"For MaxRL -log pass@{k} on {mazes} mazes falls with the rollouts N, in the mean over seeds from {first} to "
         f"{last}: by {fall} nats for each doubling ({seeds_text(fall)}{note})."
     )
-    return fall.claim(f"maxrl_falls_with_rollouts_pass_at_{k}", "Fig. 3", sentence, direction="below")
+    return fall.claim(f"maxrl_falls_with_rollouts_pass_at_{k}", paper, sentence, direction="below")
 
 
-def falls_faster(ours: pd.DataFrame, theirs: pd.DataFrame, other: str, k: int, mazes: str, note: str = "") -> Claim:
+def falls_faster(
+    ours: pd.DataFrame, theirs: pd.DataFrame, other: str, k: int, *, mazes: str, paper: str = "Fig. 3", note: str = ""
+) -> Claim:
     """Return the claim that MaxRL's -log pass@k falls faster with N than another estimator's does, as in `falls`."""
     falling, rival = (slopes(rows, "surprise") for rows in (ours, theirs))
     lead = difference(falling, rival)
@@ -30,4 +32,4 @@ def falls_faster(ours: pd.DataFrame, theirs: pd.DataFrame, other: str, k: int, m
         f"Rollouts buy MaxRL more than {other.upper()}: -log pass@{k} on {mazes} mazes changes by "
         f"{' and '.join(means)} nats for each doubling of N, a difference of {lead} ({seeds_text(lead)}{note})."
     )
-    return lead.claim(f"maxrl_falls_faster_than_{other}_pass_at_{k}", "Fig. 3", sentence, direction="below")
+    return lead.claim(f"maxrl_falls_faster_than_{other}_pass_at_{k}", paper, sentence, direction="below")

@@ -55,7 +55,9 @@ def test_every_claim_is_a_sentence_with_its_numbers_and_its_place(judged, name):
         assert re.fullmatch(r"[A-Z0-9].* .*\.", claim.sentence), claim.sentence
         assert claim.text() in claim.sentence or claim.seeds is None, claim.sentence
         assert re.search(r"\d", claim.sentence), claim.sentence
-        assert re.fullmatch(r"|(Fig\.|Table|Sec\.|App\.|Eq\.|Theorem|Algorithm) [\w., and]+", claim.paper), claim.paper
+        assert re.fullmatch(r"|(after )?(Fig\.|Table|Sec\.|App\.|Eq\.|Theorem|Algorithm) [\w., and]+", claim.paper), (
+            claim.paper
+        )
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def _lead(final: pd.DataFrame, other: str) -> Claim:
         f"MaxRL's lead over {_word(other)} carries over: pass@1 on held-out mazes ends at {mean_text(ours)} and "
         f"{mean_text(theirs)}, a difference of {lead} ({seeds_text(lead)}, exact pass rates)."
     )
-    return lead.claim(f"held_out_lead_over_{other}", "Fig. 5", sentence)
+    return lead.claim(f"held_out_lead_over_{other}", "after Fig. 5", sentence)
 
 
 def _coverage(curves: pd.DataFrame, name: str) -> Claim:
@@ -66,7 +66,7 @@ def _coverage(curves: pd.DataFrame, name: str) -> Claim:
         "rates)."
     )
     claim = f"{name}_{'keeps' if keeps else 'loses'}_coverage"
-    return change.claim(claim, "Fig. 5", sentence, direction="above" if keeps else "below")
+    return change.claim(claim, "after Fig. 5", sentence, direction="above" if keeps else "below")
 
 
 def _wider(curves: pd.DataFrame, name: str, levels: int) -> Claim:
@@ -92,7 +92,7 @@ def _efficiency(coverage: pd.DataFrame, settings: Settings) -> list[Claim]:
         f"GRPO needs more samples than MaxRL's {k} for the same held-out coverage: {times} times as many (a geometric "
         f"mean {seeds_text(times)}; where {ks[-1]} samples are not enough, {ks[-1]} are counted)."
     )
-    return [times.claim("scaling_efficiency_over_grpo", "Fig. 5", sentence, boundary=1.0)]
+    return [times.claim("scaling_efficiency_over_grpo", "after Fig. 5", sentence, boundary=1.0)]
 
 
 def _needed(rows: pd.DataFrame, ks: list[int], k: int) -> float:
@@ -132,4 +132,4 @@ def _peak(curves: pd.DataFrame, name: str, levels: int) -> Claim:
         f"pass@64 is greatest after {step} updates, {mean_text(peak)}, and ends at {mean_text(end)}, a change of "
         f"{fall} ({seeds_text(fall)}, exact pass rates)."
     )
-    return fall.claim(f"{name}_ends_below_its_peak", "Fig. 4", sentence, direction="below")
+    return fall.claim(f"{name}_ends_below_its_peak", "after Fig. 4", sentence, direction="below")

@@ -33,7 +33,7 @@ def _nears(final: pd.DataFrame, settings: Settings) -> Claim:
         f"MaxRL ({settings.estimator}) nears the exact likelihood gradient as N grows: on training mazes the gap in "
         f"mean log pass rate goes from {first} to {last}, by {fall} nats for each doubling ({seeds_text(fall)})."
     )
-    return fall.claim("nears_the_exact_gradient", "Fig. 2", sentence, direction="below")
+    return fall.claim("nears_the_exact_gradient", "after Fig. 2", sentence, direction="below")
 
 
 def _inverse(final: pd.DataFrame, settings: Settings) -> Claim:

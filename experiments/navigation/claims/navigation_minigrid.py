@@ -32,7 +32,7 @@ def _lead(final: pd.DataFrame, other: str, split: str, count: int) -> Claim:
         f"In MiniGrid MaxRL ends above {other.upper()} on {_SPLITS[split]} levels at N = {count}: pass@1 is "
         f"{mean_text(ours)} and {mean_text(theirs)}, a difference of {lead} ({seeds_text(lead)}, exact pass rates)."
     )
-    return lead.claim(f"{split}_lead_over_{other}", "Fig. 3", sentence)
+    return lead.claim(f"{split}_lead_over_{other}", "after Fig. 3", sentence)
 
 
 def _rises(final: pd.DataFrame) -> Claim:
@@ -43,4 +43,4 @@ def _rises(final: pd.DataFrame) -> Claim:
         f"In MiniGrid MaxRL's pass@1 on training levels climbs with the rollouts N, from {first} to {last}: by {rise} "
         f"for each doubling ({seeds_text(rise)}, exact pass rates)."
     )
-    return rise.claim("maxrl_climbs_with_rollouts", "Fig. 3", sentence)
+    return rise.claim("maxrl_climbs_with_rollouts", "after Fig. 3", sentence)

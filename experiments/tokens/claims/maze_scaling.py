@@ -21,8 +21,8 @@ def claims(tables: Frames, settings: Settings) -> list[Claim]:
     for k in shown:
         if OURS in names and len(counts) > 1:
             rows = {name: _surprises(tables, name, k) for name in (OURS, *others)}
-            made.append(_scaling.falls(rows[OURS], k, "held-out"))
-            made += [_scaling.falls_faster(rows[OURS], rows[name], name, k, "held-out") for name in others]
+            made.append(_scaling.falls(rows[OURS], k, mazes="held-out"))
+            made += [_scaling.falls_faster(rows[OURS], rows[name], name, k, mazes="held-out") for name in others]
         made += [_leads(tables, OURS, name, count, k) for name in others for count in counts]
         if {"grpo", "rloo"} <= names:
             made.append(_leads(tables, "grpo", "rloo", counts[-1], k))
