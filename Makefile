@@ -55,7 +55,7 @@ benchmark: .venv/installed-benchmark
 	$(BIN)/python -m benchmarks
 
 # the rows, pictures and claims that the repository shows, and the learning rates of `quick`: by the recorded times
-# (figures/gallery/rows/times.json) six and a half hours on 2 cores; it can be resumed
+# (figures/gallery/rows/times.json) more than eight hours on 2 cores; it can be resumed
 gallery: .venv/installed-lab
 	$(BIN)/maxrl-lab reproduce --preset standard
 	$(BIN)/maxrl-lab rates --preset standard

@@ -5,7 +5,7 @@ mazes and then trained, on-policy, on mazes it has never seen. There -log pass@k
 MaxRL and hardly for RLOO and GRPO. Pass rates are estimated here, from samples of held-out mazes; intervals are over
 seeds, which redraw pretraining, training mazes and all rollouts. Pretraining ends at a pass rate of 3%.
 
-    maxrl-lab run maze_scaling        (`full` is the paper's own setting and wants a GPU)
+    maxrl-lab run maze_scaling        (six minutes; `standard`: two hours or three on two cores; `full` wants a GPU)
 
 Tables: `sweep` (a row per method, N, rate and seed; none where all rates are known), `dynamics` and `timings` (a row
 per update of a reported run), `evaluations` (pass@k of the reported runs now and then), `votes` (their majority votes),
