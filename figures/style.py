@@ -343,7 +343,9 @@ def plain_x(ax: Axes, values: Iterable[float]) -> None:
     """
     shown = sorted(set(values))
     apart = 1 if len(shown) <= _TICKS else 2
-    labels = [f"{value:g}" if (len(shown) - 1 - place) % apart == 0 else "" for place, value in enumerate(shown)]
+    labels = [
+        f"{value:g}" if left % apart == 0 else "" for left, value in zip(range(len(shown))[::-1], shown, strict=True)
+    ]
     ax.set_xticks(shown, labels, minor=False)
     ax.set_xticks([], minor=True)
 
