@@ -343,9 +343,7 @@ def plain_x(ax: Axes, values: Iterable[float]) -> None:
     """
     shown = sorted(set(values))
     apart = 1 if len(shown) <= _TICKS else 2
-    labels = [
-        f"{value:g}" if left % apart == 0 else "" for left, value in zip(range(len(shown))[::-1], shown, strict=True)
-    ]
+    labels = ["" if (len(shown) - rank) % apart else f"{value:g}" for rank, value in enumerate(shown, 1)]
     ax.set_xticks(shown, labels, minor=False)
     ax.set_xticks([], minor=True)
 
