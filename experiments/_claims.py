@@ -5,6 +5,7 @@ lead = difference(ours, theirs)
 lead.claim("maxrl_leads", "Table 3", f"MaxRL ends above GRPO: the difference is {lead}.")
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -97,6 +98,20 @@ def slopes(rows: pd.DataFrame, value: str, x: str = "rollouts") -> "pd.Series[fl
     doublings = np.log2(table.columns.to_numpy(dtype=float))
     centred = doublings - doublings.mean()
     return pd.Series(table.to_numpy(dtype=float) @ centred / (centred @ centred), index=table.index)
+
+
+def ends_text(
+    rows: pd.DataFrame,
+    value: str,
+    x: str = "rollouts",
+    *,
+    at: str = "at N = {:g}",
+    form: Callable[[float], str] = number,
+) -> str:
+    """Return a column's means at the smallest and the largest `x`: `from 0.1 at N = 4 to 0.3 at N = 64`."""
+    means = rows.groupby(x)[value].mean()
+    first, last = (f"{form(means.iloc[end])} {at.format(means.index[end])}" for end in (0, -1))
+    return f"from {first} to {last}"
 
 
 def mean_text(values: "pd.Series[float]") -> str:

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from experiments._claims import difference, over_seeds, seeds_text, slopes
+from experiments._claims import difference, ends_text, over_seeds, seeds_text, slopes
 from maxrl_lab.claims import Claim, number
 
 
@@ -12,11 +12,10 @@ def falls(ours: pd.DataFrame, k: int, *, mazes: str, paper: str = "Fig. 3", note
     `mazes` says which pass rates these are, `note` what else the interval rests on, `, exact pass rates`.
     """
     fall = over_seeds(slopes(ours, "surprise"))
-    means = ours.groupby("rollouts").surprise.mean()
-    first, last = (f"{means.iloc[end]:.2f} at N = {means.index[end]:g}" for end in (0, -1))
+    ends = ends_text(ours, "surprise", form="{:.2f}".format)
     sentence = (
-        f"For MaxRL -log pass@{k} on {mazes} mazes falls with the rollouts N, in the mean over seeds from {first} to "
-        f"{last}: by {fall} nats for each doubling ({seeds_text(fall)}{note})."
+        f"For MaxRL -log pass@{k} on {mazes} mazes falls with the rollouts N, in the mean over seeds {ends}: by {fall} "
+        f"nats for each doubling ({seeds_text(fall)}{note})."
     )
     return fall.claim(f"maxrl_falls_with_rollouts_pass_at_{k}", paper, sentence, direction="below")
 

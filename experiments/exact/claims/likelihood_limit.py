@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pandas as pd
 
-from experiments._claims import by_seed, difference, exact, mean_text, over_seeds, seeds_text, slopes
+from experiments._claims import by_seed, difference, ends_text, exact, mean_text, over_seeds, seeds_text, slopes
 from experiments.exact.likelihood_limit import Settings
 from maxrl_lab.claims import Claim
 
@@ -35,11 +35,10 @@ def _orders(final: pd.DataFrame, settings: Settings) -> list[Claim]:
     if len(order_of) > 1:
         truncated = final[final.method.isin(order_of)].assign(order=final.method.map(order_of))
         rise = over_seeds(slopes(truncated, "pass_rate", "order"))
-        means = truncated.groupby("order").pass_rate.mean()
-        first, last = (f"{means.iloc[end]:.2g} at T = {means.index[end]:g}" for end in (0, -1))
+        ends = ends_text(truncated, "pass_rate", "order", at="at T = {:g}", form="{:.2g}".format)
         sentence = (
-            "Bias alone orders training: on exact gradients the final mean pass rate climbs with the order T, from "
-            f"{first} to {last}, by {rise} for each doubling of T ({seeds_text(rise).replace('seeds', 'task sets')})."
+            "Bias alone orders training: on exact gradients the final mean pass rate climbs with the order T, "
+            f"{ends}, by {rise} for each doubling of T ({seeds_text(rise).replace('seeds', 'task sets')})."
         )
         made.append(rise.claim("pass_rate_climbs_with_order", "Sec. 3", sentence))
     names = sorted((name for name in settings.objectives if name in order_of or name == ML), key=_order)

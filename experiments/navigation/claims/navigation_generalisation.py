@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from experiments._claims import by_seed, difference, mean_text, over_seeds, ratio, seeds_text, select, slopes
+from experiments._claims import by_seed, difference, ends_text, mean_text, over_seeds, ratio, seeds_text, select, slopes
 from experiments.navigation.navigation_generalisation import Settings, name_of
 from maxrl_lab import evaluate
-from maxrl_lab.claims import Claim, number
+from maxrl_lab.claims import Claim
 
 OURS = "maxrl"
 RIVALS = ("rloo", "grpo")
@@ -108,10 +108,9 @@ def _more_levels(curves: pd.DataFrame) -> Claim:
     rows = rows[rows.step == rows.step.max()]
     rows = rows.assign(levels=rows.comparison.str.split().str[0].astype(int))
     rise = over_seeds(slopes(rows, "pass_at_1", "levels"))
-    means = rows.groupby("levels").pass_at_1.mean()
-    first, last = (f"{number(means.iloc[end])} with {means.index[end]} of each distance" for end in (0, -1))
+    ends = ends_text(rows, "pass_at_1", "levels", at="with {} of each distance")
     sentence = (
-        f"More training mazes help MaxRL on held-out ones: pass@1 goes from {first} to {last}, by {rise} for each "
+        f"More training mazes help MaxRL on held-out ones: pass@1 goes {ends}, by {rise} for each "
         f"doubling ({seeds_text(rise)}, exact pass rates)."
     )
     return rise.claim("more_training_mazes_help", "", sentence)

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from experiments._claims import by_seed, difference, mean_text, over_seeds, ratio, seeds_text, select, slopes
+from experiments._claims import by_seed, difference, ends_text, mean_text, over_seeds, ratio, seeds_text, select, slopes
 from experiments.navigation.navigation_likelihood import Settings
-from maxrl_lab.claims import Claim, number
+from maxrl_lab.claims import Claim
 
 EXACT = "maximum_likelihood"
 
@@ -27,11 +27,9 @@ def _nears(final: pd.DataFrame, settings: Settings) -> Claim:
     sampled = final[final.method == settings.estimator]
     sampled = sampled.assign(gap=sampled.seed.map(exactly) - sampled.log_pass_rate)
     fall = over_seeds(slopes(sampled, "gap"))
-    means = sampled.groupby("rollouts").gap.mean()
-    first, last = (f"{number(means.iloc[end])} at N = {means.index[end]:g}" for end in (0, -1))
     sentence = (
         f"MaxRL ({settings.estimator}) nears the exact likelihood gradient as N grows: on training mazes the gap in "
-        f"mean log pass rate goes from {first} to {last}, by {fall} nats for each doubling ({seeds_text(fall)})."
+        f"mean log pass rate goes {ends_text(sampled, 'gap')}, by {fall} nats for each doubling ({seeds_text(fall)})."
     )
     return fall.claim("nears_the_exact_gradient", "after Fig. 2", sentence, direction="below")
 
