@@ -94,3 +94,13 @@ def test_any_other_share_has_its_t_interval():
     shares = pd.Series([1.0, 1.0, 0.5])
     assert _claims.share_over_seeds(shares) == _claims.over_seeds(shares)
     assert str(_claims.share_over_seeds(pd.Series([1.0]))) == "1 [no interval]"
+
+
+def test_the_ends_of_a_trend_are_means_over_seeds():
+    rows = pd.DataFrame(
+        {"seed": [0, 1, 0, 1, 0, 1], "rollouts": [16, 16, 4, 4, 64, 64], "gap": [9, 9, 1, 2, 0.25, 0.5]}
+    )
+    assert _claims.ends_text(rows, "gap") == "from 1.5 at N = 4 to 0.375 at N = 64"
+    assert _claims.ends_text(rows, "gap", "seed", at="with seed {}", form="{:.1f}".format) == (
+        "from 3.4 with seed 0 to 3.8 with seed 1"
+    )
