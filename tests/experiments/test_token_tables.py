@@ -9,7 +9,7 @@ import pytest
 from small_study import SUM, context_in, study_in
 
 from experiments.tokens import data_scarce, maze_baselines, maze_scaling
-from maxrl_lab.tokens.comparison import compare
+from maxrl_lab.tokens.comparison import compare, family
 from maxrl_lab.tokens.evaluation import KS
 
 EXPERIMENTS = {"maze_scaling": maze_scaling, "maze_baselines": maze_baselines, "data_scarce": data_scarce}
@@ -144,3 +144,41 @@ def test_too_few_problems_are_noticed_before_anything_is_trained(tmp_path, monke
     monkeypatch.setattr("maxrl_lab.tokens.comparison.train_all", lambda *_: pytest.fail("something was trained"))
     with pytest.raises(ValueError, match=r"\Afound \d+ of 30 distinct test problems of modular_sum 2 5\Z"):
         compare(study, ("rloo",), (4,))
+
+
+SMOOTHING, STRONG = "grpo | differential_smoothing:gamma=0.05", "grpo | differential_smoothing:gamma=0.9"
+
+
+def test_of_a_method_and_its_alternatives_the_best_is_reported(tmp_path, monkeypatch):
+    study = study_in(tmp_path, SUM, learning_rates=(1e-4, 1e-2), steps=2, seeds=1)
+    goodness = {("rloo", 1e-4): 0.9, (STRONG, 1e-2): 0.4, (SMOOTHING, 1e-4): 0.3}
+
+    def swept(_study, runs):
+        return [
+            {**run.row(2), "pass_rate": goodness.get((run.method.name, run.learning_rate), 0.1 * run.learning_rate)}
+            for run in runs
+        ]
+
+    monkeypatch.setattr("maxrl_lab.tokens.comparison._sweep", swept)
+
+    def compared(names, **options):
+        found = compare(study, names, (4,), alternatives=(STRONG, "pkpo:k=2"), **options)
+        assert list(dict.fromkeys(row["estimator"] for row in found.tables["evaluations"])) == [
+            name for name, _ in found.runs
+        ]
+        swept = {row["method"] for row in found.tables["sweep"]}
+        return {run.method.name: run.learning_rate for _, run in found.runs}, swept
+
+    assert compared(("rloo", SMOOTHING)) == ({"rloo": 1e-4, STRONG: 1e-2}, {"rloo", SMOOTHING, STRONG})
+    goodness[SMOOTHING, 1e-2] = 0.5
+    assert compared(("rloo", SMOOTHING))[0] == {"rloo": 1e-4, SMOOTHING: 1e-2}
+    fixed = {f"{SMOOTHING}, N = 4": 1e-4}
+    assert compared(("rloo", SMOOTHING), fixed=fixed) == ({"rloo": 1e-4, SMOOTHING: 1e-4}, {"rloo"})
+    both = compared((STRONG, SMOOTHING))
+    assert both == ({STRONG: 1e-2, SMOOTHING: 1e-2}, {STRONG, SMOOTHING})
+
+
+def test_family():
+    assert family("grpo | entropy_bonus:coefficient=0.1") == "grpo | entropy_bonus"
+    assert family("pkpo:k=N/2 | entropy_bonus:coefficient=0.1") == "pkpo | entropy_bonus"
+    assert family("maxrl") == "maxrl"

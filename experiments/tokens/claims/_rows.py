@@ -7,6 +7,7 @@ import pandas as pd
 
 from experiments._claims import by_seed, difference, mean_text, seeds_text
 from maxrl_lab.claims import Claim, Direction
+from maxrl_lab.tokens.comparison import family
 
 Frames = Mapping[str, pd.DataFrame]
 FLOOR = 1e-4
@@ -30,11 +31,6 @@ def word(name: str) -> str:
     """Return a method's name in a sentence, with its options in brackets: `PKPO (k=N/2)`."""
     options = name.partition(":")[2]
     return NAMES.get(family(name), name) + (f" ({options})" if options and family(name) in NAMES else "")
-
-
-def family(method: str) -> str:
-    """Return a method's name without its options."""
-    return method.partition(":")[0]
 
 
 def identifier(method: str) -> str:

@@ -4,9 +4,10 @@ from itertools import pairwise
 
 import pandas as pd
 
-from experiments.tokens.claims._rows import Frames, ends, family, final, identifier, largest_k, lead, word
+from experiments.tokens.claims._rows import Frames, ends, final, identifier, largest_k, lead, word
 from experiments.tokens.maze_baselines import Settings
 from maxrl_lab.claims import Claim
+from maxrl_lab.tokens.comparison import family
 
 OURS, EXACT_ORDER = "maxrl", "maxrl_leave_one_out"
 RANKING = ("maxrl", "pkpo", "grpo | differential_smoothing", "grpo | entropy_bonus", "grpo", "rloo")
