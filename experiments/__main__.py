@@ -134,15 +134,20 @@ def report(arguments: Sequence[str]) -> int:
 def publish(arguments: Sequence[str]) -> int:
     """Put the rows of finished runs, compressed, and their pictures into the gallery, and their claims into pages."""
     with importing():
-        from experiments import _pages, _publish, _runs, _verdicts
+        from experiments import _pages, _processors, _publish, _runs, _verdicts
 
     parser = Parser("maxrl-lab publish", "the rows and pictures of finished runs become those of the repository")
     _add_names(parser)
     add_place_flags(parser)
     parser.add_argument("--stale", action="store_true", help="Publish runs that other code has made, too.")
+    text = "Take in only where mazes in tokens ended, as what a processor with this name has found."
+    parser.add_argument("--processor", metavar="NAME", help=text)
     flags = parser.parse_args(list(arguments))
     made, missing = _made(flags)
-    sizes = [(run.entry.name, f"{_publish.publish(run, tables) / 1024:.0f} KB") for run, tables in made]
+    if flags.processor:
+        sizes = [(run.entry.name, _processors.add(run.entry.name, tables, flags.processor)) for run, tables in made]
+    else:
+        sizes = [(run.entry.name, f"{_publish.publish(run, tables) / 1024:.0f} KB") for run, tables in made]
     print(aligned([*sizes, *missing.items()]))
     everything, absent = _runs.read_all(EXPERIMENTS.values(), argparse.Namespace(reference=True, stale=False))
     changed = _pages.write(_verdicts.judge(everything, absent))

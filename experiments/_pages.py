@@ -8,6 +8,8 @@ A page says where they go:
     <!-- claims: fails -->                 the claims with this verdict: holds, fails or undecided
     (generated)
     <!-- /claims -->
+
+What other processors found stands between `<!-- processors -->` and `<!-- /processors -->` (`experiments._processors`).
 """
 
 import re
@@ -15,7 +17,7 @@ import textwrap
 from pathlib import Path
 from typing import get_args
 
-from experiments import _verdicts
+from experiments import _processors, _verdicts
 from experiments._runs import NO_RUN
 from experiments._verdicts import Judged, Verdicts
 from experiments.catalogue import EXPERIMENTS
@@ -43,7 +45,7 @@ def rendered(text: str, verdicts: Verdicts) -> str:
         body = _verdicts.as_markdown(verdicts) if names == ["all"] else "\n".join(_bullets(names, verdicts))
         return f"<!-- claims: {match['names']} -->\n{body}\n<!-- /claims -->"
 
-    return _BLOCK.sub(block, text)
+    return _processors.rendered(_BLOCK.sub(block, text))
 
 
 def write(verdicts: Verdicts) -> list[Path]:

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from figures import style
 from figures.tokens import _panels
 from figures.tokens._panels import COLUMNS, Frames
-from maxrl_lab.tokens.comparison import family
 
 __all__ = ["COLUMNS", "PAPER", "plot", "summarise"]
 PAPER = {
@@ -34,7 +33,7 @@ def plot(tables: Frames, settings: Any) -> Figure:
     figure = Figure(figsize=(17, 6.4))
     axes = figure.subplots(1, 4, width_ratios=(1, 1, 1.1, 0.8))
     rows = tables["evaluations"]
-    first_of_family = {family(name): name for name in reversed(_panels.methods(rows))}
+    first_of_family = {name.partition(":")[0]: name for name in reversed(_panels.methods(rows))}
     curves = {**tables, "evaluations": rows[rows.estimator.isin(first_of_family.values())]}
     for ax, k in zip(axes, (first, _panels.ks_during(tables)[-1]), strict=False):
         _panels.plot_curves(ax, curves, k)
@@ -58,8 +57,8 @@ def _plot_finals(ax: Axes, tables: Frames, first: int, last: int) -> None:
     """Plot a line per method: a filled mark at pass@1, an open one at the largest k, with intervals."""
     rows = _panels.final(tables["evaluations"])
     listed = _panels.methods(rows)
-    families = list(dict.fromkeys(family(name) for name in listed))
-    names = sorted(listed, key=lambda name: families.index(family(name)))
+    families = list(dict.fromkeys(name.partition(":")[0] for name in listed))
+    names = sorted(listed, key=lambda name: families.index(name.partition(":")[0]))
     for index, name in enumerate(names):
         for k, face in ((first, style.colour(name)), (last, "white")):
             values = rows[(rows.estimator == name) & (rows.k == k)].pass_at_k.to_numpy()

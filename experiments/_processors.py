@@ -1,0 +1,101 @@
+"""Does a conclusion survive another processor? The same runs made elsewhere, beside the committed ones.
+
+Processors round differently, and training amplifies that: the same seed ends in another policy. `processors.csv.gz`
+beside the committed rows has what mazes in tokens came to on other processors, the final pass@k on held-out mazes of
+every method and seed. A page shows by how much MaxRL leads on each of them, and in all runs together, between
+
+    <!-- processors -->
+    <!-- /processors -->
+"""
+
+import gzip
+import re
+from collections.abc import Iterator, Mapping
+
+import pandas as pd
+
+from experiments import _runs
+from experiments._claims import Estimate, by_seed, over_seeds
+from experiments.tokens.claims._rows import final, word
+from maxrl_lab.errors import InputError
+from maxrl_lab.runs.files import write_atomically
+from maxrl_lab.tokens.comparison import family
+
+COLUMNS = ["processor", "estimator", "rollouts", "seed", "k", "pass_at_k"]
+COMMITTED = ("maze_scaling", "maze_baselines")
+"""Experiments whose committed rows are of one processor."""
+FILE, HERE, OURS = "processors.csv.gz", "committed rows", "maxrl"
+_BLOCK = re.compile(r"<!-- processors -->\n.*?<!-- /processors -->", re.S)
+
+
+def add(experiment: str, tables: Mapping[str, pd.DataFrame], processor: str) -> str:
+    """Take in the ends of another processor's runs, in the place of the same runs; return what was taken in, in words.
+
+    Raises `InputError` for other experiments than those on mazes that the committed rows are of.
+    """
+    if experiment not in COMMITTED:
+        raise InputError(f"--processor takes in {' and '.join(COMMITTED)}, got {experiment}")
+    ends = _ends(tables["evaluations"], processor)
+    rows = pd.concat([elsewhere(), ends])
+    rows = rows.drop_duplicates(COLUMNS[:-1], keep="last").sort_values(COLUMNS[:-1])
+    content = rows.to_csv(index=False, lineterminator="\n").encode()
+    write_atomically(_runs.REFERENCE / FILE, gzip.compress(content, 9, mtime=0))
+    return f"{len(ends)} rows of the {processor} processor"
+
+
+def elsewhere() -> pd.DataFrame:
+    """Return the rows of other processors."""
+    file = _runs.REFERENCE / FILE
+    return pd.read_csv(file) if file.exists() else pd.DataFrame(columns=COLUMNS)
+
+
+def rendered(text: str) -> str:
+    """Return a page with the table in its block, if it has one."""
+    return _BLOCK.sub(lambda _: f"<!-- processors -->\n{as_markdown()}\n<!-- /processors -->", text)
+
+
+def as_markdown() -> str:
+    """Return a table with a row for each method, N and k that several processors have run."""
+    rows = pd.concat([*(_ends(_committed(name), HERE) for name in COMMITTED), elsewhere()])
+    rows = rows.drop_duplicates(COLUMNS[:-1])
+    processors = list(dict.fromkeys(rows.processor))
+    lines = [
+        f"| MaxRL's lead over | N | pass@k | {' | '.join(processors)} | all runs | verdicts |",
+        "|---" * (len(processors) + 5) + "|",
+    ]
+    for other, count, k, by_processor in _leads(rows):
+        found = {name: over_seeds(leads) for name, leads in by_processor.items()}
+        everywhere = over_seeds(pd.concat(list(by_processor.values())))
+        cells = [str(found[name]) if name in found else "-" for name in processors]
+        verdicts = ", ".join(_verdict(estimate) for estimate in (*found.values(), everywhere))
+        lines.append(f"| {other} | {count} | {k} | {' | '.join(cells)} | {everywhere} | {verdicts} |")
+    return "\n".join(lines)
+
+
+def _leads(rows: pd.DataFrame) -> Iterator[tuple[str, int, int, dict[str, "pd.Series[float]"]]]:
+    """Yield another method, N, k, and by processor MaxRL's lead by seed, where several processors have run both."""
+    rows = rows.assign(family=rows.estimator.map(family))
+    for k in (1, int(rows.k.max())):
+        for count in sorted(rows.rollouts.unique()):
+            there = rows[(rows.k == k) & (rows.rollouts == count)]
+            for other in dict.fromkeys(there.family):
+                found = {}
+                for processor, on_it in there.groupby("processor", sort=False):
+                    if other != OURS and {OURS, other} <= set(on_it.family):
+                        ours, theirs = (by_seed(on_it, "pass_at_k", family=name) for name in (OURS, other))
+                        found[str(processor)] = (ours - theirs).dropna()
+                if len(found) > 1:
+                    yield word(other), int(count), k, found
+
+
+def _ends(evaluations: pd.DataFrame, processor: str) -> pd.DataFrame:
+    """Return the final pass@k of a run's methods and seeds."""
+    return final(evaluations).assign(processor=processor)[COLUMNS]
+
+
+def _verdict(lead: Estimate) -> str:
+    return f"*{lead.claim('lead', '', '').verdict}*"
+
+
+def _committed(name: str) -> pd.DataFrame:
+    return pd.read_csv(_runs.REFERENCE / name / "evaluations.csv.gz")

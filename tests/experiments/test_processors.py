@@ -1,0 +1,82 @@
+"""Other processors' runs beside the committed ones: the leads on each, in all runs, and what is refused."""
+
+import pandas as pd
+import pytest
+
+from experiments import _processors, _runs
+
+STEPS, KS = (0, 6), (1, 4)
+
+
+def ended(leads, *, other="grpo | entropy_bonus:coefficient=0.1", rollouts=16):
+    """Rows of an experiment in which MaxRL ends ahead of another method by a lead a seed, and starts level."""
+    return pd.DataFrame(
+        [
+            {"estimator": name, "rollouts": rollouts, "seed": seed, "step": step, "k": k, "pass_at_k": rate / 2}
+            | {"learning_rate": 0.1, "samples": 4}
+            for seed, lead in enumerate(leads)
+            for step in STEPS
+            for k in KS
+            for name, rate in (("maxrl", 0.2 * k + 2 * lead * (step > 0)), (other, 0.2 * k))
+        ]
+    )
+
+
+@pytest.fixture
+def committed(tmp_path, monkeypatch):
+    """Committed rows of both experiments, whose runs of MaxRL are the same."""
+    monkeypatch.setattr(_runs, "REFERENCE", tmp_path)
+    for name, other in (("maze_scaling", "rloo"), ("maze_baselines", "grpo | entropy_bonus:coefficient=0.01")):
+        (tmp_path / name).mkdir()
+        ended([0.1, 0.11, 0.12], other=other).to_csv(tmp_path / name / "evaluations.csv.gz", index=False)
+    return tmp_path
+
+
+def lines(text):
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()[2:]]
+
+
+def test_without_other_processors_nothing_is_compared(committed):
+    assert lines(_processors.as_markdown()) == []
+
+
+def test_leads_on_each_processor_and_in_all_runs(committed):
+    assert _processors.add("maze_baselines", {"evaluations": ended([0.2, 0.1, -0.15])}, "slow") == (
+        "12 rows of the slow processor"
+    )
+    one, four = lines(_processors.as_markdown())
+    assert one[:3] == ["GRPO with an entropy bonus", "16", "1"]
+    assert four[:3] == ["GRPO with an entropy bonus", "16", "4"]
+    assert one[3] == "0.11 [0.0852, 0.135]"  # 0.11 and 4.303 times 0.01 / sqrt(3)
+    assert one[4] == "0.05 [-0.398, 0.498]"
+    assert one[5].startswith("0.08 [")
+    assert one[6] == "*holds*, *undecided*, *undecided*"
+
+
+def test_the_same_runs_are_replaced(committed):
+    for leads in ([0.2, 0.1, -0.15], [-0.1, -0.11, -0.12]):
+        _processors.add("maze_baselines", {"evaluations": ended(leads)}, "slow")
+    assert len(_processors.elsewhere()) == 12
+    assert lines(_processors.as_markdown())[0][6] == "*holds*, *fails*, *undecided*"
+
+
+def test_only_the_end_of_a_run_counts(committed):
+    _processors.add("maze_scaling", {"evaluations": ended([0.3, 0.3, 0.31], other="rloo")}, "slow")
+    rows = _processors.elsewhere()
+    assert set(rows[rows.estimator == "maxrl"].query("k == 1").pass_at_k.round(3)) == {0.4, 0.41}
+
+
+def test_a_block_on_a_page(committed):
+    _processors.add("maze_scaling", {"evaluations": ended([0.3, 0.3, 0.31], other="rloo")}, "slow")
+    page = "Text.\n<!-- processors -->\nstale\n<!-- /processors -->\nMore.\n"
+    rendered = _processors.rendered(page)
+    assert "| RLOO | 16 | 1 |" in rendered
+    assert "stale" not in rendered
+    assert _processors.rendered(rendered) == rendered
+    assert _processors.rendered("Text.\n") == "Text.\n"
+
+
+def test_other_experiments_are_refused(committed, refuses):
+    with refuses("--processor takes in maze_scaling and maze_baselines, got data_scarce"):
+        _processors.add("data_scarce", {}, "slow")
+    assert not (committed / _processors.FILE).exists()
