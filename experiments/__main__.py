@@ -145,7 +145,7 @@ def publish(arguments: Sequence[str]) -> int:
     flags = parser.parse_args(list(arguments))
     made, missing = _made(flags)
     if flags.processor:
-        sizes = [(run.entry.name, _processors.add(run.entry.name, tables, flags.processor)) for run, tables in made]
+        sizes = [(run.entry.name, _processors.add(run, tables, flags.processor)) for run, tables in made]
     else:
         sizes = [(run.entry.name, f"{_publish.publish(run, tables) / 1024:.0f} KB") for run, tables in made]
     print(aligned([*sizes, *missing.items()]))

@@ -11,15 +11,19 @@ every method and seed. A page shows by how much MaxRL leads on each of them, and
 import gzip
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 
 import pandas as pd
 
 from experiments import _runs
 from experiments._claims import Estimate, by_seed, over_seeds
+from experiments.tokens._shared import MazeSettings
 from experiments.tokens.claims._rows import final, word
 from maxrl_lab.errors import InputError
 from maxrl_lab.runs.files import write_atomically
+from maxrl_lab.runs.folder import read_settings_of
 from maxrl_lab.tokens.comparison import family
+from maxrl_lab.tokens.settings import CHANGE_NO_RUN
 
 COLUMNS = ["processor", "estimator", "rollouts", "seed", "k", "pass_at_k"]
 COMMITTED = ("maze_scaling", "maze_baselines")
@@ -28,13 +32,13 @@ FILE, HERE, OURS = "processors.csv.gz", "committed rows", "maxrl"
 _BLOCK = re.compile(r"<!-- processors -->\n.*?<!-- /processors -->", re.S)
 
 
-def add(experiment: str, tables: Mapping[str, pd.DataFrame], processor: str) -> str:
+def add(run: _runs.Run, tables: Mapping[str, pd.DataFrame], processor: str) -> str:
     """Take in the ends of another processor's runs, in the place of the same runs; return what was taken in, in words.
 
-    Raises `InputError` for other experiments than those on mazes that the committed rows are of.
+    Raises `InputError` for an experiment that the table is not about, and for settings that make other runs than the
+    committed ones.
     """
-    if experiment not in COMMITTED:
-        raise InputError(f"--processor takes in {' and '.join(COMMITTED)}, got {experiment}")
+    _check_same(run)
     ends = _ends(tables["evaluations"], processor)
     rows = pd.concat([elsewhere(), ends])
     rows = rows.drop_duplicates(COLUMNS[:-1], keep="last").sort_values(COLUMNS[:-1])
@@ -86,6 +90,20 @@ def _leads(rows: pd.DataFrame) -> Iterator[tuple[str, int, int, dict[str, "pd.Se
                         found[str(processor)] = (ours - theirs).dropna()
                 if len(found) > 1:
                     yield word(other), int(count), k, found
+
+
+def _check_same(run: _runs.Run) -> None:
+    """Raise `InputError` unless a run and the committed one have the same mazes, training and measurements."""
+    name = run.entry.name
+    if name not in COMMITTED:
+        raise InputError(f"--processor takes in {' and '.join(COMMITTED)}, got {name}")
+    theirs = read_settings_of(_runs.REFERENCE / name, type(run.settings))
+    for field in fields(MazeSettings):
+        expected, got = (getattr(settings, field.name) for settings in (theirs, run.settings))
+        if field.name not in CHANGE_NO_RUN | {"fixed_rates"} and expected != got:
+            raise InputError(
+                f"--processor takes in runs like the committed ones, with {field.name} {expected}, got {got}"
+            )
 
 
 def _ends(evaluations: pd.DataFrame, processor: str) -> pd.DataFrame:

@@ -1,11 +1,23 @@
 """Other processors' runs beside the committed ones: the leads on each, in all runs, and what is refused."""
 
+import argparse
+import dataclasses
+import json
+
 import pandas as pd
 import pytest
 
 from experiments import _processors, _runs
+from experiments.catalogue import EXPERIMENTS
+from experiments.tokens import maze_baselines, maze_scaling
 
 STEPS, KS = (0, 6), (1, 4)
+SETTINGS = {"maze_scaling": maze_scaling.PRESETS["smoke"], "maze_baselines": maze_baselines.PRESETS["smoke"]}
+
+
+def add(name, rows, **changes):
+    settings = dataclasses.replace(SETTINGS.get(name, SETTINGS["maze_scaling"]), **changes)
+    return _processors.add(_runs.Run(EXPERIMENTS[name], settings, argparse.Namespace()), {"evaluations": rows}, "slow")
 
 
 def ended(leads, *, other="grpo | entropy_bonus:coefficient=0.1", rollouts=16):
@@ -28,6 +40,8 @@ def committed(tmp_path, monkeypatch):
     monkeypatch.setattr(_runs, "REFERENCE", tmp_path)
     for name, other in (("maze_scaling", "rloo"), ("maze_baselines", "grpo | entropy_bonus:coefficient=0.01")):
         (tmp_path / name).mkdir()
+        settings = {"settings": dataclasses.asdict(SETTINGS[name])}
+        (tmp_path / name / "settings.json").write_text(json.dumps(settings))
         ended([0.1, 0.11, 0.12], other=other).to_csv(tmp_path / name / "evaluations.csv.gz", index=False)
     return tmp_path
 
@@ -41,9 +55,7 @@ def test_without_other_processors_nothing_is_compared(committed):
 
 
 def test_leads_on_each_processor_and_in_all_runs(committed):
-    assert _processors.add("maze_baselines", {"evaluations": ended([0.2, 0.1, -0.15])}, "slow") == (
-        "12 rows of the slow processor"
-    )
+    assert add("maze_baselines", ended([0.2, 0.1, -0.15])) == ("12 rows of the slow processor")
     one, four = lines(_processors.as_markdown())
     assert one[:3] == ["GRPO with an entropy bonus", "16", "1"]
     assert four[:3] == ["GRPO with an entropy bonus", "16", "4"]
@@ -55,19 +67,19 @@ def test_leads_on_each_processor_and_in_all_runs(committed):
 
 def test_the_same_runs_are_replaced(committed):
     for leads in ([0.2, 0.1, -0.15], [-0.1, -0.11, -0.12]):
-        _processors.add("maze_baselines", {"evaluations": ended(leads)}, "slow")
+        add("maze_baselines", ended(leads))
     assert len(_processors.elsewhere()) == 12
     assert lines(_processors.as_markdown())[0][6] == "*holds*, *fails*, *undecided*"
 
 
 def test_only_the_end_of_a_run_counts(committed):
-    _processors.add("maze_scaling", {"evaluations": ended([0.3, 0.3, 0.31], other="rloo")}, "slow")
+    add("maze_scaling", ended([0.3, 0.3, 0.31], other="rloo"))
     rows = _processors.elsewhere()
     assert set(rows[rows.estimator == "maxrl"].query("k == 1").pass_at_k.round(3)) == {0.4, 0.41}
 
 
 def test_a_block_on_a_page(committed):
-    _processors.add("maze_scaling", {"evaluations": ended([0.3, 0.3, 0.31], other="rloo")}, "slow")
+    add("maze_scaling", ended([0.3, 0.3, 0.31], other="rloo"))
     page = "Text.\n<!-- processors -->\nstale\n<!-- /processors -->\nMore.\n"
     rendered = _processors.rendered(page)
     assert "| RLOO | 16 | 1 |" in rendered
@@ -76,7 +88,19 @@ def test_a_block_on_a_page(committed):
     assert _processors.rendered("Text.\n") == "Text.\n"
 
 
-def test_other_experiments_are_refused(committed, refuses):
+def test_what_is_not_compared_is_refused(committed, refuses):
+    rows = ended([0.1, 0.2, 0.3])
     with refuses("--processor takes in maze_scaling and maze_baselines, got data_scarce"):
-        _processors.add("data_scarce", {}, "slow")
+        add("data_scarce", rows)
+    with refuses("--processor takes in runs like the committed ones, with steps 4, got 5"):
+        add("maze_scaling", rows, steps=5)
     assert not (committed / _processors.FILE).exists()
+    assert add("maze_scaling", rows, seeds=1, learning_rates=(0.1, 0.2), rollouts=(8,))
+
+
+def test_the_committed_rows_of_other_processors_are_of_runs_that_are_compared():
+    rows = _processors.elsewhere()
+    assert list(rows.columns) == _processors.COLUMNS
+    assert not rows.duplicated(_processors.COLUMNS[:-1]).any()
+    assert rows.pass_at_k.between(0, 1).all()
+    assert len(lines(_processors.as_markdown())) > 10

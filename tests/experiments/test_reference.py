@@ -99,6 +99,12 @@ def test_runs_of_other_code_are_not_published(gallery, tmp_path, capsys):
     assert "holds a run of other code" in capsys.readouterr().err
 
 
+def test_rows_of_another_processor_replace_nothing(gallery, runs, capsys):
+    assert main(["publish", "length_bias", *runs, "--processor", "second"]) == 2
+    assert "--processor takes in maze_scaling and maze_baselines, got length_bias" in capsys.readouterr().err
+    assert not gallery.exists()
+
+
 class TestTimes:
     def test_times_are_kept_by_preset(self, tmp_path):
         file = tmp_path / "times.json"
