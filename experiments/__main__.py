@@ -144,11 +144,11 @@ def publish(arguments: Sequence[str]) -> int:
     parser.add_argument("--processor", metavar="NAME", help=text)
     flags = parser.parse_args(list(arguments))
     made, missing = _made(flags)
-    if flags.processor:
-        sizes = [(run.entry.name, _processors.add(run, tables, flags.processor)) for run, tables in made]
+    if flags.processor is not None:
+        print("\n".join(_processors.add(made, flags.processor)))
     else:
         sizes = [(run.entry.name, f"{_publish.publish(run, tables) / 1024:.0f} KB") for run, tables in made]
-    print(aligned([*sizes, *missing.items()]))
+        print(aligned([*sizes, *missing.items()]))
     everything, absent = _runs.read_all(EXPERIMENTS.values(), argparse.Namespace(reference=True, stale=False))
     changed = _pages.write(_verdicts.judge(everything, absent))
     print("\n".join([f"rows: {_runs.REFERENCE}", *(f"changed: {page}" for page in changed)]))

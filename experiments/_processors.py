@@ -10,7 +10,7 @@ every method and seed. A page shows by how much MaxRL leads on each of them, and
 
 import gzip
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 
 import pandas as pd
@@ -25,26 +25,35 @@ from maxrl_lab.runs.folder import read_settings_of
 from maxrl_lab.tokens.comparison import family
 from maxrl_lab.tokens.settings import CHANGE_NO_RUN
 
-COLUMNS = ["processor", "estimator", "rollouts", "seed", "k", "pass_at_k"]
+COLUMNS = ["processor", "estimator", "rollouts", "learning_rate", "seed", "k", "pass_at_k"]
+_ROW = ["processor", "family", "rollouts", "seed", "k"]
+"""What tells rows apart: of a method with several options a processor has one."""
 COMMITTED = ("maze_scaling", "maze_baselines")
 """Experiments whose committed rows are of one processor."""
 FILE, HERE, OURS = "processors.csv.gz", "committed rows", "maxrl"
 _BLOCK = re.compile(r"<!-- processors -->\n.*?<!-- /processors -->", re.S)
 
 
-def add(run: _runs.Run, tables: Mapping[str, pd.DataFrame], processor: str) -> str:
-    """Take in the ends of another processor's runs, in the place of the same runs; return what was taken in, in words.
+def add(runs: Iterable[_runs.Made], processor: str) -> list[str]:
+    """Take in the ends of another processor's runs, in the place of the same runs; return a line a run.
 
-    Raises `InputError` for an experiment that the table is not about, and for settings that make other runs than the
-    committed ones.
+    Raises `InputError`, and takes in nothing, for an experiment that the table is not about, for settings that make
+    other runs than the committed ones, for two coefficients of one method, and for a name that no column can have.
     """
-    _check_same(run)
-    ends = _ends(tables["evaluations"], processor)
-    rows = pd.concat([elsewhere(), ends])
-    rows = rows.drop_duplicates(COLUMNS[:-1], keep="last").sort_values(COLUMNS[:-1])
-    content = rows.to_csv(index=False, lineterminator="\n").encode()
+    if not re.fullmatch(r"[\w .-]+", processor) or processor == HERE:
+        raise InputError(f"expected a processor's name of letters, digits, dots and spaces, got {processor!r}")
+    rows, lines = elsewhere(), []
+    for run, tables in runs:
+        _check_same(run)
+        ends = _ends(tables["evaluations"], processor)
+        if (twice := ends.assign(family=ends.estimator.map(family)).duplicated(_ROW)).any():
+            raise InputError(f"--processor takes in one option of a method, got two of {ends[twice].estimator.iloc[0]}")
+        rows = pd.concat([rows, ends])
+        lines.append(f"{run.entry.name}: {len(ends)} rows of the {processor} processor")
+    kept = rows.assign(family=rows.estimator.map(family)).drop_duplicates(_ROW, keep="last")[COLUMNS]
+    content = kept.sort_values(COLUMNS).to_csv(index=False, lineterminator="\n").encode()
     write_atomically(_runs.REFERENCE / FILE, gzip.compress(content, 9, mtime=0))
-    return f"{len(ends)} rows of the {processor} processor"
+    return lines
 
 
 def elsewhere() -> pd.DataFrame:
@@ -61,7 +70,7 @@ def rendered(text: str) -> str:
 def as_markdown() -> str:
     """Return a table with a row for each method, N and k that several processors have run."""
     rows = pd.concat([*(_ends(_committed(name), HERE) for name in COMMITTED), elsewhere()])
-    rows = rows.drop_duplicates(COLUMNS[:-1])
+    rows = rows.assign(family=rows.estimator.map(family)).drop_duplicates(_ROW)
     processors = list(dict.fromkeys(rows.processor))
     lines = [
         f"| MaxRL's lead over | N | pass@k | {' | '.join(processors)} | all runs | verdicts |",
@@ -70,15 +79,15 @@ def as_markdown() -> str:
     for other, count, k, by_processor in _leads(rows):
         found = {name: over_seeds(leads) for name, leads in by_processor.items()}
         everywhere = over_seeds(pd.concat(list(by_processor.values())))
-        cells = [str(found[name]) if name in found else "-" for name in processors]
-        verdicts = ", ".join(_verdict(estimate) for estimate in (*found.values(), everywhere))
-        lines.append(f"| {other} | {count} | {k} | {' | '.join(cells)} | {everywhere} | {verdicts} |")
+        estimates = [*(found.get(name) for name in processors), everywhere]
+        cells = [other.replace("|", "\\|"), count, k, *(estimate or "-" for estimate in estimates)]
+        verdicts = ", ".join(f"*{_verdict(estimate)}*" if estimate else "-" for estimate in estimates)
+        lines.append(f"| {' | '.join(map(str, cells))} | {verdicts} |")
     return "\n".join(lines)
 
 
 def _leads(rows: pd.DataFrame) -> Iterator[tuple[str, int, int, dict[str, "pd.Series[float]"]]]:
     """Yield another method, N, k, and by processor MaxRL's lead by seed, where several processors have run both."""
-    rows = rows.assign(family=rows.estimator.map(family))
     for k in (1, int(rows.k.max())):
         for count in sorted(rows.rollouts.unique()):
             there = rows[(rows.k == k) & (rows.rollouts == count)]
@@ -87,7 +96,9 @@ def _leads(rows: pd.DataFrame) -> Iterator[tuple[str, int, int, dict[str, "pd.Se
                 for processor, on_it in there.groupby("processor", sort=False):
                     if other != OURS and {OURS, other} <= set(on_it.family):
                         ours, theirs = (by_seed(on_it, "pass_at_k", family=name) for name in (OURS, other))
-                        found[str(processor)] = (ours - theirs).dropna()
+                        ours, theirs = ours.align(theirs, join="inner")
+                        if len(ours):
+                            found[str(processor)] = ours - theirs
                 if len(found) > 1:
                     yield word(other), int(count), k, found
 
@@ -112,7 +123,7 @@ def _ends(evaluations: pd.DataFrame, processor: str) -> pd.DataFrame:
 
 
 def _verdict(lead: Estimate) -> str:
-    return f"*{lead.claim('lead', '', '').verdict}*"
+    return lead.claim("lead", "", "").verdict
 
 
 def _committed(name: str) -> pd.DataFrame:

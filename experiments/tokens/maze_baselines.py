@@ -50,7 +50,10 @@ class Methods(Group):
     methods: Names = METHODS
     """Methods that are compared: estimators, each with a surrogate after ` | ` if it has one."""
     alternatives: MaybeNames = COEFFICIENTS
-    """Methods among them with other options, swept alike: of a method and its alternatives the best is reported."""
+    """Methods among them with other options, swept alike: of a method and its alternatives the best is reported.
+
+    Without values (`--alternatives`) every method is reported with its own options.
+    """
     rollouts: Count = 16
     """Number N of rollouts of each maze."""
 
@@ -63,8 +66,8 @@ class Settings(MazeSettings, Methods):
         """Check also that every method and alternative exists at N."""
         super().__post_init__()
         self.check_methods(self.methods, (self.rollouts,))
-        if self.alternatives:
-            self.check_methods(self.alternatives, (self.rollouts,))
+        for name in self.alternatives:
+            self.check_methods((name,), (self.rollouts,))
 
 
 PRESETS = {

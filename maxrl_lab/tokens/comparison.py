@@ -4,6 +4,7 @@ Learning rates are swept alike for every method at every N, on seeds that are no
 validation problems, which are not reported either. A seed has a base of its own, where every method starts.
 """
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from statistics import fmean
 from types import MappingProxyType
 from typing import NamedTuple
 
+from maxrl_lab.errors import InputError
 from maxrl_lab.rows import Row, Tables, append
 from maxrl_lab.tokens.study import Study
 from maxrl_lab.tokens.trained import base, base_tables, train_all
@@ -47,27 +49,26 @@ def compare(
 ) -> Comparison:
     """Choose every method's learning rate and train it at every N; the policies are then there for `trained`.
 
-    `alternatives` are methods in `names` with other options, another coefficient say: they are swept alike, and in the
-    place of a method the best of it and its alternatives is reported, unless `names` has it with several options. Rates
-    in `fixed` are not swept (`maxrl_lab.training.sweep.compare`, which also says what `section` is), nor are
-    alternatives to such a method. The column `estimator` of the reported runs is the method's name in the settings,
-    `method` its name at N.
+    `alternatives` are methods of `names` with other options, another coefficient say. They are swept alike, and of a
+    method and its alternatives the best is reported; a method that `names` has with several options has none. Rates in
+    `fixed` are not swept (`maxrl_lab.training.sweep.compare`, which also says what `section` is), and of a method and
+    its alternatives the one with such a rate is reported. The column `estimator` of the reported runs is the method's
+    name in the settings, `method` its name at N. Raises `InputError` if two have such a rate.
     """
     study.held_out()  # too few problems are noticed before anything is trained
     study.validation(seed=0)
     settings = study.settings
     methods: dict[Key, Method] = {}
     name_of: dict[Key, str] = {}
-    rivals_of: dict[Key, list[Key]] = {}
+    rivals: list[list[Key]] = []
     for count in rollouts:
         for name in names:
-            is_fixed = sweep.name_at(parse_method(name, count), section) in fixed
-            keys = []
-            for option in (name, *([] if is_fixed else _others(name, names, alternatives))):
+            rivals.append([])
+            for option in _options(name, names, alternatives, count, fixed, section):
                 method = parse_method(option, count)
-                keys.append(key_of(method))
-                methods[keys[-1]], name_of[keys[-1]] = method, option
-            rivals_of[keys[0]] = keys
+                key = key_of(method)
+                rivals[-1].append(key)
+                methods[key], name_of[key] = method, name_of.get(key, option)
     swept: list[Row] = []
 
     def sweep_rates(runs: Sequence[Run]) -> list[Row]:
@@ -76,7 +77,7 @@ def compare(
 
     def best(runs: Sequence[Run]) -> list[Run]:
         scores = _scores(swept, runs)
-        kept = {max(keys, key=lambda key: scores.get(key, 0.0)) for keys in rivals_of.values()}
+        kept = {max(keys, key=scores.__getitem__) if len(keys) > 1 else keys[0] for keys in rivals}
         return [run for run in runs if key_of(run.method) in kept]
 
     compared = sweep.compare(
@@ -99,21 +100,27 @@ def family(name: str) -> str:
     return _OPTIONS.sub("", name)
 
 
-def _others(name: str, names: Sequence[str], alternatives: Sequence[str]) -> list[str]:
-    """Return a method's alternatives; there are none where its options were chosen by hand, two of them say."""
-    if sum(family(other) == family(name) for other in names) > 1:
-        return []
-    return [other for other in alternatives if family(other) == family(name) and other != name]
+def _options(
+    name: str, names: Sequence[str], alternatives: Sequence[str], count: int, fixed: Mapping[str, float], section: str
+) -> list[str]:
+    """Return a method and its alternatives at N, or only that of them which has a fixed rate."""
+    options = [name]
+    if [family(other) for other in names].count(family(name)) == 1:
+        options += [other for other in alternatives if family(other) == family(name)]
+    known = [option for option in options if sweep.name_at(parse_method(option, count), section) in fixed]
+    if len(set(known)) > 1:
+        raise InputError(f"expected a fixed rate for one of {', '.join(options)}, got one for {' and '.join(known)}")
+    return known[:1] or options
 
 
 def _scores(swept: Sequence[Row], runs: Sequence[Run]) -> dict[Key, float]:
-    """Return every swept method's mean pass@1 on validation problems at the rate of its reported runs."""
+    """Return every swept method's mean pass@1 on validation problems at its rate, -inf if a run there diverged."""
     rates = {key_of(run.method): run.learning_rate for run in runs}
     scores: dict[Key, list[float]] = defaultdict(list)
     for row in swept:
         if rates[key := (row["method"], row["rollouts"])] == row["learning_rate"]:
             scores[key].append(row["pass_rate"])
-    return {key: fmean(values) for key, values in scores.items()}
+    return {key: -math.inf if math.isnan(mean := fmean(values)) else mean for key, values in scores.items()}
 
 
 def _bases(study: Study) -> Tables:

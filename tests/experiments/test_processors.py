@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import math
 
 import pandas as pd
 import pytest
@@ -15,9 +16,10 @@ STEPS, KS = (0, 6), (1, 4)
 SETTINGS = {"maze_scaling": maze_scaling.PRESETS["smoke"], "maze_baselines": maze_baselines.PRESETS["smoke"]}
 
 
-def add(name, rows, **changes):
+def add(name, rows, processor="slow", **changes):
     settings = dataclasses.replace(SETTINGS.get(name, SETTINGS["maze_scaling"]), **changes)
-    return _processors.add(_runs.Run(EXPERIMENTS[name], settings, argparse.Namespace()), {"evaluations": rows}, "slow")
+    run = _runs.Run(EXPERIMENTS[name], settings, argparse.Namespace())
+    return _processors.add([(run, {"evaluations": rows})], processor)
 
 
 def ended(leads, *, other="grpo | entropy_bonus:coefficient=0.1", rollouts=16):
@@ -55,7 +57,7 @@ def test_without_other_processors_nothing_is_compared(committed):
 
 
 def test_leads_on_each_processor_and_in_all_runs(committed):
-    assert add("maze_baselines", ended([0.2, 0.1, -0.15])) == ("12 rows of the slow processor")
+    assert add("maze_baselines", ended([0.2, 0.1, -0.15])) == ["maze_baselines: 12 rows of the slow processor"]
     one, four = lines(_processors.as_markdown())
     assert one[:3] == ["GRPO with an entropy bonus", "16", "1"]
     assert four[:3] == ["GRPO with an entropy bonus", "16", "4"]
@@ -69,6 +71,9 @@ def test_the_same_runs_are_replaced(committed):
     for leads in ([0.2, 0.1, -0.15], [-0.1, -0.11, -0.12]):
         add("maze_baselines", ended(leads))
     assert len(_processors.elsewhere()) == 12
+    # so are those with another coefficient, of which a processor has one
+    add("maze_baselines", ended([-0.1, -0.11, -0.12], other="grpo | entropy_bonus:coefficient=0.5"))
+    assert set(_processors.elsewhere().estimator) == {"maxrl", "grpo | entropy_bonus:coefficient=0.5"}
     assert lines(_processors.as_markdown())[0][6] == "*holds*, *fails*, *undecided*"
 
 
@@ -94,13 +99,54 @@ def test_what_is_not_compared_is_refused(committed, refuses):
         add("data_scarce", rows)
     with refuses("--processor takes in runs like the committed ones, with steps 4, got 5"):
         add("maze_scaling", rows, steps=5)
+    two = pd.concat([rows, ended([0.1, 0.2, 0.3], other="grpo | entropy_bonus:coefficient=0.5")])
+    with refuses("--processor takes in one option of a method, got two of maxrl"):
+        add("maze_baselines", two)
+    for name in ("", "a|b", "committed rows"):
+        with refuses(f"expected a processor's name of letters, digits, dots and spaces, got {name!r}"):
+            add("maze_scaling", rows, name)
     assert not (committed / _processors.FILE).exists()
-    assert add("maze_scaling", rows, seeds=1, learning_rates=(0.1, 0.2), rollouts=(8,))
+    assert len(add("maze_scaling", rows, seeds=1, learning_rates=(0.1, 0.2), rollouts=(8,))) == 1
 
 
-def test_the_committed_rows_of_other_processors_are_of_runs_that_are_compared():
-    rows = _processors.elsewhere()
-    assert list(rows.columns) == _processors.COLUMNS
-    assert not rows.duplicated(_processors.COLUMNS[:-1]).any()
-    assert rows.pass_at_k.between(0, 1).all()
-    assert len(lines(_processors.as_markdown())) > 10
+def test_seeds_that_both_have_are_compared(committed):
+    rows = ended([0.2, 0.1, -0.15])
+    add("maze_baselines", rows[(rows.estimator == "maxrl") | (rows.seed < 2)], "two seeds")
+    add("maze_baselines", rows[(rows.estimator == "maxrl") ^ (rows.seed < 2)], "without a seed")
+    one, _ = lines(_processors.as_markdown())
+    assert one[4].startswith("0.15 [")
+    assert one[5] == "-"
+    assert one[7] == "*holds*, *undecided*, -, *holds*"
+
+
+def test_a_diverged_run_is_not_left_out(committed):
+    rows = ended([0.2, 0.1, -0.15])
+    rows.loc[(rows.estimator == "maxrl") & (rows.seed == 2), "pass_at_k"] = math.nan
+    add("maze_baselines", rows)
+    assert "nan" in lines(_processors.as_markdown())[0][4]
+
+
+class TestCommitted:
+    """The committed rows, and those of other processors."""
+
+    def test_rows_of_other_processors_are_of_runs_that_are_compared(self):
+        rows = _processors.elsewhere()
+        assert list(rows.columns) == _processors.COLUMNS
+        assert not rows.duplicated(_processors.COLUMNS[:-1]).any()
+        assert rows.pass_at_k.between(0, 1).all()
+        assert len(lines(_processors.as_markdown())) > 10
+
+    def test_both_experiments_are_of_one_processor(self):
+        """What both have run, they have the same rows of."""
+        scaling, baselines = (
+            _processors._ends(_processors._committed(name), "").set_index(_processors.COLUMNS[:-1]).pass_at_k
+            for name in _processors.COMMITTED
+        )
+        both = scaling.index.intersection(baselines.index)
+        assert len(both) >= 3 * 5
+        assert scaling[both].equals(baselines[both])
+
+    def test_no_verdict_is_the_opposite_of_another_processor(self):
+        assert not [
+            row for row in lines(_processors.as_markdown()) if {"*holds*", "*fails*"} <= set(row[-1].split(", "))
+        ]

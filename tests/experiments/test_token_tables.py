@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -149,7 +150,7 @@ def test_too_few_problems_are_noticed_before_anything_is_trained(tmp_path, monke
 SMOOTHING, STRONG = "grpo | differential_smoothing:gamma=0.05", "grpo | differential_smoothing:gamma=0.9"
 
 
-def test_of_a_method_and_its_alternatives_the_best_is_reported(tmp_path, monkeypatch):
+def test_of_a_method_and_its_alternatives_the_best_is_reported(tmp_path, monkeypatch, refuses):
     study = study_in(tmp_path, SUM, learning_rates=(1e-4, 1e-2), steps=2, seeds=1)
     goodness = {("rloo", 1e-4): 0.9, (STRONG, 1e-2): 0.4, (SMOOTHING, 1e-4): 0.3}
 
@@ -172,10 +173,29 @@ def test_of_a_method_and_its_alternatives_the_best_is_reported(tmp_path, monkeyp
     assert compared(("rloo", SMOOTHING)) == ({"rloo": 1e-4, STRONG: 1e-2}, {"rloo", SMOOTHING, STRONG})
     goodness[SMOOTHING, 1e-2] = 0.5
     assert compared(("rloo", SMOOTHING))[0] == {"rloo": 1e-4, SMOOTHING: 1e-2}
-    fixed = {f"{SMOOTHING}, N = 4": 1e-4}
-    assert compared(("rloo", SMOOTHING), fixed=fixed) == ({"rloo": 1e-4, SMOOTHING: 1e-4}, {"rloo"})
+    goodness[STRONG, 1e-4] = math.nan  # that rate is not chosen, and the other one is worse
+    assert compared(("rloo", SMOOTHING))[0] == {"rloo": 1e-4, SMOOTHING: 1e-2}
+    for name in (SMOOTHING, STRONG):
+        fixed = {f"{name}, N = 4": 1e-4}
+        assert compared(("rloo", SMOOTHING), fixed=fixed) == ({"rloo": 1e-4, name: 1e-4}, {"rloo"})
+    with refuses(f"expected a fixed rate for one of {SMOOTHING}, {STRONG}, got one for {SMOOTHING} and {STRONG}"):
+        compared(("rloo", SMOOTHING), fixed={f"{name}, N = 4": 1e-4 for name in (SMOOTHING, STRONG)})
     both = compared((STRONG, SMOOTHING))
     assert both == ({STRONG: 1e-2, SMOOTHING: 1e-2}, {STRONG, SMOOTHING})
+    # an alternative that is the method itself at N changes neither the method nor its name
+    assert compared(("pkpo:k=N/2",)) == ({"pkpo:k=2": 1e-2}, {"pkpo:k=2"})
+    goodness.update({(name, rate): math.nan for name in (SMOOTHING,) for rate in (1e-4, 1e-2)})
+    assert compared((SMOOTHING,))[0] == {STRONG: 1e-2}
+
+
+def test_maze_baselines_sweeps_its_alternatives(monkeypatch):
+    seen = {}
+    monkeypatch.setattr(
+        maze_baselines, "compare", lambda *_, **options: seen.update(options) or SimpleNamespace(tables={})
+    )
+    monkeypatch.setattr(maze_baselines.Settings, "study", lambda *_: None)
+    maze_baselines.run(maze_baselines.PRESETS["standard"], None)
+    assert seen["alternatives"] == maze_baselines.COEFFICIENTS
 
 
 def test_family():
