@@ -12,7 +12,7 @@ Every method's learning rate is swept alike on seeds that are not reported, and 
 pass@1 on fresh training images is used for all reported seeds; `quick` takes the rates that `standard` chose. All runs
 are one batched program.
 
-    maxrl-lab run classification        (two minutes; `standard` six, `full` wants a GPU)
+    maxrl-lab run classification        (two minutes; `standard` thirty, `full` wants a GPU)
 
 Tables: `sweep` (the end of every swept run, if any), `curves` (a row per reported run and measured step), `coverage`
 (pass@k of the reported runs at the end). The column `kind` is `sampled`, `expected` (an estimator's exact mean) or
@@ -133,9 +133,9 @@ PRESETS = {
         measurements=60,
     ),
 }
-"""The ends of the swept rates are worse than the middle for cross-entropy, MaxRL and GRPO; REINFORCE stays near chance,
-a pass@1 of 0.001 to 0.004, at every rate. `standard` trains cross-entropy until its cosine schedule leaves a pass@1 of
-0.86 on training images; twice as many updates leave 0.94. `full` has the paper's momentum, schedule, batch, numbers of
+"""The ends of the swept rates are worse than the middle for every method at every N; REINFORCE stays near chance, a
+pass@1 of 0.001 to 0.008, at every rate. `standard` trains cross-entropy until its cosine schedule leaves a pass@1 of
+0.85 on training images; twice as many updates leave 0.94. `full` has the paper's momentum, schedule, batch, numbers of
 rollouts and rates; its network and its number of updates are smaller than those of 20 epochs of ImageNet.
 """
 
