@@ -77,11 +77,11 @@ def as_markdown() -> str:
         "|---" * (len(processors) + 5) + "|",
     ]
     for other, count, k, by_processor in _leads(rows):
-        found = {name: over_seeds(leads) for name, leads in by_processor.items()}
+        estimates = {name: over_seeds(leads) for name, leads in by_processor.items()}
         everywhere = over_seeds(pd.concat(list(by_processor.values())))
-        estimates = [*(found.get(name) for name in processors), everywhere]
-        cells = [other.replace("|", "\\|"), count, k, *(estimate or "-" for estimate in estimates)]
-        verdicts = ", ".join(f"*{_verdict(estimate)}*" if estimate else "-" for estimate in estimates)
+        listed = [*(estimates.get(name) for name in processors), everywhere]
+        cells = [other.replace("|", "\\|"), count, k, *(estimate or "-" for estimate in listed)]
+        verdicts = ", ".join(f"*{_verdict(estimate)}*" if estimate else "-" for estimate in listed)
         lines.append(f"| {' | '.join(map(str, cells))} | {verdicts} |")
     return "\n".join(lines)
 
@@ -92,15 +92,15 @@ def _leads(rows: pd.DataFrame) -> Iterator[tuple[str, int, int, dict[str, "pd.Se
         for count in sorted(rows.rollouts.unique()):
             there = rows[(rows.k == k) & (rows.rollouts == count)]
             for other in dict.fromkeys(there.family):
-                found = {}
+                leads = {}
                 for processor, on_it in there.groupby("processor", sort=False):
                     if other != OURS and {OURS, other} <= set(on_it.family):
                         ours, theirs = (by_seed(on_it, "pass_at_k", family=name) for name in (OURS, other))
                         ours, theirs = ours.align(theirs, join="inner")
                         if len(ours):
-                            found[str(processor)] = ours - theirs
-                if len(found) > 1:
-                    yield word(other), int(count), k, found
+                            leads[str(processor)] = ours - theirs
+                if len(leads) > 1:
+                    yield word(other), int(count), k, leads
 
 
 def _check_same(run: _runs.Run) -> None:
