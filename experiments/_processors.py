@@ -12,11 +12,12 @@ import gzip
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
+from pathlib import Path
 
 import pandas as pd
 
 from experiments import _runs
-from experiments._claims import Estimate, by_seed, over_seeds
+from experiments._claims import Estimate, over_seeds
 from experiments.tokens._shared import MazeSettings
 from experiments.tokens.claims._rows import final, word
 from maxrl_lab.errors import InputError
@@ -46,11 +47,11 @@ def add(runs: Iterable[_runs.Made], processor: str) -> list[str]:
     for run, tables in runs:
         _check_same(run)
         ends = _ends(tables["evaluations"], processor)
-        if (twice := ends.assign(family=ends.estimator.map(family)).duplicated(_ROW)).any():
+        if (twice := _with_family(ends).duplicated(_ROW)).any():
             raise InputError(f"--processor takes in one option of a method, got two of {ends[twice].estimator.iloc[0]}")
         rows = pd.concat([rows, ends])
         lines.append(f"{run.entry.name}: {len(ends)} rows of the {processor} processor")
-    kept = rows.assign(family=rows.estimator.map(family)).drop_duplicates(_ROW, keep="last")[COLUMNS]
+    kept = _with_family(rows).drop_duplicates(_ROW, keep="last")[COLUMNS]
     content = kept.sort_values(COLUMNS).to_csv(index=False, lineterminator="\n").encode()
     write_atomically(_runs.REFERENCE / FILE, gzip.compress(content, 9, mtime=0))
     return lines
@@ -59,7 +60,7 @@ def add(runs: Iterable[_runs.Made], processor: str) -> list[str]:
 def elsewhere() -> pd.DataFrame:
     """Return the rows of other processors."""
     file = _runs.REFERENCE / FILE
-    return pd.read_csv(file) if file.exists() else pd.DataFrame(columns=COLUMNS)
+    return _read(file) if file.exists() else pd.DataFrame(columns=COLUMNS)
 
 
 def rendered(text: str) -> str:
@@ -70,7 +71,7 @@ def rendered(text: str) -> str:
 def as_markdown() -> str:
     """Return a table with a row for each method, N and k that several processors have run."""
     rows = pd.concat([*(_ends(_committed(name), HERE) for name in COMMITTED), elsewhere()])
-    rows = rows.assign(family=rows.estimator.map(family)).drop_duplicates(_ROW)
+    rows = _with_family(rows).drop_duplicates(_ROW)
     processors = list(dict.fromkeys(rows.processor))
     lines = [
         f"| MaxRL's lead over | N | pass@k | {' | '.join(processors)} | all runs | verdicts |",
@@ -91,16 +92,19 @@ def _leads(rows: pd.DataFrame) -> Iterator[tuple[str, int, int, dict[str, "pd.Se
     for k in (1, int(rows.k.max())):
         for count in sorted(rows.rollouts.unique()):
             there = rows[(rows.k == k) & (rows.rollouts == count)]
-            for other in dict.fromkeys(there.family):
-                leads = {}
-                for processor, on_it in there.groupby("processor", sort=False):
-                    if other != OURS and {OURS, other} <= set(on_it.family):
-                        ours, theirs = (by_seed(on_it, "pass_at_k", family=name) for name in (OURS, other))
-                        ours, theirs = ours.align(theirs, join="inner")
-                        if len(ours):
-                            leads[str(processor)] = ours - theirs
+            for other in dict.fromkeys(there.family[there.family != OURS]):
+                by_processor = there.groupby("processor", sort=False)
+                leads = {str(name): lead for name, ends in by_processor if len(lead := _lead(ends, other))}
                 if len(leads) > 1:
                     yield word(other), int(count), k, leads
+
+
+def _lead(rows: pd.DataFrame, other: str) -> "pd.Series[float]":
+    """Return MaxRL's lead over another method on one processor, by seed; only seeds that both have are in it."""
+    by_seed = rows.set_index("seed")
+    ours, theirs = (by_seed.pass_at_k[by_seed.family == name] for name in (OURS, other))
+    ours, theirs = ours.align(theirs, join="inner")
+    return ours - theirs
 
 
 def _check_same(run: _runs.Run) -> None:
@@ -122,9 +126,18 @@ def _ends(evaluations: pd.DataFrame, processor: str) -> pd.DataFrame:
     return final(evaluations).assign(processor=processor)[COLUMNS]
 
 
+def _with_family(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(family=rows.estimator.map(family))
+
+
 def _verdict(lead: Estimate) -> str:
     return lead.claim("lead", "", "").verdict
 
 
 def _committed(name: str) -> pd.DataFrame:
-    return pd.read_csv(_runs.REFERENCE / name / "evaluations.csv.gz")
+    return _read(_runs.REFERENCE / name / "evaluations.csv.gz")
+
+
+def _read(file: Path) -> pd.DataFrame:
+    """Return a table, every number to the last bit: what is taken in is written again with the next rows."""
+    return pd.read_csv(file, float_precision="round_trip")
