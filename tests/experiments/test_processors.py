@@ -106,7 +106,8 @@ def test_what_is_not_compared_is_refused(committed, refuses):
         with refuses(f"expected a processor's name of letters, digits, dots and spaces, got {name!r}"):
             add("maze_scaling", rows, name)
     assert not (committed / _processors.FILE).exists()
-    assert len(add("maze_scaling", rows, seeds=1, learning_rates=(0.1, 0.2), rollouts=(8,))) == 1
+    other_runs = {"seeds": 1, "learning_rates": (0.1, 0.2), "rollouts": (8,), "fixed_rates": ("maxrl, N = 8: 0.1",)}
+    assert len(add("maze_scaling", rows, **other_runs)) == 1
 
 
 def test_seeds_that_both_have_are_compared(committed):

@@ -182,8 +182,12 @@ def test_of_a_method_and_its_alternatives_the_best_is_reported(tmp_path, monkeyp
         compared(("rloo", SMOOTHING), fixed={f"{name}, N = 4": 1e-4 for name in (SMOOTHING, STRONG)})
     both = compared((STRONG, SMOOTHING))
     assert both == ({STRONG: 1e-2, SMOOTHING: 1e-2}, {STRONG, SMOOTHING})
+    mild = "grpo | differential_smoothing:gamma=0.5"  # worse than STRONG, which is no alternative to two
+    assert compared((mild, SMOOTHING))[1] == {mild, SMOOTHING}
     # an alternative that is the method itself at N changes neither the method nor its name
     assert compared(("pkpo:k=N/2",)) == ({"pkpo:k=2": 1e-2}, {"pkpo:k=2"})
+    found = compare(study, ("pkpo:k=N/2",), (4,), alternatives=("pkpo:k=2",))
+    assert [name for name, _ in found.runs] == ["pkpo:k=N/2"]
     goodness.update({(name, rate): math.nan for name in (SMOOTHING,) for rate in (1e-4, 1e-2)})
     assert compared((SMOOTHING,))[0] == {STRONG: 1e-2}
 
