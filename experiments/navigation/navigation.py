@@ -26,6 +26,9 @@ from maxrl_lab.runs.context import Context
 from maxrl_lab.settings import Count, Names, Rates
 from maxrl_lab.settings import Settings as Group
 
+CONTROL_VARIATE = "maxrl_control_variate"
+"""What Algorithm 1 leaves out at K = 0 (Section 4.3): Eq. 10 with its control variate there, too."""
+
 
 @dataclass(frozen=True)
 class Training(Group):
@@ -41,7 +44,7 @@ class Training(Group):
 class Settings(Runs, Training, Methods, GridSettings):
     """Levels, methods, training and evaluation."""
 
-    estimators: Names = (*METHODS, *ORDERS_BETWEEN)
+    estimators: Names = (*METHODS, CONTROL_VARIATE, *ORDERS_BETWEEN)
     """Estimators that are compared; N in an option stands for the number of rollouts."""
 
     def __post_init__(self) -> None:
