@@ -34,6 +34,23 @@ def test_the_order_between_is_compared_with_the_better_end():
     assert "ends at 0.7, 0.3 and 0.6, a difference from the better end of 0.1 [0.1, 0.1]" in better.sentence
 
 
+def test_what_leaving_out_the_control_variate_buys():
+    """At K = 0 leave-one-out is silent and the control variate is not; both have order N."""
+    rows = learning(maxrl=0.4, maxrl_control_variate=0.1, maxrl_leave_one_out=0.05)
+    tables = {"curves": rows.assign(pass_at_512=rows.pass_at_1, pass_at_64=rows.pass_at_1)}
+    names = ("maxrl", "maxrl_control_variate", "maxrl_leave_one_out")
+    settings = dataclasses.replace(navigation.PRESETS["smoke"], estimators=names, rollouts=(16,))
+    made = {claim.name: claim for claim in trained.claims(tables, settings) if "coverage" not in claim.name}
+    assert {name: claim.verdict for name, claim in made.items()} == {
+        "algorithm_1_beats_control_variate": "holds",
+        "algorithm_1_beats_leave_one_out": "holds",
+        "silence_at_k_zero_beats_control_variate": "fails",
+    }
+    assert made["silence_at_k_zero_beats_control_variate"].estimate == pytest.approx(-0.05)
+    fewer = dataclasses.replace(settings, estimators=("maxrl", "maxrl_leave_one_out"))
+    assert not [claim for claim in trained.claims(tables, fewer) if "control_variate" in claim.name]
+
+
 @pytest.mark.parametrize(("count", "orders"), [(4, ["N/2"]), (8, ["N/4", "N/2"]), (64, ["N/4", "N/2"])])
 def test_only_orders_between_count(count, orders):
     names = navigation.Settings().estimators
