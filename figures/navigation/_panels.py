@@ -43,15 +43,16 @@ def untrained(ax: Axes, value: float) -> None:
 
 
 def against_rollouts(ax: Axes, rows: pd.DataFrame, k: int) -> None:
-    """Plot -log pass@k of the final policies against N: the form of Fig. 3."""
+    """Plot -log pass@k of the final policies against N as in Fig. 3, on a logarithmic axis: some runs break down."""
     final = last(rows)
     final = final.assign(loss=-np.log(final[f"pass_at_{k}"]))
     for name, runs in final.groupby("estimator", sort=False):
         dashes = style.dashes(str(name))
         style.band(ax, runs, "rollouts", "loss", str(name), marker="o", markersize=4, dashes=dashes)
     untrained(ax, -np.log(rows[rows.step == 0][f"pass_at_{k}"].mean()))
-    ax.set(xscale="log", xlabel="rollouts N", ylabel=f"−log pass@{k} (nats)")
-    ax.set_ylim(bottom=0)
+    ax.set(xscale="log", yscale="log", xlabel="rollouts N", ylabel=f"−log pass@{k} (nats)")
+    ax.set_ylim(bottom=0.6 * final.groupby(["estimator", "rollouts"]).loss.mean().min() or None)
+    style.plain_ticks(ax)
     style.plain_x(ax, rows.rollouts)
 
 

@@ -107,11 +107,11 @@ class TestTables:
         for table in tables.values():
             assert table.notna().all(axis=None)
             assert not (table.select_dtypes("number").abs() == math.inf).any(axis=None)
-        # 9 estimators at 2 N; 2 rates and 1 seed are swept, 2 seeds reported at steps 0 2 4, on 2 distances
+        # 10 estimators at 2 N; 2 rates and 1 seed are swept, 2 seeds reported at steps 0 2 4, on 2 distances
         assert {name: len(table) for name, table in tables.items()} == {
-            "sweep": 18 * 2,
-            "curves": 18 * 2 * 3,
-            "difficulty": 18 * 2 * 2,
+            "sweep": 20 * 2,
+            "curves": 20 * 2 * 3,
+            "difficulty": 20 * 2 * 2,
         }
 
     def test_pass_at_k_is_monotone_and_probable(self, tables):
