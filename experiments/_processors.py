@@ -140,4 +140,9 @@ def _committed(name: str) -> pd.DataFrame:
 
 def _read(file: Path) -> pd.DataFrame:
     """Return a table, every number to the last bit: what is taken in is written again with the next rows."""
-    return pd.read_csv(file, engine="python")  # which reads every float exactly, with any pandas
+    return pd.read_csv(file, converters={"learning_rate": _number, "pass_at_k": _number})
+
+
+def _number(cell: str) -> float:
+    """Return a cell's number exactly, which not every pandas does; an empty cell is that of a diverged run."""
+    return float(cell or "nan")

@@ -324,11 +324,11 @@ def _twice(rows: pd.DataFrame, *keys: str) -> str:
     return "two with " + ", ".join(f"{name} {repeated[name].iloc[0]}" for name in ("seed", *keys))
 
 
-def plain_ticks(ax: Axes) -> None:
-    """Write the numbers of a logarithmic y-axis as 0.01, 1, 100, with a few between decades if it is short."""
+def plain_ticks(ax: Axes, span: float = 30) -> None:
+    """Write the numbers of a logarithmic y-axis as 0.01, 1, 100, and a few between decades below a ratio of `span`."""
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     low, high = ax.get_ylim()
-    few = high / low < 30
+    few = high / low < span
     ax.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if few and f"{value:e}"[0] in "25" else "")
 
 

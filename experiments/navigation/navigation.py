@@ -10,7 +10,7 @@ A seed samples everything: mazes, initial parameters, the mazes of an update, ro
 of that. Learning rates are swept alike for every method and N, on seeds that are not reported, and chosen by mean final
 pass@1. `quick` takes the rates that `standard` has chosen.
 
-    maxrl-lab run navigation        (a minute and a half; `standard`: some fifty)
+    maxrl-lab run navigation        (a minute and a half; `standard`: some forty)
 
 Tables: `sweep` (the end of every swept run), `curves` (a row per reported run and measured step), `difficulty` (the
 pass rate by distance of the reported runs at the end), all on the training mazes.

@@ -5,7 +5,7 @@ training mazes of each distance and on more, and evaluated on held-out mazes, of
 ones: exact pass@k, its peak while training beside its end, coverage, and how many samples GRPO needs for the same
 coverage. A seed samples everything, the held-out mazes too, and the methods of a seed share all of that.
 
-    maxrl-lab run navigation_generalisation        (a minute; `standard`: ten)
+    maxrl-lab run navigation_generalisation        (a minute; `standard`: some twenty)
 
 Tables: `sweep` (the end of every swept run on the training mazes), `curves` (a row per reported run, measured step and
 split), `coverage` and `difficulty` (pass@k, and the pass rate by distance, of the reported runs at the end, by split).

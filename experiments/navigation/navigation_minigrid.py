@@ -6,7 +6,7 @@ which levels of each name are trained on and held out, initial parameters and ro
 of that. Learning rates are swept alike for every method and N, on seeds that are not reported, and chosen by mean final
 pass@1 on the training levels.
 
-    maxrl-lab run navigation_minigrid        (a minute; `standard`: five)
+    maxrl-lab run navigation_minigrid        (a minute; `standard`: thirty)
 
 Tables: `sweep` (the end of every swept run on the training levels), `curves` (a row per reported run, measured step and
 split), `difficulty` (the pass rate by name of the level, of the reported runs at the end, by split).

@@ -6,7 +6,7 @@ distances, with seed 0: the expected number of visits to every cell, exact (`Tab
 paths, right and wrong. A seed samples everything: mazes, initial parameters, the mazes of an update, rollouts. Learning
 rates are swept alike, on seeds that are not reported.
 
-    maxrl-lab run trajectories        (half a minute; `standard`: two)
+    maxrl-lab run trajectories        (half a minute; `standard`: fifteen)
 
 Tables: `sweep` (the end of every swept run), `levels` (the levels that are shown, as text), `policies` (a row per
 method, seed and training level), `visits` (a row per method, level and free cell) and `paths` (a row per method, level,

@@ -42,17 +42,26 @@ def untrained(ax: Axes, value: float) -> None:
     ax.annotate("untrained", (1, value), (-2, 2), ax.get_yaxis_transform(), "offset points", ha="right", fontsize=9)
 
 
+_SMALLEST_LOSS = 1e-3
+"""The smallest -log pass@k that has a place in a panel."""
+
+
 def against_rollouts(ax: Axes, rows: pd.DataFrame, k: int) -> None:
-    """Plot -log pass@k of the final policies against N as in Fig. 3, on a logarithmic axis: some runs break down."""
+    """Plot -log pass@k of the final policies against N as in Fig. 3, on a logarithmic axis: some runs break down.
+
+    An interval that reaches below 0 runs out of the panel.
+    """
     final = last(rows)
     final = final.assign(loss=-np.log(final[f"pass_at_{k}"]))
     for name, runs in final.groupby("estimator", sort=False):
         dashes = style.dashes(str(name))
         style.band(ax, runs, "rollouts", "loss", str(name), marker="o", markersize=4, dashes=dashes)
     untrained(ax, -np.log(rows[rows.step == 0][f"pass_at_{k}"].mean()))
-    ax.set(xscale="log", yscale="log", xlabel="rollouts N", ylabel=f"−log pass@{k} (nats)")
-    ax.set_ylim(bottom=0.6 * final.groupby(["estimator", "rollouts"]).loss.mean().min() or None)
-    style.plain_ticks(ax)
+    ax.set(xscale="log", xlabel="rollouts N", ylabel=f"−log pass@{k} (nats)")
+    losses = final.groupby(["estimator", "rollouts"]).loss.mean()
+    if (losses > _SMALLEST_LOSS).any():
+        ax.set(yscale="log", ylim=(0.6 * losses[losses > _SMALLEST_LOSS].min(), None))
+        style.plain_ticks(ax, span=300)
     style.plain_x(ax, rows.rollouts)
 
 
@@ -81,12 +90,13 @@ def legend(figure: Figure, ax: Axes, columns: int = 4) -> None:
     figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=columns, fontsize=11)
 
 
-def rates_text(tables: Mapping[str, pd.DataFrame]) -> str:
-    """Return how the learning rates, which the legend names, were chosen."""
+def rates_text(tables: Mapping[str, pd.DataFrame], count: float | None = None) -> str:
+    """Return how the learning rates, which the legend names, those at N = `count`, were chosen."""
+    named = "in brackets" if count is None else f"in brackets: at N = {count:g}"
     if "sweep" not in tables:
-        return "learning rates (in brackets) are those that the preset `standard` chose"
+        return f"learning rates ({named}) are those that the preset `standard` chose"
     seeds = tables["sweep"].seed.nunique()
-    return f"learning rates (in brackets) chosen by final training pass@1 on {seeds} other seed{'s' * (seeds > 1)}"
+    return f"learning rates ({named}) chosen by final training pass@1 on {seeds} other seed{'s' * (seeds > 1)}"
 
 
 def final_and_peak(curves: pd.DataFrame, keys: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:

@@ -50,7 +50,7 @@ def plot(tables: Mapping[str, pd.DataFrame], settings: Any) -> Figure:
     levels = len(settings.distances) * settings.levels
     figure.suptitle(
         f"{levels} training mazes from hard to hopeless, other ones for each seed; {style.seeds_text(settings.seeds)}\n"
-        f"{panels.rates_text(tables)}",
+        f"{panels.rates_text(tables, count)}",
         fontsize=13,
     )
     return figure

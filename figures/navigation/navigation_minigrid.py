@@ -42,7 +42,7 @@ def plot(tables: Mapping[str, pd.DataFrame], settings: Any) -> Figure:
     panels.legend(figure, axes[0, 0])
     figure.suptitle(
         f"MiniGrid: {settings.levels} training and {settings.levels} held-out levels of each name, other ones for each "
-        f"seed; {style.seeds_text(settings.seeds)}\n{panels.rates_text(tables)}",
+        f"seed; {style.seeds_text(settings.seeds)}\n{panels.rates_text(tables, count)}",
         fontsize=13,
     )
     return figure

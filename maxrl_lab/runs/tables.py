@@ -55,7 +55,8 @@ def read_table(file: Path, digest: str) -> pd.DataFrame:
     content = _plain(file)
     if hashlib.sha256(content).hexdigest() != digest:
         raise InputError(f"{file} is not what its run wrote (damaged or edited); start again with --force")
-    # the python engine reads every float exactly, with any pandas; only an empty cell is a missing value
+    # pandas 3 reads every float exactly, pandas 2 some a unit in the last place off
+    # only an empty cell is a missing value
     return pd.read_csv(io.BytesIO(content), engine="python", keep_default_na=False, na_values=[""])
 
 

@@ -56,6 +56,19 @@ def test_without_other_processors_nothing_is_compared(committed):
     assert lines(_processors.as_markdown()) == []
 
 
+def test_numbers_stay_the_same_to_the_last_bit(committed):
+    exact = [0.1 + 0.2, 1 / 3, 2**0.5 / 1e5]
+    rows = ended(exact)
+    add("maze_baselines", rows)
+    add("maze_scaling", ended([0.0] * 3, other="rloo"), "another")
+    kept = _processors.elsewhere().query("processor == 'slow'")
+    final = rows[rows.step == max(STEPS)]
+    keys = ["estimator", "seed", "k"]
+    pairs = kept.merge(final, on=keys, suffixes=("", "_written"))
+    assert len(pairs) == len(kept) == 12
+    assert (pairs.pass_at_k == pairs.pass_at_k_written).all()
+
+
 def test_leads_on_each_processor_and_in_all_runs(committed):
     assert add("maze_baselines", ended([0.2, 0.1, -0.15])) == ["maze_baselines: 12 rows of the slow processor"]
     one, four = lines(_processors.as_markdown())

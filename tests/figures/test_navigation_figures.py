@@ -2,6 +2,7 @@
 
 import functools
 import io
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from experiments.navigation import navigation as navigation_experiment
 from experiments.navigation import navigation_bias_variance as bias_variance_experiment
@@ -117,6 +119,44 @@ class TestNavigation:
         final = tables["curves"].query(f"rollouts == 8 and step == {settings.steps}").groupby("estimator").pass_at_1
         wanted = final.mean()[["rloo", "maxrl_centred:order=N/4", "maxrl_centred:order=N/2", "maxrl"]]
         assert many.get_ydata().tolist() == pytest.approx(wanted.tolist())
+
+
+@pytest.mark.parametrize(
+    ("rates", "bottom"),
+    [
+        ((0.5, 0.9), 0.6 * -math.log(0.9)),
+        ((0.5, 1 - 1e-12), 0.6 * -math.log(0.5)),
+        ((math.nan, 0.5), 0.6 * -math.log(0.5)),
+    ],
+    ids=["finite", "nearly certain", "one diverged"],
+)
+def test_the_smallest_loss_with_a_place_in_the_panel_is_near_its_bottom(rates, bottom):
+    assert against(rates).get_ylim()[0] == pytest.approx(bottom)
+
+
+@pytest.mark.parametrize("rates", [(1.0, 1.0), (math.nan, math.nan)], ids=["certain", "diverged"])
+def test_a_panel_without_losses_has_no_logarithmic_axis(rates, recwarn):
+    assert against(rates).get_yscale() == "linear"
+    assert not recwarn.list
+
+
+def against(rates):
+    """The panel of -log pass@1 against N, for two estimators with these pass rates at N = 4 and 16."""
+    rows = [
+        {"estimator": name, "rollouts": count, "seed": 0, "learning_rate": 0.1, "step": step, "pass_at_1": rate}
+        for name, rate in zip(("rloo", "maxrl"), rates, strict=True)
+        for count in (4, 16)
+        for step in (0, 2)
+    ]
+    ax = Figure().subplots()
+    _panels.against_rollouts(ax, pd.DataFrame(rows).assign(method=lambda table: table.estimator), 1)
+    return ax
+
+
+def test_rates_are_said_to_be_those_of_one_n():
+    swept = {"sweep": pd.DataFrame({"seed": [5, 6]})}
+    assert "(in brackets: at N = 16) chosen by final training pass@1 on 2 other seeds" in _panels.rates_text(swept, 16)
+    assert "(in brackets) are those" in _panels.rates_text({})
 
 
 def test_the_peak_is_the_greatest_measured_value_of_each_run():
