@@ -59,8 +59,9 @@ def against_rollouts(ax: Axes, rows: pd.DataFrame, k: int) -> None:
     untrained(ax, -np.log(rows[rows.step == 0][f"pass_at_{k}"].mean()))
     ax.set(xscale="log", xlabel="rollouts N", ylabel=f"−log pass@{k} (nats)")
     losses = final.groupby(["estimator", "rollouts"]).loss.mean()
-    if (losses > _SMALLEST_LOSS).any():
-        ax.set(yscale="log", ylim=(0.6 * losses[losses > _SMALLEST_LOSS].min(), None))
+    shown = losses[losses > _SMALLEST_LOSS]
+    if len(shown):
+        ax.set(yscale="log", ylim=(0.6 * shown.min(), None))
         style.plain_ticks(ax, span=300)
     style.plain_x(ax, rows.rollouts)
 

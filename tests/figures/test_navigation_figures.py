@@ -143,13 +143,13 @@ def test_a_panel_without_losses_has_no_logarithmic_axis(rates, recwarn):
 def against(rates):
     """The panel of -log pass@1 against N, for two estimators with these pass rates at N = 4 and 16."""
     rows = [
-        {"estimator": name, "rollouts": count, "seed": 0, "learning_rate": 0.1, "step": step, "pass_at_1": rate}
+        {"estimator": name, "rollouts": count, "seed": 0, "step": step, "pass_at_1": rate}
         for name, rate in zip(("rloo", "maxrl"), rates, strict=True)
         for count in (4, 16)
         for step in (0, 2)
     ]
     ax = Figure().subplots()
-    _panels.against_rollouts(ax, pd.DataFrame(rows).assign(method=lambda table: table.estimator), 1)
+    _panels.against_rollouts(ax, pd.DataFrame(rows), 1)
     return ax
 
 
